@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Register fields on a real chip: shadow copies instead of reads, bursts instead of single writes.
+
+Almost every register byte holds several fields, so changing one needs the others. Nobody but the host writes these
+bytes, hence one reading after reset serves for good. The exceptions are bits that do not read back what was written
+(pulses): they are never carried over into a later write. Status is always read afresh.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from drivers.sx1302.registers import ADDRESSES, Field, reset_value, uncheckable_mask, writable_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from drivers.sx1302.spi import AddressSpace
+
+Setting = tuple[Field, int]
+"""A field and the value it shall have."""
+
+
+def _runs(addresses: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Join consecutive addresses into (first, length)."""
+    first = length = 0
+    for address in sorted(addresses):
+        if length and address == first + length:
+            length += 1
+        else:
+            if length:
+                yield first, length
+            first, length = address, 1
+    if length:
+        yield first, length
+
+
+_BLOCKS: Final = tuple(_runs(ADDRESSES))
+"""The register bytes that have names, as 23 consecutive blocks."""
+
+
+class RegisterMap:
+    """The registers of one chip between two resets."""
+
+    def __init__(self, space: AddressSpace) -> None:
+        self._space = space
+        self._shadow: dict[int, int] = {}
+
+    def prime(self) -> tuple[int, ...]:
+        """Read every register byte into the shadow, as after a reset.
+
+        Returns:
+            The addresses whose writable bits are not at their reset value; after a true reset there is none.
+
+        Raises:
+            BusError: the transfer did not complete.
+        """
+        self._shadow.clear()
+        for first, length in _BLOCKS:
+            self._shadow.update(enumerate(self._space.read(first, length), first))
+        return tuple(
+            address
+            for address, byte in self._shadow.items()
+            if (byte ^ reset_value(address)) & writable_mask(address) & ~uncheckable_mask(address)
+        )
+
+    def read(self, field: Field) -> int:
+        """Read a field from the chip.
+
+        Raises:
+            BusError: the transfer did not complete.
+        """
+        return field.extract(self._space.read(field.address, 1)[0])
+
+    def read_bytes(self, first: Field, length: int) -> bytes:
+        """Read `length` bytes from the byte of `first` on, in one burst.
+
+        Raises:
+            BusError: the transfer did not complete.
+        """
+        return self._space.read(first.address, length)
+
+    def write(self, field: Field, value: int) -> None:
+        """Set one field, at once and even if the shadow already says so.
+
+        Raises:
+            BusError: the transfer did not complete.
+            ValueError: the value does not fit the field, or the field is read-only.
+        """
+        byte = self._merge(self._base(field.address), field, value)
+        self._space.write(field.address, bytes((byte,)))
+        self._shadow[field.address] = byte
+
+    def write_bytes(self, first: Field, data: bytes) -> None:
+        """Write whole bytes from the byte of `first` on, in one burst.
+
+        Raises:
+            BusError: the transfer did not complete.
+        """
+        self._space.write(first.address, data)
+        self._shadow.update(enumerate(data, first.address))
+
+    def apply(self, settings: Iterable[Setting]) -> None:
+        """Set several fields whose order does not matter, in as few frames as possible.
+
+        Fields of one byte are merged, bytes that already have their value are left out, neighbours travel as one
+        burst in ascending order.
+
+        Raises:
+            BusError: the transfer did not complete.
+            ValueError: a value does not fit its field, or a field is read-only.
+        """
+        wanted: dict[int, int] = {}
+        pulsed: set[int] = set()
+        for field, value in settings:
+            address = field.address
+            wanted[address] = self._merge(wanted.get(address, self._base(address)), field, value)
+            if not field.checkable:
+                pulsed.add(address)
+        changed = [a for a, byte in wanted.items() if a in pulsed or byte != self._shadow.get(a)]
+        for first, length in _runs(changed):
+            data = bytes(wanted[address] for address in range(first, first + length))
+            self._space.write(first, data)
+            self._shadow.update(enumerate(data, first))
+
+    def in_order(self, groups: Sequence[Iterable[Setting]]) -> None:
+        """Apply one group of settings after the other; order matters between groups, not within.
+
+        Raises:
+            BusError: the transfer did not complete.
+            ValueError: a value does not fit its field, or a field is read-only.
+        """
+        for group in groups:
+            self.apply(group)
+
+    def _base(self, address: int) -> int:
+        """The byte that a change starts from; read once when the shadow does not know it."""
+        if address not in self._shadow:
+            self._shadow[address] = self._space.read(address, 1)[0]
+        return self._shadow[address] & ~uncheckable_mask(address)
+
+    @staticmethod
+    def _merge(byte: int, field: Field, value: int) -> int:
+        if not field.writable:
+            msg = f"{field.name} is read-only"
+            raise ValueError(msg)
+        return field.insert(byte, value)
