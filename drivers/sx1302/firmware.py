@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The programs of the chip's two microcontrollers: read, checked, named.
 
-The images are Semtech's; this project ships none of their bytes and knows them by digest alone. An image is 4096
-words of a 14-bit core, little-endian, and every word carries its own parity: bits 15 and 14 hold the number of ones
-in the opcode modulo 4. That catches a swapped, truncated or bit-flipped image before the chip does.
+The images are Semtech's; this project ships none of their bytes and knows them by digest alone. An image is
+4096 words of a 14-bit core, little-endian, and every word carries its own parity: bits 15 and 14 hold the
+number of ones in the opcode modulo 4. That catches a swapped, truncated or bit-flipped image before the
+chip does.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ OPCODE_MASK: Final = (1 << OPCODE_BITS) - 1
 SYNTHETIC_MARK: Final = b"civigate synthetic "
 """First opcodes, one character each, of an image made for the emulator.
 
-The mark is followed by "agc" or "arb" and by one opcode that is the version the image reports. Such an image is no
-program; on a real chip it would do nothing good.
+The mark is followed by "agc" or "arb" and by one opcode that is the version the image reports. Such an
+image is no program; on a real chip it would do nothing good.
 """
 
 

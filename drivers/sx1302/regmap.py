@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Register fields on a real chip: shadow copies instead of reads, bursts instead of single writes.
 
-Almost every register byte holds several fields, so changing one needs the others. Nobody but the host writes these
-bytes, hence one reading after reset serves for good. The exceptions are bits that do not read back what was written
-(pulses): they are never carried over into a later write. Status is always read afresh.
+Almost every register byte holds several fields, so changing one needs the others. Nobody but the host
+writes these bytes, hence one reading after reset serves for good. The exceptions are bits that do not read
+back what was written (pulses): they are never carried over into a later write. Status is always read
+afresh.
 """
 
 from __future__ import annotations
@@ -104,8 +105,8 @@ class RegisterMap:
     def apply(self, settings: Iterable[Setting]) -> None:
         """Set several fields whose order does not matter, in as few frames as possible.
 
-        Fields of one byte are merged, bytes that already have their value are left out, neighbours travel as one
-        burst in ascending order.
+        Fields of one byte are merged, bytes that already have their value are left out, neighbours travel
+        as one burst in ascending order.
 
         Raises:
             BusError: the transfer did not complete.

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The SX1302's frames on SPI, and its address space behind them.
 
-One frame is one assertion of chip select, mode 0, most significant bit first. The first byte names the device behind
-the select, the next two a 15-bit address, big-endian, with the top bit set for a write [HAL 2.1.0 loragw_spi.c]:
+One frame is one assertion of chip select, mode 0, most significant bit first. The first byte names the
+device behind the select, the next two a 15-bit address, big-endian, with the top bit set for a write [HAL
+2.1.0 loragw_spi.c]:
 
     write   target  1|address  address  data...
     read    target  0|address  address  turn-around  data...
@@ -111,10 +112,8 @@ class AddressSpace:
         return b"".join(answer[READ_HEADER_BYTES:] for answer in self._exchange(frames))
 
     def _exchange(self, frames: list[bytes]) -> list[bytes]:
-        if len(frames) == 1:
-            answers = [self._bus.transfer(frames[0])]
-        else:
-            answers = self._bus.transfer_all(frames)
+        one = len(frames) == 1
+        answers = [self._bus.transfer(frames[0])] if one else self._bus.transfer_all(frames)
         if [len(answer) for answer in answers] != [len(frame) for frame in frames]:
             sent, got = sum(map(len, frames)), sum(map(len, answers))
             raise BusError(
