@@ -60,9 +60,7 @@ class Authority:
             self._builder(subject, key.public_key())
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         issued = Credentials(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         self._write(issued.certificate, builder.sign(self._key, hashes.SHA256()))

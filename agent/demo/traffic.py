@@ -12,7 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 
-EU868_CHANNELS_HZ = (868_100_000, 868_300_000, 868_500_000, 867_100_000, 867_300_000, 867_500_000, 867_700_000, 867_900_000)
+EU868_CHANNELS_HZ = (
+    868_100_000,
+    868_300_000,
+    868_500_000,
+    867_100_000,
+    867_300_000,
+    867_500_000,
+    867_700_000,
+    867_900_000,
+)
 
 SHARES = (("tourperret", 0.65), ("lisbon_bf53", 0.2), ("cesnet_ic880a", 0.15))
 """Which recording a frame is taken from. The first two are "our" sensors; of the third, foreign, one in five has a bad CRC."""

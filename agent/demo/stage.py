@@ -1,0 +1,203 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The cast of the demonstration: each program as a process of its own, started as its users start it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from agent.demo.authority import Authority
+from agent.demo.relay import Relay
+from agent.demo.traffic import OWN_DEV_ADDR
+from agent.errors import AgentError
+
+READY_LIMIT_S = 30.0
+STOP_LIMIT_S = 30.0
+GATEWAY_EUI = "0016c00100c1f16a"
+CIVIGATE = (sys.executable, "-m", "agent.cli.main")
+RECEIVER = (sys.executable, "-m", "receiver.cli.main")
+
+
+class Stage:
+    """Everything the demonstration needs, in one folder, stopped together.
+
+    Args:
+        folder: empty; holds configuration, keys, spool, ledger and one log per program.
+        mqtt: let batches travel over mosquitto instead of HTTPS.
+    """
+
+    def __init__(self, folder: Path, *, mqtt: bool) -> None:
+        self.folder = folder
+        self._mqtt = mqtt
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self.spi_socket = folder / "spi.sock"
+        self.control_socket = folder / "control.sock"
+        self.spool = folder / "gateway" / "spool.db"
+        self.ledger = folder / "receiver" / "ledger.db"
+        self.gateway_toml = folder / "gateway.toml"
+        self.receiver_toml = folder / "receiver.toml"
+        self.relay: Relay
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def set(self) -> None:
+        """Write the configuration, register the gateway, start everything but the agent."""
+        authority = Authority(self.folder)
+        server, client = authority.server("platform"), authority.client(GATEWAY_EUI)
+        worker = authority.client("receiver")
+        https_port = free_port()
+        broker_port = free_port() if self._mqtt else 0
+        self.receiver_toml.write_text(_receiver_toml(self.folder, https_port, authority, server, worker, broker_port))
+        platform = self._ask(RECEIVER, "identity", "create", "-c", str(self.receiver_toml), "--json")
+        self._start(
+            "emulator",
+            *CIVIGATE, "emulate", "--spi-socket", str(self.spi_socket), "--control", str(self.control_socket),
+            "--eui", GATEWAY_EUI,
+            until=self.control_socket.exists,
+        )  # fmt: skip
+        if self._mqtt:
+            self._start_broker(broker_port, authority, server)
+        self.relay = Relay(broker_port or https_port)
+        url = f"{'mqtts' if self._mqtt else 'https'}://localhost:{self.relay.port}"
+        self.gateway_toml.write_text(_gateway_toml(self.folder, url, authority, client, platform["public_key"]))
+        identity = self._ask(CIVIGATE, "identity", "create", "-c", str(self.gateway_toml), "--json")
+        self._ask(
+            RECEIVER, "gateways", "add", GATEWAY_EUI, "--key", identity["public_key"], "--name", "town hall",
+            "-c", str(self.receiver_toml), "--json",
+        )  # fmt: skip
+        self._start("receiver", *RECEIVER, "serve", "-c", str(self.receiver_toml), until=lambda: _accepts(https_port))
+
+    def start_agent(self) -> None:
+        """Start the agent; does not wait for it."""
+        self._start("agent", *CIVIGATE, "run", "-c", str(self.gateway_toml))
+
+    def kill_agent(self) -> None:
+        """SIGKILL the agent, wherever it is, and start it again as a service manager would."""
+        agent = self._running["agent"]
+        agent.kill()
+        agent.wait()
+        self.start_agent()
+
+    def stop_agent(self) -> None:
+        """Ask the agent to end (SIGTERM): it seals and delivers what it has."""
+        self._stop("agent")
+
+    def check(self) -> None:
+        """Make sure that every program still runs.
+
+        Raises:
+            AgentError: one has ended; its last words are in the error.
+        """
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                raise self._failed(name)
+
+    def receiver_status(self) -> dict[str, Any]:
+        """Return the receiver's own report on its streams (chain, sums)."""
+        return self._ask(RECEIVER, "status", "-c", str(self.receiver_toml), "--json")
+
+    def close(self) -> None:
+        """Stop everything, the agent first."""
+        for name in ("agent", "receiver", "broker", "emulator"):
+            if name in self._running:
+                self._stop(name)
+        with contextlib.suppress(AttributeError):
+            self.relay.close()
+
+    def log_of(self, name: str) -> Path:
+        """Return the file that holds what a program said."""
+        return self.folder / f"{name}.log"
+
+    def _start(self, name: str, *command: str, until: Callable[[], bool] = lambda: True) -> None:
+        with self.log_of(name).open("ab") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._running[name] = process
+        deadline = time.monotonic() + READY_LIMIT_S
+        while not until():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise self._failed(name)
+            time.sleep(0.02)
+
+    def _start_broker(self, port: int, authority: Authority, server: Any) -> None:
+        broker = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+        if broker is None:
+            raise AgentError(
+                "not installed",
+                where="mosquitto",
+                hint="apt install mosquitto, or leave --mqtt away",
+                code="CG-DEMO-002",
+            )
+        config = self.folder / "mosquitto.conf"
+        config.write_text(
+            f"listener {port} 127.0.0.1\ncafile {authority.certificate}\ncertfile {server.certificate}\n"
+            f"keyfile {server.key}\nrequire_certificate true\nuse_identity_as_username true\n"
+            "allow_anonymous false\nset_tcp_nodelay true\nuser root\n"
+        )
+        self._start("broker", broker, "-c", str(config), until=lambda: _accepts(port))
+
+    def _stop(self, name: str) -> None:
+        process = self._running[name]
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _ask(self, program: Sequence[str], *arguments: str) -> dict[str, Any]:
+        """Run a command that answers with JSON."""
+        done = subprocess.run(
+            [*program, *arguments], capture_output=True, text=True, timeout=READY_LIMIT_S, check=False
+        )
+        if done.returncode != 0:
+            raise AgentError(
+                done.stderr.strip() or f"exit code {done.returncode}",
+                where=f"{program[-1].split('.')[0]} {' '.join(arguments[:2])}",
+                hint="this is a fault of the demonstration, please report it",
+                code="CG-DEMO-003",
+            )
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    def _failed(self, name: str) -> AgentError:
+        lines = self.log_of(name).read_text(errors="replace").strip().splitlines()
+        return AgentError(
+            lines[-1] if lines else f"not ready within {READY_LIMIT_S:.0f} s",
+            where=name,
+            hint=f"see {self.log_of(name)} (--keep keeps it)",
+            code="CG-DEMO-004",
+        )
+
+
+def free_port() -> int:
+    """Return a TCP port that nothing listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
