@@ -25,7 +25,8 @@ examples:
   civigate demo --mqtt                            over mosquitto instead of HTTPS
   civigate demo --json | tail -n 1 | jq .lost     for machines
 
-Everything runs in a temporary folder and on loopback. Exit code 4 when a frame was lost or doubled or a chain does not verify.
+Everything runs in a temporary folder and on loopback.
+Exit code 4 when a frame was lost or doubled, or a chain does not verify.
 """
 
 
@@ -34,8 +35,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "demo",
         help="run the whole path here, without hardware, and audit it",
-        description="Play recorded traffic into an emulated concentrator, let agent and receiver run for real, take the "
-        "backhaul away, kill the agent, and account for every frame from outside.",
+        description="Play recorded traffic into an emulated concentrator, let agent and receiver run for real, take "
+        "the backhaul away, kill the agent, and account for every frame from outside.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -116,9 +116,12 @@ class PlainScreen:
             return
         self._next = time.monotonic() + PLAIN_INTERVAL_S
         self.tell(
-            f"{scene.progress}/{self._frames} frames on the air, heard {scene.heard} ({scene.frames_per_s:.0f}/s), "
-            f"concentrator {'receives' if scene.receiving else 'starts'}, backlog {scene.backlog}, link {'up' if scene.link_up else 'DOWN'}, "
-            f"delivered {scene.delivered} in {scene.batches} batches, {scene.receipted} receipts, {scene.wire_bytes} bytes"
+            f"{scene.progress}/{self._frames} frames on the air, "
+            f"heard {scene.heard} ({scene.frames_per_s:.0f}/s), "
+            f"concentrator {'receives' if scene.receiving else 'starts'}, "
+            f"link {'up' if scene.link_up else 'DOWN'}, backlog {scene.backlog}, "
+            f"delivered {scene.delivered} in {scene.batches} batches, {scene.receipted} receipts back, "
+            f"{scene.wire_bytes} bytes"
         )
 
     def tell(self, what: str) -> None:

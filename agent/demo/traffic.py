@@ -24,7 +24,8 @@ EU868_CHANNELS_HZ = (
 )
 
 SHARES = (("tourperret", 0.65), ("lisbon_bf53", 0.2), ("cesnet_ic880a", 0.15))
-"""Which recording a frame is taken from. The first two are "our" sensors; of the third, foreign, one in five has a bad CRC."""
+"""Which recording a frame is taken from: the first two are our own sensors, the third is foreign
+(one in five has a bad CRC)."""
 
 OWN_DEV_ADDR = {"48000000": 8, "0000BF53": 32}
 """DevAddr prefixes (value: length in bits) of the recorded sensors that the demonstration's city owns."""
@@ -57,7 +58,7 @@ class AirFrame:
 
     @property
     def own(self) -> bool:
-        """Whether a sensor of the demonstration's city sent it; decided here on the raw bytes, on purpose not by the agent's code."""
+        """Whether a sensor of the demonstration's city sent it; decided on the raw bytes, not by the agent's code."""
         if not self.crc_ok or len(self.payload) < 12 or self.payload[0] >> 5 not in (2, 4) or self.payload[0] & 3:
             return False
         dev_addr = int.from_bytes(self.payload[1:5], "little")
