@@ -169,9 +169,7 @@ def _check(image: bytes, path: Path, mcu: Mcu, *, allow_synthetic: bool) -> Firm
         raise _refuse(path, f"unknown image, SHA-256 {digest[:16]}…", _OBTAIN, "CG-FW-004")
     if identity.mcu is not mcu:
         hint = "exchange the two files"
-        raise _refuse(
-            path, f"is the {identity.mcu.upper()} image, not the {mcu.upper()}'s", hint, "CG-FW-005"
-        )
+        raise _refuse(path, f"is the {identity.mcu.upper()} image, not the {mcu.upper()}'s", hint, "CG-FW-005")
     if identity.synthetic and not allow_synthetic:
         raise _refuse(path, "was made for the emulator and is no program", _OBTAIN, "CG-FW-006")
     if identity.version != REQUIRED_VERSION[mcu] or identity.radio == "SX125x":
