@@ -204,11 +204,8 @@ class _Key:
         if not self.many:
             return one
         fewest, most = spec.items
-        return (
-            f"{fewest} to {most} {one}"
-            if self.is_table
-            else f"an array of {fewest} to {most} elements, each {one}"
-        )
+        many = "any number of" if spec.items == (0, MAX_ITEMS) else f"{fewest} to {most}"
+        return f"{many} {one}" if self.is_table else f"an array of {many} elements, each {one}"
 
 
 def _keys(cls: type[object]) -> Iterator[_Key]:
@@ -283,9 +280,7 @@ class _Reader:
     def unknown(self, name: str, keys: Mapping[str, _Key], at: tuple[str, ...]) -> ConfigError:
         """Name the key that was probably meant: the same one in another table, or the nearest here."""
         elsewhere = [path for path in _paths(self.root, ()) if path[-1] == name]
-        nearest = (
-            elsewhere[0] if elsewhere else (*at, difflib.get_close_matches(name, keys, n=1, cutoff=0)[0])
-        )
+        nearest = elsewhere[0] if elsewhere else (*at, difflib.get_close_matches(name, keys, n=1, cutoff=0)[0])
         hint = f"did you mean {'.'.join(nearest)}?"
         return ConfigError("unknown key", where=self.where((*at, name)), hint=hint, code="CG-CFG-004")
 
@@ -298,9 +293,7 @@ class _Reader:
         except ValueError as error:
             reason = f" ({error})" if error.args else ""
             what = f"found {_found(raw)}{reason}, expected {key.expected}"
-            hint = (
-                "correct it" if key.required else f"correct it or leave it out (default: {key.shown_default})"
-            )
+            hint = "correct it" if key.required else f"correct it or leave it out (default: {key.shown_default})"
             raise ConfigError(what, where=self.where(at), hint=hint, code="CG-CFG-005") from error
 
     def many(self, key: _Key, raw: Toml, at: tuple[str, ...]) -> tuple[object, ...]:
@@ -350,9 +343,7 @@ class _Reader:
                 if key.type is Path and isinstance(given, str):
                     value = self.one(key, given, here)
                 shown = "" if value is None else _toml(value)
-                yield Explained(
-                    ".".join(here), shown, key.spec.unit, "default" if given is None else str(self.file)
-                )
+                yield Explained(".".join(here), shown, key.spec.unit, "default" if given is None else str(self.file))
 
 
 def _paths(cls: type[object], at: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -372,14 +363,14 @@ def _found(raw: Toml) -> str:
 
 
 def _toml(value: Toml) -> str:
-    """Write one value as TOML; the JSON form of a string is a TOML form of it."""
+    """Write one value as TOML; the JSON form of a string is a TOML form of it, and what is parsed prints itself."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + "}"
-    return json.dumps(str(value), ensure_ascii=False) if isinstance(value, (str, Path)) else str(value)
+    return str(value) if isinstance(value, (int, float)) else json.dumps(str(value), ensure_ascii=False)
 
 
 def _comment(doc: str) -> list[str]:

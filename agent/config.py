@@ -1,0 +1,318 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The configuration of a gateway: what gateway.toml may say, and what its values mean together."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from agent import settings
+from agent.batch.keys import PublicKey
+from agent.batch.model import MAX_FRAMES
+from agent.filter import FilterRules
+from agent.lorawan import parse_eui
+from agent.settings import Unfit, setting, table
+from agent.spool.intake import MAX_DESTINATIONS
+
+SCHEMES = ("https", "mqtts", "mqtt")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_PLACEHOLDER_KEY = "civigate-key:ed25519:REPLACE-THIS-WITH-THE-KEY-OF-YOUR-PLATFORM8"
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """Where a concentrator is attached: kind "spi" or "emulator", and the path of its device or socket."""
+
+    kind: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.path}"
+
+
+def _parse_bus(text: str) -> Bus:
+    kind, _, path = text.partition(":")
+    if kind not in ("spi", "emulator"):
+        raise ValueError(f'unknown kind "{kind}"')
+    if not path.startswith("/"):
+        raise ValueError("the path does not begin with /")
+    return Bus(kind, Path(path))
+
+
+def _parse_profile(text: str) -> str:
+    if "/" in text and not PurePosixPath(text).is_absolute():
+        raise ValueError("the path does not begin with /")
+    return text
+
+
+def _parse_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("other characters or too long")
+    return text
+
+
+def _parse_url(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in SCHEMES:
+        raise ValueError(f'unknown scheme "{url.scheme}"')
+    if url.username is not None or url.password is not None:
+        raise ValueError("user and password do not belong into it")
+    if not url.hostname or any(char <= " " for char in text):
+        raise ValueError("no host")
+    if url.query or url.fragment or (url.scheme != "https" and url.path not in ("", "/")):
+        raise ValueError("more than host, port and, for https, a path")
+    _ = url.port  # says no by itself beyond 65535
+    return text
+
+
+@table
+class GatewaySection:
+    """The gateway itself."""
+
+    name: str = setting("What people call it; appears in logs and status.", default="civigate")
+    eui: bytes | None = setting(
+        "Its EUI-64. Left out, the one that the concentrator chip carries is used.",
+        default=None,
+        parse=parse_eui,
+        expected="an EUI of 16 hex digits",
+        example="0016c001ff10a235",
+    )
+    state_dir: Path = setting(
+        "Folder for what must survive: spool, key, firmware. Needs a file system that keeps its promises (ext4).",
+        default=Path("/var/lib/civigate"),
+    )
+    runtime_dir: Path = setting(
+        "Folder for what need not survive a power cut: the journal of frames not yet committed. Best in RAM (tmpfs).",
+        default=Path("/run/civigate"),
+    )
+
+
+@table
+class ConcentratorSection:
+    """The radio: how it is attached, and what it listens to."""
+
+    bus: Bus | None = setting(
+        "Where the concentrator is attached. Left out: the SPI device that the board profile names.",
+        default=None,
+        parse=_parse_bus,
+        expected='"spi:/dev/spidevX.Y", or "emulator:/path/of/socket" for one that "civigate emulate" serves',
+        example="spi:/dev/spidev0.0",
+    )
+    board: str = setting(
+        "The board that carries the chip: a profile that comes with civigate, or the path of one's own.",
+        example="rak_2287",
+        parse=_parse_profile,
+        expected="a name or a path from /",
+    )
+    plan: str = setting(
+        "Frequencies and data rates it listens to: a plan that comes with civigate, or the path of one's own.",
+        default="eu868",
+        parse=_parse_profile,
+        expected="a name or a path from /",
+    )
+    firmware_dir: Path | None = setting(
+        "Folder with agc.bin and arb.bin, the firmware of the chip's two microcontrollers. "
+        "Left out: the folder firmware in state_dir.",
+        default=None,
+        example="/var/lib/civigate/firmware",
+    )
+    poll_interval_ms: int = setting(
+        "Pause between two looks into an empty receive buffer.", default=10, unit="ms", minimum=1, maximum=1000
+    )
+
+
+@table
+class SpoolSection:
+    """The store on the card: every accepted frame waits here until the platform has signed for it."""
+
+    path: Path | None = setting(
+        "The database file. Left out: spool.db in state_dir.", default=None, example="/var/lib/civigate/spool.db"
+    )
+    commit_window_s: float = setting(
+        "The longest a frame waits for its commit, and so the most that a power cut can cost. "
+        "Short windows wear the card; 0 commits every frame.",
+        default=1.0,
+        unit="s",
+        minimum=0,
+        maximum=60,
+    )
+    commit_frames: int = setting(
+        "Commit at once when so many frames wait.", default=500, unit="frames", minimum=1, maximum=10_000
+    )
+    quota_mb: int = setting(
+        "The most room the spool takes. When it is full, the oldest unsent frames go, with a record of it.",
+        default=512,
+        unit="MB",
+        minimum=8,
+        maximum=1_000_000,
+    )
+    batch_frames: int = setting(
+        "Seal a batch when so many frames are in it. Large batches cost fewer bytes per frame.",
+        default=512,
+        unit="frames",
+        minimum=1,
+        maximum=MAX_FRAMES,
+    )
+    batch_age_s: float = setting(
+        "Seal a batch when its oldest frame is so old.", default=10.0, unit="s", minimum=0.05, maximum=86_400
+    )
+
+
+@table
+class IdentitySection:
+    """The key with which the gateway signs its batches."""
+
+    key_file: Path | None = setting(
+        "The private key, made on first use, readable for its owner only. Left out: gateway.key in state_dir.",
+        default=None,
+        example="/var/lib/civigate/gateway.key",
+    )
+
+
+@table
+class Destination:
+    """A platform that gets frames: with a filter, a queue and a chain of batches of its own.
+
+    Repeat [[destination]] for each, with its [destination.filter] behind it.
+    """
+
+    name: str = setting(
+        "Its name in logs and status; another name is another destination, with a new queue.",
+        parse=_parse_name,
+        expected="1 to 32 of a-z, 0-9 and -",
+        example="city",
+    )
+    url: str = setting(
+        "Where its receiver is.",
+        parse=_parse_url,
+        expected="https://HOST[:PORT][/PATH], mqtts://HOST[:PORT] or mqtt://HOST[:PORT]",
+        example="https://platform.example.org",
+    )
+    receipt_key: PublicKey = setting(
+        "The platform's public key: only receipts signed with it free the spool. "
+        "'civigate-receiver identity show' prints it.",
+        parse=PublicKey.from_text,
+        expected="a line that begins with civigate-key:",
+        example=_PLACEHOLDER_KEY,
+    )
+    ca_file: Path | None = setting(
+        "PEM file with the only authorities trusted to certify the platform. Left out: those of the system.",
+        default=None,
+        example="platform-ca.pem",
+    )
+    cert_file: Path | None = setting(
+        "PEM file with the certificate the gateway shows.", default=None, example="gateway-cert.pem"
+    )
+    key_file: Path | None = setting(
+        "PEM file with the key of that certificate. Left out: it is in cert_file.",
+        default=None,
+        example="gateway-key.pem",
+    )
+    user: str | None = setting("MQTT: user name.", default=None, example="gateway-17")
+    password_file: Path | None = setting(
+        "MQTT: file whose first line is the password.", default=None, example="mqtt-password"
+    )
+    mqtt_version: str = setting("MQTT: version of the protocol.", default="5", choices=("5", "3.1.1"))
+    window: int = setting(
+        "MQTT: the most batches on the way at a time. HTTPS carries one.",
+        default=8,
+        unit="batches",
+        minimum=1,
+        maximum=64,
+    )
+    connect_timeout_s: float = setting(
+        "How long to wait for a connection, and again for TLS.", default=10.0, unit="s", minimum=1, maximum=120
+    )
+    answer_timeout_s: float = setting(
+        "How long to wait for an answer after the last sign of life.",
+        default=20.0,
+        unit="s",
+        minimum=1,
+        maximum=300,
+    )
+    keepalive_s: int = setting(
+        "MQTT: probe the link after so much silence; a dead one is noticed within twice this.",
+        default=30,
+        unit="s",
+        minimum=5,
+        maximum=3600,
+    )
+    filter: FilterRules
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URL."""
+        return urlsplit(self.url).scheme
+
+    def __post_init__(self) -> None:
+        for key in ("ca_file", "cert_file", "key_file"):
+            if self.scheme == "mqtt" and getattr(self, key) is not None:
+                what = "found a file for TLS, but the url says mqtt:, which is MQTT without TLS"
+                raise Unfit(key, what, "write mqtts: in the url, or leave the file out")
+        if self.key_file is not None and self.cert_file is None:
+            raise Unfit("key_file", "found a key without a certificate", "set cert_file too")
+        for key in ("user", "password_file"):
+            if self.scheme == "https" and getattr(self, key) is not None:
+                raise Unfit(key, "found a login for MQTT, but the url says https:", "use cert_file, or MQTT")
+        if self.password_file is not None and self.user is None:
+            raise Unfit("password_file", "found a password without a user", "set user too")
+
+
+@table
+class LoggingSection:
+    """What the service says."""
+
+    level: str = setting(
+        "The least important messages that are shown.",
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+    )
+
+
+@table
+class GatewayConfig:
+    """Configuration of a civigate gateway, written by 'civigate config example'.
+
+    Lines that begin with # and a key show defaults or examples; take the # away to change them. Paths are relative to
+    this file. 'civigate config check FILE' says whether a file is right, 'civigate config explain FILE' what it means.
+    """
+
+    gateway: GatewaySection
+    concentrator: ConcentratorSection
+    spool: SpoolSection
+    identity: IdentitySection
+    logging: LoggingSection
+    destination: tuple[Destination, ...] = setting("", items=(0, MAX_DESTINATIONS))
+
+    @property
+    def spool_path(self) -> Path:
+        """The spool's database file."""
+        return self.spool.path or self.gateway.state_dir / "spool.db"
+
+    @property
+    def key_path(self) -> Path:
+        """The file of the gateway's private key."""
+        return self.identity.key_file or self.gateway.state_dir / "gateway.key"
+
+    @property
+    def firmware_dir(self) -> Path:
+        """The folder of the firmware images."""
+        return self.concentrator.firmware_dir or self.gateway.state_dir / "firmware"
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for number, destination in enumerate(self.destination, 1):
+            if destination.name in seen:
+                key = f"destination[{number}].name"
+                raise Unfit(key, f'found "{destination.name}" a second time', "give each destination a name of its own")
+            seen.add(destination.name)
+
+
+def load(path: Path) -> GatewayConfig:
+    """Read and check gateway.toml.
+
+    Raises:
+        ConfigError: it cannot be used; one line says where, what was found and what is expected.
+    """
+    return settings.load(GatewayConfig, path)
