@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Where a destination is and how it is reached, and the transport that its URL asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+from agent.uplink.port import BootClock, Fault, LinkError, Uplink
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEFAULT_PORTS = {"https": 443, "mqtts": 8883, "mqtt": 1883}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A platform.
+
+    Attributes:
+        name: of the destination, as configured.
+        url: https://HOST[:PORT][/PATH], mqtts://HOST[:PORT] or mqtt://HOST[:PORT].
+        ca_file: PEM, the only authorities trusted; None for those of the system.
+        cert_file: PEM, our certificate; None for none.
+        key_file: PEM, its key; None when it is in cert_file.
+        user: MQTT user name; None for none.
+        password_file: file whose first line is the MQTT password; None for none.
+        mqtt_version: "5" or "3.1.1".
+        window: most batches unanswered at a time; HTTPS carries one.
+        connect_timeout_s: for TCP and for TLS each.
+        answer_timeout_s: from the last sign of life to the answer.
+        keepalive_s: MQTT: silence after which the link is probed; a dead one is noticed within twice this.
+    """
+
+    name: str
+    url: str
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
+    mqtt_version: str = "5"
+    window: int = 8
+    connect_timeout_s: float = 10.0
+    answer_timeout_s: float = 20.0
+    keepalive_s: int = 30
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URL."""
+        return self._split().scheme
+
+    @property
+    def host(self) -> str:
+        """The host of the URL, without brackets."""
+        host = self._split().hostname
+        if not host:
+            raise self._wrong("no host in it")
+        return host
+
+    @property
+    def port(self) -> int:
+        """The port of the URL, or that of its scheme."""
+        try:
+            port = self._split().port
+        except ValueError as error:
+            raise self._wrong("no such port") from error
+        return DEFAULT_PORTS[self.scheme] if port is None else port
+
+    @property
+    def path(self) -> str:
+        """The path of the URL without a slash at its end."""
+        return self._split().path.rstrip("/")
+
+    @property
+    def where(self) -> str:
+        """Host and port, for messages."""
+        return f"{self.host}:{self.port}"
+
+    def _split(self) -> SplitResult:
+        split = urlsplit(self.url)
+        if split.scheme not in DEFAULT_PORTS:
+            raise self._wrong(f'found "{split.scheme}://"')
+        if split.username is not None or split.query or split.fragment:
+            raise self._wrong("neither user, query nor fragment belong into it")
+        return split
+
+    def _wrong(self, what: str) -> LinkError:
+        hint = "expected https://HOST[:PORT][/PATH], mqtts://HOST[:PORT] or mqtt://HOST[:PORT]"
+        return LinkError(Fault.ADDRESS, what, where=f"url of destination {self.name}", hint=hint)
+
+
+def open_uplink(endpoint: Endpoint, gateway_eui: bytes, clock: BootClock) -> Uplink:
+    """Make the transport that the URL asks for. Nothing is connected yet.
+
+    Raises:
+        LinkError: the URL, a certificate, a key or the password file cannot be used.
+    """
+    # Each transport brings a library of some size; a gateway that uses one does not load the other.
+    if endpoint.scheme == "https":
+        from agent.uplink.https import HttpsUplink  # noqa: PLC0415
+
+        return HttpsUplink(endpoint, clock)
+    from agent.uplink.mqtt import MqttUplink  # noqa: PLC0415
+
+    return MqttUplink(endpoint, gateway_eui, clock)

@@ -1,0 +1,275 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Batches over HTTPS: one kept-alive connection, one request per batch, the answer in the response.
+
+`POST /v1/batches` brings a batch, 200 brings the receipt and 422 the refusal; `GET /v1/streams/{hex}/receipt` brings
+the receipt to resume from. Headers are the least that HTTP asks for, redirects are not followed, and what does not
+look like a signed answer is named for what it most likely is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+from urllib3.util import SKIP_HEADER, Timeout
+
+from agent.uplink import tcp
+from agent.uplink.port import MAX_ANSWER_BYTES, Arrival, BootClock, Fault, LinkError, Reply, Traffic
+from agent.uplink.tls import client_context, link_error, lost, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.uplink.endpoint import Endpoint
+
+ANSWER_TYPE = "application/cose"
+SLOWEST_BYTES_PER_S = 1000
+"""A link that carries less is taken for dead: it bounds how long one upload may take."""
+
+_QUIET = {"User-Agent": SKIP_HEADER, "Accept-Encoding": SKIP_HEADER}
+_POST = {"Content-Type": "application/cbor", **_QUIET}
+_ANSWERS = frozenset({200, 422})
+_PORTAL_STATUS = 511
+_DEEPEST_WRAP = 8
+
+
+def _nobody() -> None:
+    """Stand in until somebody connects."""
+
+
+class _Line:
+    """What the sockets of one uplink share, one after the other: the present one, its deadline, the sum of all."""
+
+    def __init__(self) -> None:
+        self.deadline = float("inf")
+        self.sock: _BoundedSocket | None = None
+        self._past = Traffic()
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._past if self.sock is None else self._past + tcp.traffic(self.sock)
+
+    def closing(self, sock: _BoundedSocket) -> None:
+        """Note what a socket carried: once it is closed, the kernel no longer tells."""
+        if sock is self.sock:
+            self._past += tcp.traffic(sock)
+            self.sock = None
+
+
+class _BoundedSocket(ssl.SSLSocket):
+    """A TLS socket whose single operations end at the deadline of the whole request.
+
+    A time-out per operation alone would let a server that sends one byte every few seconds hold a request for ever.
+    """
+
+    line = _Line()
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self._bound()
+        return super().send(data, flags)
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        self._bound()
+        return super().recv_into(buffer, nbytes, flags)
+
+    def close(self) -> None:
+        self.line.closing(self)
+        super().close()
+
+    def _bound(self) -> None:
+        left_s = self.line.deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        timeout_s = self.gettimeout()
+        if timeout_s is None or timeout_s > left_s:
+            self.settimeout(left_s)
+
+
+class _Context(ssl.SSLContext):
+    """Makes bounded sockets of one line, and resumes the TLS session of the last one on the next."""
+
+    sslsocket_class = _BoundedSocket
+    line: _Line
+    session: ssl.SSLSession | None = None
+
+    def wrap_socket(  # noqa: PLR0917 - the signature is that of the standard library
+        self,
+        sock: socket.socket,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLSocket:
+        wrapped = super().wrap_socket(
+            sock,
+            server_side,
+            do_handshake_on_connect,
+            suppress_ragged_eofs,
+            server_hostname,
+            session or self.session,
+        )
+        assert isinstance(wrapped, _BoundedSocket)
+        wrapped.line = self.line
+        self.line.sock = wrapped
+        return wrapped
+
+    def note_session(self) -> None:
+        """Keep the ticket of the connection, which TLS 1.3 sends only after the handshake."""
+        if self.line.sock is not None and self.line.sock.session is not None:
+            self.session = self.line.sock.session
+
+
+class HttpsUplink:
+    """One platform over HTTPS (`agent.uplink.port.Uplink`).
+
+    Args:
+        endpoint: where it is.
+        clock: of this boot.
+
+    Raises:
+        LinkError: the URL, a certificate or a key cannot be used.
+    """
+
+    window = 1
+    """A request waits for its response: there is nothing to gain from a second one on the same connection."""
+
+    def __init__(self, endpoint: Endpoint, clock: BootClock) -> None:
+        self._endpoint = endpoint
+        self._where = endpoint.where
+        self._clock = clock
+        self._line = _Line()
+        self._context = client_context(_Context, endpoint.ca_file, endpoint.cert_file, endpoint.key_file)
+        self._context.line = self._line
+        self._pool = self._new_pool()
+        self._arrived: deque[Arrival] = deque()
+        self._wake: Callable[[], None] = _nobody
+        self._interrupted = threading.Event()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What it has carried so far, over all its connections."""
+        return self._line.traffic
+
+    def connect(self, wake: Callable[[], None]) -> None:
+        """Note whom to wake: the first request connects."""
+        self._wake = wake
+
+    def ask(self, stream_id: bytes) -> None:
+        """Fetch the platform's receipt for a stream."""
+        self._request("GET", f"{self._endpoint.path}/v1/streams/{stream_id.hex()}/receipt", _QUIET, None, None)
+
+    def send(self, batch: int, wire: bytes) -> None:
+        """Post one batch and take the answer."""
+        self._request("POST", f"{self._endpoint.path}/v1/batches", _POST, wire, batch)
+
+    def receive(self) -> Sequence[Arrival]:
+        """Return the answers to the requests so far."""
+        arrived = list(self._arrived)
+        self._arrived.clear()
+        return arrived
+
+    def interrupt(self) -> None:
+        """Cut the connection under a request that is under way, and refuse further ones."""
+        self._interrupted.set()
+        sock = self._line.sock
+        if sock is not None:
+            # Not the method of the TLS socket: that one drops its state under the reading thread. A socket that is
+            # closed already is what is wanted.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._arrived.clear()
+        self._pool.close()
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> urllib3.HTTPSConnectionPool:
+        return urllib3.HTTPSConnectionPool(
+            self._endpoint.host,
+            self._endpoint.port,
+            maxsize=1,
+            block=True,
+            retries=False,
+            timeout=Timeout(connect=self._endpoint.connect_timeout_s, read=self._endpoint.answer_timeout_s),
+            ssl_context=self._context,
+            cert_reqs="CERT_REQUIRED",
+        )
+
+    def _request(self, method: str, path: str, headers: dict[str, str], body: bytes | None, batch: int | None) -> None:
+        sent_bytes = len(body or b"")
+        self._line.deadline = (
+            time.monotonic()
+            + self._endpoint.connect_timeout_s
+            + self._endpoint.answer_timeout_s
+            + sent_bytes / SLOWEST_BYTES_PER_S
+        )
+        asked_us = self._clock.boottime_us()
+        try:
+            if self._interrupted.is_set():
+                raise lost(self._where, "interrupted")
+            response = self._pool.urlopen(
+                method, path, body=body, headers=headers, redirect=False, preload_content=False
+            )
+            data = response.read(MAX_ANSWER_BYTES + 1, decode_content=False)
+            self._context.note_session()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._named(error) from error
+        if response.status not in _ANSWERS or response.headers.get("content-type", "").split(";")[0] != ANSWER_TYPE:
+            response.close()
+            raise self._unexpected(response, sent_bytes, batch)
+        if len(data) > MAX_ANSWER_BYTES:
+            response.close()
+            what = f"an answer of more than {MAX_ANSWER_BYTES} bytes"
+            hint = "that is not a receipt: check what answers under this url"
+            raise LinkError(Fault.OVERSIZE, what, where=self._where, hint=hint)
+        response.release_conn()
+        self._arrived.append(Reply(data, self._clock.boottime_us(), asked_us, batch))
+        self._wake()
+
+    def _named(self, error: BaseException) -> LinkError:
+        if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
+            connecting = isinstance(error, urllib3.exceptions.ConnectTimeoutError)
+            return silent(self._where, "no connection in time" if connecting else "no answer in time")
+        # urllib3 wraps what the socket raised, sometimes twice: the innermost one has the reason.
+        cause: BaseException = error
+        for _ in range(_DEEPEST_WRAP):
+            wrapped = next((a for a in reversed(cause.args) if isinstance(a, BaseException)), None)
+            inner = wrapped or cause.__cause__ or cause.__context__
+            if not isinstance(cause, urllib3.exceptions.HTTPError) or inner is None:
+                break
+            cause = inner
+        return link_error(cause, self._where)
+
+    def _unexpected(self, response: urllib3.BaseHTTPResponse, sent_bytes: int, batch: int | None) -> LinkError:
+        """Name a response that is not a signed answer."""
+        status = response.status
+        location = response.headers.get("location", "")[:100]
+        fault, what = Fault.STATUS, f"HTTP status {status}"
+        if status in _ANSWERS or 300 <= status < 400 or status == _PORTAL_STATUS:
+            fault = Fault.PORTAL
+            kind = response.headers.get("content-type", "no content type").split(";")[0][:40]
+            what = f"{what} to {location}" if location else f"{what} with {kind} instead of a signed receipt"
+            hint = "a captive portal or proxy answers: log in to this network, or correct the url"
+        elif status in {401, 403}:
+            hint = "the platform does not let this gateway in: check cert_file and its registration there"
+        elif status == 404:
+            hint = "no receiver under this url: check its path"
+        elif status == 413:
+            fault, what = Fault.OVERSIZE, f"it takes no body of {sent_bytes} bytes (HTTP status 413)"
+            hint = "let the proxy in front of the platform take 1 MiB (nginx: client_max_body_size 1m)"
+        elif status in {429, 503}:
+            hint = "the platform is busy: it is tried again later"
+        elif 500 <= status < 600:
+            hint = "the platform, or a proxy in front of it, is ill: look at its log"
+        else:
+            hint = "check the url, and what answers under it"
+        return LinkError(fault, what, where=self._where, hint=hint, batch=batch)

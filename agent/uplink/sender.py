@@ -1,0 +1,527 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""One thread per destination that brings every sealed batch to the platform and its receipts to the spool.
+
+The thread owns the transport and a reader of the spool. It asks `machine.step` what to do and does it; it waits on a
+condition (something sealed, something arrived, a deadline, the end) and never polls.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
+
+from agent.batch.model import Anchor, Reason, Receipt, Refusal, TimeSource
+from agent.errors import AgentError, BatchError
+from agent.uplink import machine
+from agent.uplink.numbers import Numbers
+from agent.uplink.port import (
+    Answer,
+    BootClock,
+    Fault,
+    LinkError,
+    Reply,
+    Sink,
+    Source,
+    Taken,
+    Traffic,
+    UnreadableBatchError,
+    Uplink,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+logger = logging.getLogger(__name__)
+
+NEAR_CAP_S = 5.0
+"""Longest pause while nothing answers at all: a link that returns is used within seconds."""
+PATIENCE_S = 600.0
+"""Age of an outage after which the pauses grow to `FAR_CAP_S` whatever the fault."""
+FAR_CAP_S = 60.0
+"""Longest pause after something answered, wrongly."""
+STANDING_CAP_S = 900.0
+"""Longest pause while the platform refuses this gateway: each try costs the bytes of a batch."""
+ANCHOR_EVERY_S = 600.0
+"""A clock anchor is kept at least this often, and whenever one is twice as good as the last."""
+WORST_ANCHOR_S = 10.0
+"""A round trip longer than twice this gives no anchor."""
+
+STANDING = frozenset({Reason.UNKNOWN_KEY, Reason.REVOKED_KEY, Reason.WRONG_GATEWAY, Reason.UNSUPPORTED_VERSION})
+"""Refusals that say nothing about the batch: every other batch would be refused alike, so all of them wait."""
+
+_SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a sender is doing, for a person or a metric.
+
+    Attributes:
+        destination: its name.
+        phase: see `machine.Phase`.
+        since_us: CLOCK_BOOTTIME when the phase began.
+        retry_at_us: CLOCK_BOOTTIME of the next try, None unless waiting for it.
+        problem: the last failure that still stands, one line with its hint and code; None when all is well.
+        through: every batch up to it is acknowledged.
+        newest: the batch sealed last.
+        waiting: sealed, not acknowledged, not in flight.
+        in_flight: sent, not answered.
+        traffic: bytes on the TCP connections.
+        counts: since the start: `sent`, `resent`, `receipts`, `anchors`, and what was odd: `stale`, `foreign`,
+            `forged` answers, `refused` and `unreadable` batches, `failures` of the link.
+    """
+
+    destination: str
+    phase: machine.Phase
+    since_us: int
+    retry_at_us: int | None
+    problem: str | None
+    through: int
+    newest: int
+    waiting: int
+    in_flight: int
+    traffic: Traffic
+    counts: Mapping[str, int]
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything sealed is acknowledged or parked."""
+        return not self.waiting and not self.in_flight
+
+
+class Sender:
+    """Bring the batches of one stream to one platform. `start` it, tell it with `sealed`, `stop` it.
+
+    Args:
+        name: of the destination.
+        uplink: the transport; from here on it belongs to the sender.
+        open_source: opens a reader of the spool in the calling thread.
+        sink: where verified answers go.
+        verify: opens the platform's COSE_Sign1 answers with its key.
+        clock: of this boot.
+        window: most batches in flight; the transport may carry fewer.
+        answer_timeout_s: from the last sign of life to the deadline of an answer.
+        pause: waits between two tries, at most as long as told; returns early at `stop`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        uplink: Uplink,
+        *,
+        open_source: Callable[[], AbstractContextManager[Source]],
+        sink: Sink,
+        verify: Callable[[bytes], Receipt | Refusal],
+        clock: BootClock,
+        window: int = 8,
+        answer_timeout_s: float = 20.0,
+        pause: Callable[[float], object] | None = None,
+    ) -> None:
+        self.name = name
+        self._uplink = uplink
+        self._open_source = open_source
+        self._sink = sink
+        self._verify = verify
+        self._clock = clock
+        self._window = max(1, min(window, uplink.window))
+        self._answer_timeout_us = round(answer_timeout_s * _SECOND_US)
+        self._stopping = threading.Event()
+        self._pause = pause or self._stopping.wait
+        self._changed = threading.Condition()
+        self._sealed = True  # look at the spool once at the beginning
+        self._arrived = False
+        self._thread = threading.Thread(target=self._run, name=f"uplink-{name}", daemon=True)
+        # Below: the sender's thread only.
+        self._source: Source
+        self._stream = b""
+        self._state = machine.start(window=self._window, answer_timeout_us=self._answer_timeout_us, through=0, newest=0)
+        self._sealed_before = 0
+        self._first_sent_us: dict[int, int] = {}
+        self._hashes: dict[int, tuple[bytes, bytes]] = {}
+        self._last_anchor: Anchor | None = None
+        self._counts: Counter[str] = Counter()
+        self._problem: AgentError | None = None
+        self._down_since_us: int | None = None
+        self._retry_at_us: int | None = None
+        self._status = self._snapshot()
+
+    @property
+    def status(self) -> Status:
+        """The latest snapshot. Any thread."""
+        return self._status
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def sealed(self) -> None:
+        """Tell that the spool has sealed something for this destination. Any thread; returns at once."""
+        with self._changed:
+            self._sealed = True
+            self._changed.notify_all()
+
+    def drain(self, limit_s: float) -> bool:
+        """Wait until everything sealed so far is acknowledged or parked; False when that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._status.idle and not self._sealed, limit_s)
+
+    def stop(self, limit_s: float = 15.0) -> bool:
+        """End the thread; False when it does not end in time. What is not acknowledged stays in the spool."""
+        self._stopping.set()
+        self._wake()
+        self._uplink.interrupt()
+        if self._thread.ident is not None:
+            self._thread.join(limit_s)
+        return not self._thread.is_alive()
+
+    # --- the thread
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._arrived = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        tries = Retrying(
+            retry=retry_if_exception_type(AgentError),
+            stop=stop_when_event_set(self._stopping),
+            wait=self._delay_s,
+            sleep=self._pause_s,
+            reraise=True,
+        )
+        try:
+            tries(self._try)
+        except AgentError as error:
+            logger.debug("uplink ended destination=%s problem=%s", self.name, error)
+        finally:
+            self._uplink.close()
+            self._state, _ = machine.step(self._state, machine.Stop(), self._clock.boottime_us())
+            self._publish()
+
+    def _try(self) -> None:
+        """Run one session over one link, and leave the state machine waiting when it fails."""
+        self._retry_at_us = None
+        if self._stopping.is_set():
+            return
+        try:
+            with self._open_source() as self._source:
+                self._session()
+        except LinkError as error:
+            self._failed(error, error.fault, error.batch)
+            raise
+        except AgentError as error:
+            self._failed(error, Fault.SPOOL, None)
+            raise
+        except Exception as error:
+            # A defect must not silence a gateway for good: it is said with its trace, and the next try may do.
+            logger.exception("uplink defect destination=%s", self.name)
+            what = f"{type(error).__name__}: {error}"
+            defect = LinkError(Fault.INTERNAL, what, where=f"destination {self.name}", hint="report it with the log")
+            self._failed(defect, Fault.INTERNAL, None)
+            raise defect from error
+
+    def _session(self) -> None:
+        self._read_stream()
+        self._apply(machine.Connect())
+        while not self._stopping.is_set():
+            with self._changed:
+                sealed, self._sealed = self._sealed, False
+                self._arrived = False
+            # Sealed first: with HTTPS every answer is followed by a send that blocks, and live goes before backlog.
+            if sealed:
+                self._apply(machine.Sealed(self._source.newest()))
+            for arrival in self._uplink.receive():
+                match arrival:
+                    case Taken(batch):
+                        self._apply(machine.Alive(batch))
+                    case Reply():
+                        self._take(arrival)
+            deadline_us = machine.deadline_us(self._state)
+            if deadline_us is not None and self._clock.boottime_us() >= deadline_us:
+                self._apply(machine.Tick())
+                continue
+            limit_s = None if deadline_us is None else (deadline_us - self._clock.boottime_us()) / _SECOND_US
+            with self._changed:
+                self._changed.wait_for(self._due, None if limit_s is None else max(0.0, limit_s))
+
+    def _due(self) -> bool:
+        return self._sealed or self._arrived or self._stopping.is_set()
+
+    def _read_stream(self) -> None:
+        """Take up where the spool stands; a new stream begins from nothing."""
+        stream, newest = self._source.stream_id, self._source.newest()
+        if stream == self._stream:
+            return
+        self._stream = stream
+        self._sealed_before = newest
+        self._first_sent_us.clear()
+        self._hashes.clear()
+        self._state = machine.start(
+            window=self._window,
+            answer_timeout_us=self._answer_timeout_us,
+            through=self._source.through(),
+            newest=newest,
+        )
+
+    def _apply(self, event: machine.Event) -> None:
+        events = deque([event])
+        while events:
+            linked = self._state.phase in machine.LINKED
+            self._state, actions = machine.step(self._state, events.popleft(), self._clock.boottime_us())
+            if self._state.phase in machine.LINKED and not linked:
+                logger.info("uplink online destination=%s waiting=%d", self.name, len(self._state.waiting))
+            if self._state.phase in machine.LINKED and self._state.fault is None:
+                self._recovered()
+            self._publish()
+            for action in actions:
+                match action:
+                    case machine.Open():
+                        self._uplink.connect(self._wake)
+                        events.append(machine.Linked())
+                    case machine.Ask():
+                        self._uplink.ask(self._stream)
+                    case machine.Send(number):
+                        if not self._send(number):
+                            events.append(machine.Gone(number))
+                    case machine.Close(overdue):
+                        self._uplink.close()
+                        if overdue is not None:
+                            raise self._overdue(overdue)
+
+    def _send(self, number: int) -> bool:
+        """Send one batch; False when there is nothing to send."""
+        try:
+            outgoing = self._source.load(number)
+        except UnreadableBatchError as error:
+            self._skip(number, error)
+            return False
+        if outgoing is None:
+            return False
+        self._hashes[number] = (outgoing.header_hash, sha256(outgoing.wire).digest())
+        self._counts["resent" if number in self._first_sent_us else "sent"] += 1
+        self._first_sent_us.setdefault(number, self._clock.boottime_us())
+        self._uplink.send(number, outgoing.wire)
+        return True
+
+    def _skip(self, number: int, error: UnreadableBatchError) -> None:
+        self._counts["unreadable"] += 1
+        logger.error("uplink unreadable destination=%s batch=%d problem=%s", self.name, number, error)
+        self._sink.unreadable(number, error)
+
+    # --- answers
+
+    def _take(self, reply: Reply) -> None:
+        try:
+            signed = self._verify(reply.data)
+        except BatchError as error:
+            self._odd("forged", reply, f"an answer that does not verify with the platform's key ({error.what})")
+            return
+        if signed.stream_id != self._stream and not self._is_ours(signed):
+            self._odd("foreign", reply, f"an answer about another stream, {signed.stream_id.hex()}")
+            return
+        match signed:
+            case Receipt():
+                self._take_receipt(Answer(signed, reply.received_us, self._signed_after(reply, signed)), signed)
+            case Refusal():
+                self._take_refusal(signed, reply)
+
+    def _is_ours(self, signed: Receipt | Refusal) -> bool:
+        """Say whether a refusal that could not name the stream is about bytes that are in flight here."""
+        return isinstance(signed, Refusal) and any(signed.batch_hash == wire for _, wire in self._hashes.values())
+
+    def _odd(self, kind: str, reply: Reply, what: str) -> None:
+        self._counts[kind] += 1
+        if self._counts[kind] == 1:
+            logger.warning("uplink %s destination=%s what=%s", kind, self.name, what)
+        if reply.asked_us is not None:
+            # The answer to a request of ours: whoever answers there is not the platform.
+            hint = "check receipt_key and the url of the destination"
+            where = f"destination {self.name}"
+            raise LinkError(Fault.FORGED, what, where=where, hint=hint, batch=reply.batch)
+
+    def _signed_after(self, reply: Reply, receipt: Receipt | Refusal) -> int | None:
+        """Return a moment of this boot that certainly precedes the signing of a receipt.
+
+        With a transport that ties answers to requests it is the request. Otherwise it is the first sending of a
+        batch that the receipt covers and no receipt covered before; only of batches that no earlier process can have
+        sent, since a receipt for those may be old.
+        """
+        if reply.asked_us is not None:
+            return reply.asked_us
+        if not isinstance(receipt, Receipt):
+            return None
+        covered = _covered(receipt)
+        sent = [us for number, us in self._first_sent_us.items() if number > self._sealed_before and number in covered]
+        return max(sent, default=None)
+
+    def _take_receipt(self, answer: Answer, receipt: Receipt) -> None:
+        last = max([receipt.through, *(last for _, last in receipt.beyond)])
+        if last > self._state.newest:
+            self._state, _ = machine.step(self._state, machine.Sealed(self._source.newest()), self._clock.boottime_us())
+        ours = self._hash_of(receipt.through) if receipt.through else None
+        if last > self._state.newest:
+            raise self._conflict(f"the platform has batch {last} of this stream, the spool only {self._state.newest}")
+        if ours is not None and ours != receipt.hash:
+            raise self._conflict(f"batch {receipt.through} at the platform is not the one in this spool")
+        if receipt.through < self._state.through:
+            # Late on MQTT; on resuming it means that the platform went back, perhaps to a copy of its database.
+            self._counts["stale"] += 1
+            if self._state.phase is machine.Phase.CONNECTING:
+                logger.warning(
+                    "uplink platform went back destination=%s through=%d acknowledged=%d",
+                    self.name,
+                    receipt.through,
+                    self._state.through,
+                )
+            else:
+                return
+        self._counts["receipts"] += 1
+        self._sink.receipt(receipt)
+        self._anchor(answer, receipt)
+        covered = _covered(receipt)
+        for number in [number for number in self._hashes if number in covered]:
+            if number != receipt.through:
+                del self._hashes[number]
+            self._first_sent_us.pop(number, None)
+        self._apply(machine.Acknowledged(receipt.through, receipt.beyond))
+
+    def _hash_of(self, number: int) -> bytes | None:
+        known = self._hashes.get(number)
+        return known[0] if known is not None else self._source.hash_of(number)
+
+    def _take_refusal(self, refusal: Refusal, reply: Reply) -> None:
+        about = next(
+            (
+                number
+                for number, hashes in self._hashes.items()
+                if refusal.batch_hash in hashes and number not in self._state.parked
+            ),
+            None,
+        )
+        if about is None:
+            self._odd("foreign", reply, "a refusal of a batch that was not sent from here")
+            return
+        what = f"batch {about} refused as {refusal.reason.name}: {refusal.detail}"
+        if refusal.reason in STANDING:
+            self._apply(machine.Turned())
+            hint = "register this gateway's key at the platform: civigate identity show, civigate-receiver gateways add"
+            if refusal.reason is Reason.UNSUPPORTED_VERSION:
+                hint = "update the receiver, then the gateway: the receiver must know the gateway's batch format"
+            raise LinkError(Fault.STANDING, what, where=f"destination {self.name}", hint=hint)
+        self._counts["refused"] += 1
+        logger.error("uplink quarantine destination=%s what=%s", self.name, what)
+        self._sink.refusal(about, refusal)
+        del self._hashes[about]
+        self._first_sent_us.pop(about, None)
+        self._apply(machine.Parked(about))
+
+    def _anchor(self, answer: Answer, receipt: Receipt) -> None:
+        if answer.after_us is None or answer.round_trip_us is None:
+            return
+        anchor = Anchor(
+            boot_id=self._clock.boot_id,
+            boottime_us=(answer.after_us + answer.received_us) // 2,
+            utc_us=receipt.utc_us,
+            uncertainty_us=(answer.round_trip_us + 1) // 2,
+            source=TimeSource.PLATFORM,
+        )
+        last = self._last_anchor
+        wanted = (
+            last is None
+            or anchor.boottime_us - last.boottime_us >= ANCHOR_EVERY_S * _SECOND_US
+            or anchor.uncertainty_us * 2 <= last.uncertainty_us
+        )
+        if wanted and anchor.uncertainty_us <= WORST_ANCHOR_S * _SECOND_US:
+            self._last_anchor = anchor
+            self._counts["anchors"] += 1
+            self._sink.anchor(anchor)
+
+    # --- failures
+
+    def _overdue(self, number: int) -> LinkError:
+        what = f"batch {number} is not answered within {self._answer_timeout_us // _SECOND_US} s"
+        hint = "the link is dead, or no receiver works: check the platform (civigate-receiver status)"
+        return LinkError(Fault.SILENT, what, where=f"destination {self.name}", hint=hint)
+
+    def _conflict(self, what: str) -> LinkError:
+        hint = "this card was restored from a copy or cloned: move the spool aside and let a new stream begin"
+        return LinkError(Fault.CONFLICT, what, where=f"destination {self.name}", hint=hint)
+
+    def _failed(self, error: AgentError, fault: Fault, batch: int | None) -> None:
+        self._uplink.close()
+        now_us = self._clock.boottime_us()
+        self._state, _ = machine.step(self._state, machine.Failed(fault, batch), now_us)
+        if self._down_since_us is None:
+            self._down_since_us = now_us
+        if self._stopping.is_set():
+            return
+        self._counts["failures"] += 1
+        again = self._problem is not None and self._problem.code == error.code
+        level = logging.DEBUG if again else logging.WARNING
+        logger.log(level, "uplink down destination=%s problem=%s; %s [%s]", self.name, error, error.hint, error.code)
+        self._problem = error
+        self._publish()
+
+    def _recovered(self) -> None:
+        if self._down_since_us is not None:
+            down_s = (self._clock.boottime_us() - self._down_since_us) / _SECOND_US
+            logger.info("uplink restored destination=%s down_s=%.1f", self.name, down_s)
+        self._down_since_us = None
+        self._problem = None
+
+    def _delay_s(self, tries: RetryCallState) -> float:
+        """Draw the next pause: exponential with full jitter, from the failures since the last success."""
+        fault = self._state.fault
+        down_us = self._clock.boottime_us() - (self._down_since_us or 0)
+        if self._state.phase is machine.Phase.REFUSED:
+            cap_s = STANDING_CAP_S
+        elif fault is not None and fault.cheap and down_us < PATIENCE_S * _SECOND_US:
+            cap_s = NEAR_CAP_S
+        else:
+            cap_s = FAR_CAP_S
+        tries.attempt_number = max(1, self._state.failures)
+        return wait_random_exponential(multiplier=0.5, max=cap_s)(tries)
+
+    def _pause_s(self, seconds: float) -> None:
+        self._retry_at_us = self._clock.boottime_us() + round(seconds * _SECOND_US)
+        self._publish()
+        self._pause(seconds)
+
+    def _publish(self) -> None:
+        with self._changed:
+            self._status = self._snapshot()
+            if self._status.idle:
+                self._changed.notify_all()
+
+    def _snapshot(self) -> Status:
+        problem = self._problem
+        return Status(
+            destination=self.name,
+            phase=self._state.phase,
+            since_us=self._state.since_us,
+            retry_at_us=self._retry_at_us,
+            problem=None if problem is None else f"{problem}; {problem.hint} [{problem.code}]",
+            through=self._state.through,
+            newest=self._state.newest,
+            waiting=len(self._state.waiting),
+            in_flight=len(self._state.in_flight),
+            traffic=self._uplink.traffic,
+            counts=dict(self._counts),
+        )
+
+
+def _covered(receipt: Receipt) -> Numbers:
+    return Numbers.of([(1, receipt.through), *receipt.beyond])

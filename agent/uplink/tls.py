@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""TLS towards the platform, and a name for everything that can be wrong with it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from agent.uplink.port import Fault, LinkError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# [OpenSSL x509_vfy.h] X509_V_ERR_*
+_NOT_YET_VALID = 9
+_EXPIRED = 10
+_UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
+_WRONG_NAME = frozenset({62, 64})
+
+
+Context = TypeVar("Context", bound=ssl.SSLContext)
+
+
+def client_context(kind: type[Context], ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> Context:
+    """Make the TLS context of a destination: TLS 1.2 or later, always verifying, with our certificate if there is one.
+
+    Args:
+        kind: class of the context.
+        ca_file: PEM, the only authorities trusted; None trusts those of the system.
+        cert_file: PEM, our certificate (chain); None for none.
+        key_file: PEM, its key; None when it is in `cert_file`.
+
+    Raises:
+        LinkError: a file cannot be read or used.
+    """
+    context = kind(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is None:
+        context.load_default_certs()
+    else:
+        try:
+            context.load_verify_locations(ca_file)
+        except ssl.SSLError as error:
+            raise _unusable(ca_file, "no certificate in it", "ca_file must be PEM, from BEGIN CERTIFICATE") from error
+        except OSError as error:
+            raise _unusable(ca_file, _reason(error), "check ca_file and its permissions") from error
+    if cert_file is not None:
+        try:
+            context.load_cert_chain(cert_file, key_file)
+        except ssl.SSLError as error:
+            mismatch = error.reason == "KEY_VALUES_MISMATCH"
+            what = "certificate and key do not belong together" if mismatch else "not a certificate with its key"
+            raise _unusable(cert_file, what, "cert_file and key_file must be PEM and a pair") from error
+        except OSError as error:
+            hint = "check cert_file and key_file and their permissions"
+            raise _unusable(error.filename or cert_file, _reason(error), hint) from error
+    return context
+
+
+def link_error(error: BaseException, where: str) -> LinkError:
+    """Name what an operation on a socket failed with.
+
+    Args:
+        error: what the socket, TLS or DNS raised.
+        where: host and port.
+    """
+    if isinstance(error, LinkError):
+        return error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _unverified(error, where)
+    if isinstance(error, (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)):
+        return silent(where)
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return lost(where, "the other side closed the connection during TLS")
+    if isinstance(error, ssl.SSLError):
+        return _tls(error, where)
+    if isinstance(error, socket.gaierror):
+        return LinkError(
+            Fault.NAME,
+            "the name does not resolve",
+            where=where,
+            hint="check the host in the destination's url, and the DNS server of this network",
+        )
+    if isinstance(error, ConnectionRefusedError):
+        hint = "nothing listens there: check the port in the url, and whether the platform runs"
+        return LinkError(Fault.ROUTE, "connection refused", where=where, hint=hint)
+    if isinstance(error, OSError) and error.errno in {
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.EHOSTDOWN,
+        errno.EADDRNOTAVAIL,
+        errno.EACCES,
+        errno.EPERM,
+    }:
+        hint = "check the cable or modem, and the firewall (ip route, nft list ruleset)"
+        return LinkError(Fault.ROUTE, _reason(error), where=where, hint=hint)
+    return lost(where, _reason(error) if isinstance(error, OSError) else str(error) or type(error).__name__)
+
+
+def lost(where: str, what: str) -> LinkError:
+    """Make the error of an established connection that broke."""
+    return LinkError(Fault.LOST, what, where=where, hint="it is tried again; if it stays, look at the platform's log")
+
+
+def silent(where: str, what: str = "no answer in time") -> LinkError:
+    """Make the error of a time-out."""
+    hint = "it is tried again; if it stays, check the route to the host and a firewall that drops silently"
+    return LinkError(Fault.SILENT, what, where=where, hint=hint)
+
+
+def _unverified(error: ssl.SSLCertVerificationError, where: str) -> LinkError:
+    code = error.verify_code
+    if code in {_NOT_YET_VALID, _EXPIRED}:
+        # A host without a clock of its own starts in the past: most often it is the clock, not the certificate.
+        state = "not yet valid" if code == _NOT_YET_VALID else "expired"
+        what = f"its certificate is {state} at this host's time, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        hint = "if that time is wrong, set the clock (timedatectl); else the platform must renew its certificate"
+    elif code in _UNKNOWN_ISSUER:
+        what = "its certificate comes from an authority that is not trusted here"
+        hint = "set ca_file to the platform's authority; a captive portal or TLS proxy looks like this too"
+    elif code in _WRONG_NAME:
+        what = "its certificate is for another name"
+        hint = "write the host in the url as in the certificate"
+    else:
+        what = f"its certificate does not verify: {error.verify_message}"
+        hint = "check ca_file, and the platform's certificate"
+    return LinkError(Fault.CERTIFICATE, what, where=where, hint=hint)
+
+
+def _tls(error: ssl.SSLError, where: str) -> LinkError:
+    reason = error.reason or str(error)
+    if "CERTIFICATE" in reason or reason in {"SSLV3_ALERT_BAD_CERTIFICATE", "TLSV1_ALERT_UNKNOWN_CA"}:
+        what = f"the platform does not take our certificate ({reason.lower()})"
+        hint = "set cert_file and key_file to the certificate that the platform issued for this gateway"
+    elif reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
+        what = "it does not speak TLS"
+        hint = "check the port in the destination's url"
+    else:
+        what = f"TLS failed ({reason.lower()})"
+        hint = "compare the TLS versions of both sides; TLS 1.2 is the oldest that is used"
+    return LinkError(Fault.TLS, what, where=where, hint=hint)
+
+
+def _unusable(path: object, what: str, hint: str) -> LinkError:
+    return LinkError(Fault.FILES, what, where=str(path), hint=hint)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error) or type(error).__name__).lower()
