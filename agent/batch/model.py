@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""What batches, receipts and refusals say, as values. How they are written as bytes is in the modules beside this one."""
+"""What batches, receipts and refusals say, as values. How they become bytes is in the modules beside this one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,27 @@ HASH_BYTES = 32
 GENESIS_HASH = bytes(HASH_BYTES)
 """Stands for "no batch yet": previous hash of batch 1, and hash in a receipt through batch 0."""
 
+UNKNOWN_BOOT = bytes(16)
+"""Boot id of something that happened in a boot that is not known."""
+
 MAX_FRAMES = 4096
 """Frames in one batch."""
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Uncompressed body."""
 MAX_WIRE_BYTES = 1024 * 1024
 """Batch as it travels: signed header and compressed body."""
+MAX_NUMBER = (1 << 53) - 1
+"""Largest number, count or time anywhere in the format: what a double holds exactly, for readers in any language."""
+MAX_ANCHORS = 1024
+"""Anchors in one batch."""
+MAX_TOMBSTONES = 1024
+"""Tombstones in one batch."""
+MAX_HEALTH = 64
+"""Entries of the health record; names are at most 32 characters long."""
+MAX_RANGES = 1024
+"""Ranges beyond `through` in one receipt; further ones are left out, which only means that batches are sent again."""
+MAX_DETAIL_BYTES = 240
+"""The clause for a person in a refusal, UTF-8."""
 
 
 class TimeSource(IntEnum):
@@ -91,7 +106,17 @@ class Account:
         return self.heard == self.bad_crc + self.filtered + self.duplicate + self.spooled
 
 
-BUCKETS = ("heard", "bad_crc", "filtered", "duplicate", "spooled", "evicted", "expired", "quarantined", "overrun")
+BUCKETS = (
+    "heard",
+    "bad_crc",
+    "filtered",
+    "duplicate",
+    "spooled",
+    "evicted",
+    "expired",
+    "quarantined",
+    "overrun",
+)
 """The buckets of an account, in the order of the batch format."""
 
 
@@ -105,19 +130,33 @@ class Loss(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """A declared gap: frames of this stream that were taken out unsent.
+    """A declared gap: frames of this stream that were taken out of the spool and will never travel.
+
+    Frames of a batch that is sealed already cannot leave it, because its number stands for exactly these frames: the
+    whole batch is withdrawn. A tombstone names a contiguous range of withdrawn batches and carries the hash that joins
+    the chain across it. Their accounts are added to that of the batch with the tombstone, so that the sums still match.
 
     Attributes:
         count: how many frames.
-        first_boottime_us: end of packet of the first of them, by the host of that boot.
-        last_boottime_us: end of packet of the last of them.
+        first_boottime_us: end of packet of the first of them, by the host of the boot `first_boot_id`.
+        last_boottime_us: end of packet of the last of them, by the host of the boot `last_boot_id`.
         reason: why.
+        first_boot_id: the kernel's boot id, 16 bytes, all zero where it is not known.
+        last_boot_id: the same for the last of them.
+        first_number: first withdrawn batch, 0 when the frames were in no batch (and have no sequence numbers).
+        last_number: last withdrawn batch, 0 when the frames were in no batch.
+        last_hash: SHA-256 of the signed header of batch `last_number`, 32 zero bytes without one.
     """
 
     count: int
     first_boottime_us: int
     last_boottime_us: int
     reason: Loss
+    first_boot_id: bytes = UNKNOWN_BOOT
+    last_boot_id: bytes = UNKNOWN_BOOT
+    first_number: int = 0
+    last_number: int = 0
+    last_hash: bytes = GENESIS_HASH
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +256,7 @@ class Refusal:
     Attributes:
         stream_id: as in the batch; 16 zero bytes where it could not be read.
         number: as in the batch; 0 where it could not be read.
-        batch_hash: SHA-256 of the batch's signed header bytes, or of all bytes received where it could not be read.
+        batch_hash: SHA-256 of the batch's signed header, or of all bytes received where that could not be read.
         reason: why.
         detail: one clause for a person.
         utc_us: the platform's clock when it signed.
