@@ -39,6 +39,7 @@ MAX_ITEMS = 4096
 _SHOWN = 60
 """Characters of a wrong value that are repeated in the message."""
 _WIDTH = 100
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 T = TypeVar("T")
 Toml = object
@@ -282,7 +283,8 @@ class _Reader:
         elsewhere = [path for path in _paths(self.root, ()) if path[-1] == name]
         nearest = elsewhere[0] if elsewhere else (*at, difflib.get_close_matches(name, keys, n=1, cutoff=0)[0])
         hint = f"did you mean {'.'.join(nearest)}?"
-        return ConfigError("unknown key", where=self.where((*at, name)), hint=hint, code="CG-CFG-004")
+        found = name if _BARE_KEY.fullmatch(name) else _found(name)
+        return ConfigError("unknown key", where=self.where((*at, found)), hint=hint, code="CG-CFG-004")
 
     def value(self, key: _Key, raw: Toml, at: tuple[str, ...]) -> object:
         """Turn one TOML value into the one of the key's type."""
@@ -359,7 +361,8 @@ def _number(value: float) -> str:
 
 def _found(raw: Toml) -> str:
     text = "a table" if isinstance(raw, dict) else _toml(raw)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:_SHOWN])
+    return shown if len(text) <= _SHOWN else shown + "..."
 
 
 def _toml(value: Toml) -> str:
