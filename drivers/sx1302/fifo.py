@@ -44,7 +44,8 @@ TRAILER: Final = Struct("<BbBBxxIHB")
 OVERHEAD_BYTES: Final = HEADER.size + TRAILER.size + 1
 """Of a frame without payload and metrics: 23."""
 
-LONGEST_FRAME_BYTES: Final = OVERHEAD_BYTES + 255 + 2 * 255
+LONGEST_LEGACY_FRAME_BYTES: Final = OVERHEAD_BYTES + 255
+"""Without timing metrics."""
 
 IF_CHAINS: Final = 10
 SERVICE_MODEM: Final = 16
@@ -53,7 +54,7 @@ OFFSET_BITS: Final = 20
 
 
 class Fault(StrEnum):
-    """Kinds of damage that reception counts."""
+    """What reception counts instead of raising."""
 
     RESYNC = "resync"
     """Bytes that are no frame where one should begin."""
@@ -69,6 +70,15 @@ class Fault(StrEnum):
 
     CRC16 = "crc16"
     """A frame whose payload does not match the CRC the modem found good."""
+
+    FULL = "full"
+    """A visit that found less room in the FIFO than a longest frame needs: the chip may have dropped some."""
+
+    OTHER_PLAN = "other_plan"
+    """A frame of an earlier process that listened elsewhere: its frequency is not known."""
+
+    TEMPERATURE = "temperature"
+    """A visit at which the temperature could not be read; the last value was taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from drivers.sx1302.firmware import Firmware
     from drivers.sx1302.registers import Field
     from drivers.sx1302.regmap import RegisterMap
-    from drivers.sx1302.spi import AddressSpace
 
 PAGE = field("COMMON_PAGE_PAGE")
 
@@ -139,13 +138,11 @@ class Microcontrollers:
 
     Args:
         registers: of the SX1302.
-        space: for the program memories.
         clock: for waits and their limits.
     """
 
-    def __init__(self, registers: RegisterMap, space: AddressSpace, clock: Clock) -> None:
+    def __init__(self, registers: RegisterMap, clock: Clock) -> None:
         self._registers = registers
-        self._space = space
         self._clock = clock
 
     def start(self, firmware: Firmware) -> None:
@@ -166,8 +163,8 @@ class Microcontrollers:
         registers.write(port.clear, 1)
         registers.write(port.host_prog, 1)
         registers.write(PAGE, 0)
-        self._space.write(port.program, image)
-        kept = self._space.read(port.program, len(image))
+        registers.space.write(port.program, image)
+        kept = registers.space.read(port.program, len(image))
         if kept != image:
             wrong = sum(a != b for a, b in zip(kept, image, strict=True))
             what = f"{wrong} of {len(image)} bytes read back differently"

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from drivers.bus import Clock
     from drivers.plans import ChannelPlan
     from drivers.sx1302.regmap import RegisterMap
-    from drivers.sx1302.spi import AddressSpace
 
 CLK32_RIF_CTRL = field("COMMON_CTRL0_CLK32_RIF_CTRL")
 HOST_RADIO_CTRL = field("COMMON_CTRL0_HOST_RADIO_CTRL")
@@ -50,20 +49,17 @@ class Radios:
 
     Args:
         registers: of the SX1302.
-        space: the way to the radios.
         clock: for the pauses.
         board: says which radio clocks the chip.
         plan: says where each radio listens.
     """
 
-    def __init__(
-        self, registers: RegisterMap, space: AddressSpace, clock: Clock, board: Board, plan: ChannelPlan
-    ) -> None:
+    def __init__(self, registers: RegisterMap, clock: Clock, board: Board, plan: ChannelPlan) -> None:
         self._registers = registers
         self._clock = clock
         self._board = board
         self._used = [
-            (rf_chain, centre_hz, Sx1250(space, TARGETS[rf_chain], clock))
+            (rf_chain, centre_hz, Sx1250(registers.space, TARGETS[rf_chain], clock))
             for rf_chain, centre_hz in enumerate(plan.radio_hz)
             if centre_hz is not None
         ]

@@ -42,10 +42,14 @@ _BLOCKS: Final = tuple(_runs(ADDRESSES))
 
 
 class RegisterMap:
-    """The registers of one chip between two resets."""
+    """The registers of one chip between two resets.
+
+    Attributes:
+        space: the chip's address space, for what is not a register.
+    """
 
     def __init__(self, space: AddressSpace) -> None:
-        self._space = space
+        self.space = space
         self._shadow: dict[int, int] = {}
 
     def prime(self) -> tuple[int, ...]:
@@ -59,12 +63,20 @@ class RegisterMap:
         """
         self._shadow.clear()
         for first, length in _BLOCKS:
-            self._shadow.update(enumerate(self._space.read(first, length), first))
+            self._shadow.update(enumerate(self.space.read(first, length), first))
         return tuple(
             address
             for address, byte in self._shadow.items()
             if (byte ^ reset_value(address)) & writable_mask(address) & ~uncheckable_mask(address)
         )
+
+    def holds(self, settings: Iterable[Setting]) -> bool:
+        """Say whether the shadow has all these values; `prime` fills it.
+
+        Raises:
+            BusError: the transfer did not complete.
+        """
+        return all(field.extract(self._base(field.address)) == value for field, value in settings)
 
     def read(self, field: Field) -> int:
         """Read a field from the chip.
@@ -72,7 +84,7 @@ class RegisterMap:
         Raises:
             BusError: the transfer did not complete.
         """
-        return field.extract(self._space.read(field.address, 1)[0])
+        return field.extract(self.space.read(field.address, 1)[0])
 
     def read_bytes(self, first: Field, length: int) -> bytes:
         """Read `length` bytes from the byte of `first` on, in one burst.
@@ -80,7 +92,7 @@ class RegisterMap:
         Raises:
             BusError: the transfer did not complete.
         """
-        return self._space.read(first.address, length)
+        return self.space.read(first.address, length)
 
     def write(self, field: Field, value: int) -> None:
         """Set one field, at once and even if the shadow already says so.
@@ -90,7 +102,7 @@ class RegisterMap:
             ValueError: the value does not fit the field, or the field is read-only.
         """
         byte = self._merge(self._base(field.address), field, value)
-        self._space.write(field.address, bytes((byte,)))
+        self.space.write(field.address, bytes((byte,)))
         self._shadow[field.address] = byte
 
     def write_bytes(self, first: Field, data: bytes) -> None:
@@ -99,7 +111,7 @@ class RegisterMap:
         Raises:
             BusError: the transfer did not complete.
         """
-        self._space.write(first.address, data)
+        self.space.write(first.address, data)
         self._shadow.update(enumerate(data, first.address))
 
     def apply(self, settings: Iterable[Setting]) -> None:
@@ -122,7 +134,7 @@ class RegisterMap:
         changed = [a for a, byte in wanted.items() if a in pulsed or byte != self._shadow.get(a)]
         for first, length in _runs(changed):
             data = bytes(wanted[address] for address in range(first, first + length))
-            self._space.write(first, data)
+            self.space.write(first, data)
             self._shadow.update(enumerate(data, first))
 
     def in_order(self, groups: Sequence[Iterable[Setting]]) -> None:
@@ -138,7 +150,7 @@ class RegisterMap:
     def _base(self, address: int) -> int:
         """The byte that a change starts from; read once when the shadow does not know it."""
         if address not in self._shadow:
-            self._shadow[address] = self._space.read(address, 1)[0]
+            self._shadow[address] = self.space.read(address, 1)[0]
         return self._shadow[address] & ~uncheckable_mask(address)
 
     @staticmethod

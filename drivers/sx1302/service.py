@@ -88,8 +88,7 @@ def settings(channel: ServiceChannel, radio_hz: int) -> Iterator[Setting]:
     yield CRC_EN, 0
     yield CODING_RATE, 0
     yield PAYLOAD_LENGTH, 0
-    yield MODEM_SF, sf
-    yield MODEM_BW, BANDWIDTH_CODE[bandwidth_hz]
+    yield from modulation_settings(channel)
     yield PPM_OFFSET, int(low_data_rate(bandwidth_hz, sf))
     yield PREAMBLE_SYMB_NB_MSB, 0
     yield PREAMBLE_SYMB_NB_LSB, 12 if short else 8
@@ -101,6 +100,12 @@ def settings(channel: ServiceChannel, radio_hz: int) -> Iterator[Setting]:
     yield DAGC_IN_COMP, 1
     yield CADRXTX, CADRXTX_RX
     yield DFT_PEAK_EN, DFT_PEAK_AUTO
+
+
+def modulation_settings(channel: ServiceChannel) -> Iterator[Setting]:
+    """Spreading factor and bandwidth."""
+    yield MODEM_SF, channel.spreading_factor
+    yield MODEM_BW, BANDWIDTH_CODE[channel.bandwidth_hz]
 
 
 def enable_settings() -> Iterator[Setting]:

@@ -1,0 +1,397 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""A concentrator: start it, and ask it again and again what it has received.
+
+One thread owns it. Whatever the FIFO holds is counted and never raised; what is raised is a bus that fails
+or a chip that is no longer the one that was started, and the answer to both is another `start`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from drivers.errors import ChipError, DriverError, ProfileError
+from drivers.sx1302 import channelizer, service
+from drivers.sx1302.counter import WRAP_US, CounterSample, first_sample, next_sample, read_counter
+from drivers.sx1302.fifo import LONGEST_LEGACY_FRAME_BYTES, Fault, FifoRecord, parse
+from drivers.sx1302.packet import RxPacket
+from drivers.sx1302.registers import field
+from drivers.sx1302.regmap import RegisterMap
+from drivers.sx1302.rx import Decoder
+from drivers.sx1302.spi import RX_FIFO_ADDRESS, AddressSpace
+from drivers.sx1302.startup import (
+    GENERAL,
+    KNOWN_VERSIONS,
+    RECEIVING,
+    VERSION,
+    bring_up,
+    read_eui,
+    stop_reception,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from drivers.boards import Board
+    from drivers.bus import Clock, OutputLine, SpiBus
+    from drivers.plans import ChannelPlan
+    from drivers.sx1302.firmware import Firmware
+
+logger = logging.getLogger(__name__)
+
+FIFO_BYTES: Final = 4096
+FILL_LEVEL = field("RX_TOP_RX_BUFFER_NB_BYTES_MSB_RX_BUFFER_NB_BYTES")
+FILL_LEVEL_MASK: Final = 0x1FFF
+LAST_WRITE_ADDRESS = field("RX_TOP_RX_BUFFER_LAST_ADDR_WRITE_MSB_LAST_ADDR_WRITE")
+LAST_WRITE_ADDRESS_MASK: Final = 0x0FFF
+DIRECT_RAM_IF = field("RX_TOP_RX_BUFFER_DIRECT_RAM_IF")
+
+RESET_STEP_S: Final = 0.100
+"""Each level of power and reset line, as in the vendor's reset script [HAL 2.1.0]."""
+
+SAMPLE_INTERVAL_NS: Final = 1_000_000_000
+"""How old the counter sample may become while nothing is received."""
+
+DEFAULT_TEMPERATURE_CELSIUS: Final = 25.0
+"""Taken for the radios' when nobody measures it; worth about 1 dB of RSSI."""
+
+
+class State(StrEnum):
+    """What the concentrator is doing."""
+
+    OFF = "off"
+    RUNNING = "running"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class RxFetch:
+    """What one visit to the FIFO brought.
+
+    Attributes:
+        packets: in the order of the FIFO, which is that of the end of decoding. faults: damage by kind
+        (`Fault`), only those that occurred. counter_us: the 64-bit counter, sampled after the FIFO was
+        emptied, or up to a second ago when it was empty.
+        host_monotonic_ns: CLOCK_MONOTONIC at that sample; the two belong together.
+    """
+
+    packets: tuple[RxPacket, ...]
+    faults: Mapping[str, int]
+    counter_us: int
+    host_monotonic_ns: int
+
+
+class Concentrator:
+    """An SX1302 or SX1303 with SX1250 radios.
+
+    Args:
+        bus: to the chip. reset: its reset line; None when the bus resets the chip itself. power: the
+        board's power switch; None when it is always on. board: the board's properties. plan: what to listen
+        to. firmware: for the chip's microcontrollers. clock: host time. temperature: reads the radios'
+        temperature in degrees Celsius; 25 is taken without it, and the last good
+            value when it fails.
+
+    Raises:
+        ProfileError: board and plan do not go together.
+    """
+
+    def __init__(
+        self,
+        bus: SpiBus,
+        reset: OutputLine | None,
+        power: OutputLine | None,
+        *,
+        board: Board,
+        plan: ChannelPlan,
+        firmware: Firmware,
+        clock: Clock,
+        temperature: Callable[[], float] | None = None,
+    ) -> None:
+        if plan.radio_hz[board.clock_radio] is None:
+            radio = "AB"[board.clock_radio]
+            raise ProfileError(
+                f"radio {radio} is off in plan {plan.name}, but clocks the chip on board {board.name}",
+                op="check channel plan",
+                where=f"{plan.name}: radio_{radio.lower()}",
+                hint=f"give radio {radio} a centre frequency",
+                code="CG-PLAN-002",
+            )
+        self._bus = bus
+        self._reset = reset
+        self._power = power
+        self._board = board
+        self._plan = plan
+        self._firmware = firmware
+        self._clock = clock
+        self._temperature = temperature
+        self._celsius = DEFAULT_TEMPERATURE_CELSIUS
+        self._space = AddressSpace(bus)
+        self._registers = RegisterMap(self._space)
+        self._decoder = Decoder(board, plan)
+        self._state = State.OFF
+        self._rest = b""
+        self._sample = CounterSample(0, 0)
+        self._eui: bytes | None = None
+
+    @property
+    def state(self) -> State:
+        """What the concentrator is doing."""
+        return self._state
+
+    @property
+    def eui(self) -> bytes:
+        """The chip's 64-bit identifier, most significant byte first; known once it was started.
+
+        Raises:
+            ChipError: it was never started.
+        """
+        if self._eui is None:
+            raise self._not_running("read EUI")
+        return self._eui
+
+    def start(self) -> None:
+        """Reset the chip and bring it to reception; takes about two seconds.
+
+        A failed start leaves the concentrator off; starting again begins with a reset.
+
+        Raises:
+            BusError: the bus fails.
+            ChipError: chip, radio or microcontroller does not answer as it must.
+            HandshakeTimeoutError: a microcontroller does not reach a state within its limit.
+        """
+        begin_ns = self._clock.monotonic_ns()
+        self._become(State.OFF)
+        self._pulse_reset()
+        bring_up(self._registers, self._clock, self._board, self._plan, self._firmware)
+        self._eui = read_eui(self._registers)
+        self._rest = b""
+        self._sample = first_sample(read_counter(self._space, self._clock))
+        self._check_counter_runs()
+        self._become(State.RUNNING)
+        took_ms = (self._clock.monotonic_ns() - begin_ns) // 1_000_000
+        logger.info("event=concentrator_started eui=%s plan=%s ms=%d", self._eui.hex(), self._plan.name, took_ms)
+
+    def receive(self) -> RxFetch:
+        """Empty the FIFO.
+
+        One SPI message when it is empty. Call at least every 150 ms: eight channels of long frames at SF5
+        fill it in 200.
+
+        Raises:
+            BusError: the bus fails; what was being read is lost.
+            ChipError: the concentrator is not running, or the chip was restarted behind our back.
+        """
+        if self._state is not State.RUNNING:
+            raise self._not_running("receive")
+        fill_bytes, data = self._drain()
+        parsed = parse(self._rest + data, final=not data)
+        self._rest = parsed.rest
+        faults = Counter[str](parsed.faults)
+        if fill_bytes > FIFO_BYTES - LONGEST_LEGACY_FRAME_BYTES:
+            faults[Fault.FULL] += 1
+        if parsed.records or self._clock.monotonic_ns() - self._sample.host_ns >= SAMPLE_INTERVAL_NS:
+            self._take_sample(keep_packets=bool(parsed.records))
+        packets = self._decode(parsed.records, self._sample, faults)
+        return RxFetch(packets, dict(faults), self._sample.counter_us, self._sample.host_ns)
+
+    def counter_us(self) -> int:
+        """Read the concentrator's counter: microseconds since its start, 64 bits.
+
+        Raises:
+            BusError: the bus fails.
+            ChipError: the concentrator is not running, or the chip was restarted behind our back.
+        """
+        if self._state is not State.RUNNING:
+            raise self._not_running("read counter")
+        self._take_sample(keep_packets=False)
+        return self._sample.counter_us
+
+    def recover(self) -> RxFetch:
+        """Fetch what a chip still holds that a killed process left receiving; call before `start`.
+
+        Reception is stopped, then the FIFO emptied, then the 4096 bytes of RAM behind it are read, for
+        frames which the dead process had taken out and not kept. So packets may come that were handed up
+        before: know them by counter, payload and channel. Oldest first. An empty fetch when no chip is
+        receiving: `stop` leaves none.
+
+        Counters are those of the old session. How often its counter had wrapped is not in the chip: they
+        are exact modulo 2^27 us (134 s), and `counter_us` of the fetch on the same scale; a packet is taken
+        to be less than 134 s old, which holds as long as the chip was not left alone for longer.
+
+        What only hardware can show: whether the RAM can be read like this and keeps what was popped, and
+        that the last written address is where the oldest bytes begin. The emulator models both as the
+        vendor's software describes them.
+
+        Raises:
+            BusError: the bus fails.
+        """
+        registers = RegisterMap(self._space)
+        if registers.read(VERSION) not in KNOWN_VERSIONS or registers.read_bytes(GENERAL, 1)[0] != RECEIVING:
+            return RxFetch((), {}, 0, self._clock.monotonic_ns())
+        registers.prime()
+        _, data = self._drain()
+        stop_reception(registers)
+        data += self._drain()[1]
+        sample = first_sample(read_counter(self._space, self._clock))
+        sample = CounterSample(sample.counter_us + WRAP_US, sample.host_ns, sample.bracket_us)
+        parsed = parse(data, final=True)
+        faults = Counter[str](parsed.faults)
+        records = dict.fromkeys((*parse(self._read_ram(registers), final=True).records, *parsed.records))
+        packets: tuple[RxPacket, ...] = ()
+        if self._listens_to_plan(registers):
+            packets = self._decode(records, sample, faults)
+        elif records:
+            faults[Fault.OTHER_PLAN] = len(records)
+        logger.info("event=concentrator_recovered packets=%d faults=%d", len(packets), faults.total())
+        return RxFetch(packets, dict(faults), sample.counter_us, sample.host_ns)
+
+    def stop(self) -> None:
+        """Stop reception; the chip stays powered, and `start` brings it back.
+
+        Raises:
+            BusError: the bus fails.
+        """
+        if self._state is State.RUNNING:
+            stop_reception(self._registers)
+        self._become(State.OFF)
+
+    def close(self) -> None:
+        """Release bus and lines; the chip is left as it is."""
+        self._become(State.OFF)
+        self._bus.close()
+        for line in (self._reset, self._power):
+            if line is not None:
+                line.close()
+
+    def _pulse_reset(self) -> None:
+        if self._power is not None:
+            self._power.set(active=True)
+            self._clock.sleep(RESET_STEP_S)
+        if self._reset is not None:
+            for active in (True, False):
+                self._reset.set(active=active)
+                self._clock.sleep(RESET_STEP_S)
+
+    def _drain(self) -> tuple[int, bytes]:
+        """Return the fill level and the bytes of the FIFO.
+
+        The level is two bytes, high one first, that the chip may change while they are read. It only ever
+        grows, so a torn reading is too small: zero is then found out at the next visit, and of two readings
+        the larger is taken [HAL 2.1.0 rx_buffer_fetch].
+        """
+        level = self._fill_level()
+        if level == 0:
+            return 0, b""
+        level = max(level, self._fill_level())
+        if level > FIFO_BYTES:
+            raise ChipError(
+                f"says that {level} of {FIFO_BYTES} bytes are in the FIFO",
+                op="receive",
+                where=FILL_LEVEL.name,
+                hint="the SPI link broke down: check that the board sits firmly and has power",
+                code="CG-CHIP-004",
+                retryable=True,
+            )
+        return level, self._space.read_fifo(level)
+
+    def _fill_level(self) -> int:
+        return int.from_bytes(self._space.read(FILL_LEVEL.address, 2), "big") & FILL_LEVEL_MASK
+
+    def _read_ram(self, registers: RegisterMap) -> bytes:
+        """Return the FIFO's RAM, the oldest byte first, popped ones included."""
+        written = int.from_bytes(registers.read_bytes(LAST_WRITE_ADDRESS, 2), "big") & LAST_WRITE_ADDRESS_MASK
+        registers.write(DIRECT_RAM_IF, 1)
+        ram = self._space.read(RX_FIFO_ADDRESS, FIFO_BYTES)
+        registers.write(DIRECT_RAM_IF, 0)
+        return ram[written + 1 :] + ram[: written + 1]
+
+    def _listens_to_plan(self, registers: RegisterMap) -> bool:
+        """Say whether the chip listens where our plan says, as far as its registers tell."""
+        settings = list(channelizer.settings(self._plan))
+        if self._plan.service:
+            settings += service.modulation_settings(self._plan.service)
+        return registers.holds(settings)
+
+    def _decode(
+        self, records: Iterable[FifoRecord], sample: CounterSample, faults: Counter[str]
+    ) -> tuple[RxPacket, ...]:
+        packets = []
+        celsius: float | None = None
+        for record in records:
+            if celsius is None:
+                celsius = self._read_temperature(faults)
+            packet = self._decoder.decode(record, sample, celsius)
+            if isinstance(packet, RxPacket):
+                packets.append(packet)
+            else:
+                faults[packet] += 1
+        return tuple(packets)
+
+    def _read_temperature(self, faults: Counter[str]) -> float:
+        if self._temperature is not None:
+            try:
+                self._celsius = self._temperature()
+            except DriverError:
+                faults[Fault.TEMPERATURE] += 1
+        return self._celsius
+
+    def _take_sample(self, *, keep_packets: bool) -> None:
+        """Sample the counter and see that it is where the host's clock expects it.
+
+        Raises:
+            ChipError: it is not, twice; but with packets in hand they are dated by the host's clock first,
+            and the next
+                call raises.
+        """
+        for _ in range(2):
+            reading = read_counter(self._space, self._clock)
+            sample = next_sample(self._sample, reading)
+            if sample is not None:
+                self._sample = sample
+                return
+        self._become(State.FAULT)
+        if keep_packets:
+            elapsed_us = (reading.host_ns - self._sample.host_ns) // 1000
+            self._sample = CounterSample(self._sample.counter_us + elapsed_us, reading.host_ns)
+            return
+        raise self._restarted()
+
+    def _check_counter_runs(self) -> None:
+        self._clock.sleep(0.001)
+        sample = next_sample(self._sample, read_counter(self._space, self._clock))
+        if sample is None or sample.counter_us == self._sample.counter_us:
+            raise ChipError(
+                "the counter stands still",
+                op="start",
+                where="TIMESTAMP",
+                hint="the radio named by clock_radio in the board profile gives no clock; try the other one",
+                code="CG-CHIP-005",
+                retryable=True,
+            )
+        self._sample = sample
+
+    def _become(self, state: State) -> None:
+        if state is not self._state:
+            logger.debug("event=concentrator_state from=%s to=%s", self._state, state)
+        self._state = state
+
+    def _not_running(self, op: str) -> ChipError:
+        if self._state is State.FAULT:
+            return self._restarted()
+        hint = "start the concentrator first"
+        return ChipError("is off", op=op, where="concentrator", hint=hint, code="CG-CHIP-006")
+
+    @staticmethod
+    def _restarted() -> ChipError:
+        return ChipError(
+            "the counter is not where the host's clock expects it: the chip was restarted",
+            op="receive",
+            where="TIMESTAMP",
+            hint="start the concentrator again; if it happens often, the 3.3 V supply breaks down under load",
+            code="CG-CHIP-007",
+            retryable=True,
+        )
