@@ -35,26 +35,26 @@ def load(path: Path) -> Signer:
         IdentityError: CG-IDN-002 missing or unreadable, -003 others may read it, -004 not such a key.
     """
     try:
+        # Opening must not wait for the other end of a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            mode = os.fstat(descriptor).st_mode
+            data = os.read(descriptor, MAX_FILE_BYTES + 1) if stat.S_ISREG(mode) else b""
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _unreadable(path, error) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise IdentityError(
-                "is not a regular file", where=str(path), hint="name a file with a private key", code="CG-IDN-002"
-            )
-        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise IdentityError(
-                f"mode {stat.S_IMODE(status.st_mode):04o} lets others read or change the private key",
-                where=str(path),
-                hint=f"chmod 600 {path}; if others had access to this machine, make a new key",
-                code="CG-IDN-003",
-            )
-        try:
-            data = file.read(MAX_FILE_BYTES + 1)
-        except OSError as error:
-            raise _unreadable(path, error) from error
+    if not stat.S_ISREG(mode):
+        raise IdentityError(
+            "is not a regular file", where=str(path), hint="name a file with a private key", code="CG-IDN-002"
+        )
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise IdentityError(
+            f"mode {stat.S_IMODE(mode):04o} lets others read or change the private key",
+            where=str(path),
+            hint=f"chmod 600 {path}; if others had access to this machine, make a new key",
+            code="CG-IDN-003",
+        )
     return _signer(data, path)
 
 
