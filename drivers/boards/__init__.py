@@ -46,7 +46,7 @@ class Board:
         reset: the SX1302's reset line; None when the bus resets the chip itself.
         power: the line that switches the board's supply; None when it is always on.
         clock_radio: the radio that clocks the SX1302, 0 (A) or 1 (B).
-        single_input: the radios' antenna input is single-ended.
+        single_input: whether the antenna input of radio A and of B is single-ended.
         rssi_offset_db: what to add to a raw RSSI to have dBm.
     """
 
@@ -58,7 +58,7 @@ class Board:
     reset: GpioLine | None
     power: GpioLine | None
     clock_radio: int
-    single_input: bool
+    single_input: tuple[bool, bool]
     rssi_offset_db: float
 
 
@@ -83,7 +83,10 @@ def load_board(name_or_path: str | Path) -> Board:
         reset=_line(table.table("reset")),
         power=_line(table.table("power")),
         clock_radio="AB".index(table.choice("clock_radio", ("A", "B"))),
-        single_input=table.boolean("single_input", default=False),
+        single_input=(
+            table.boolean("single_input_a", default=False),
+            table.boolean("single_input_b", default=False),
+        ),
         rssi_offset_db=table.number("rssi_offset_db", -300, 0),
     )
     table.finish()

@@ -87,8 +87,8 @@ class Radios:
             ChipError: a radio does not answer.
         """
         self._reset()
-        for _, centre_hz, radio in self._used:
-            radio.receive(centre_hz, single_input=self._board.single_input)
+        for rf_chain, centre_hz, radio in self._used:
+            radio.receive(centre_hz, single_input=self._board.single_input[rf_chain])
         self._select_clock()
 
     def hand_over(self) -> None:

@@ -114,6 +114,7 @@ def enable_settings() -> Iterator[Setting]:
     yield MODEM_START, 1
 
 
-def sync_word_settings(channel: ServiceChannel, *, public: bool) -> Iterator[Setting]:
-    """The network's sync word, as positions of the two sync symbols."""
-    yield from zip(SYNC_PEAKS, sync_peaks(channel.spreading_factor, public=public), strict=True)
+def sync_word_settings(channel: ServiceChannel | None, *, public: bool) -> Iterator[Setting]:
+    """The network's sync word, as positions of the two sync symbols; set even if the modem stays off."""
+    sf = channel.spreading_factor if channel else MODEM_SF.reset
+    yield from zip(SYNC_PEAKS, sync_peaks(sf, public=public), strict=True)

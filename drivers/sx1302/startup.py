@@ -134,8 +134,7 @@ def bring_up(
     if plan.fsk:
         registers.apply(fsk.settings(plan.fsk))
     registers.apply(multisf.sync_word_settings(public=plan.public))
-    if plan.service:
-        registers.apply(service.sync_word_settings(plan.service, public=plan.public))
+    registers.apply(service.sync_word_settings(plan.service, public=plan.public))
     for enable in (CONCENTRATOR_MODEM_ENABLE, MBWSSF_MODEM_ENABLE, FSK_MODEM_ENABLE, GLOBAL_EN):
         registers.write(enable, 1)
     Microcontrollers(registers, clock).start(firmware)
