@@ -19,10 +19,10 @@ UNKNOWN_BOOT = bytes(16)
 
 MAX_FRAMES = 4096
 """Frames in one batch."""
-MAX_BODY_BYTES = 4 * 1024 * 1024
-"""Uncompressed body."""
-MAX_WIRE_BYTES = 1024 * 1024
-"""Batch as it travels: signed header and compressed body."""
+MAX_BODY_BYTES = 2 * 1024 * 1024
+"""Uncompressed body. The largest batch of the longest frames, each with a session of its own, stays below."""
+MAX_WIRE_BYTES = MAX_BODY_BYTES + 4096
+"""Batch as it travels: signed header and body. Any body fits, even one that does not compress."""
 MAX_NUMBER = (1 << 53) - 1
 """Largest number, count or time anywhere in the format: what a double holds exactly, for readers in any language."""
 MAX_ANCHORS = 1024

@@ -18,7 +18,8 @@ from agent.batch import body as bodies
 from agent.batch.errors import MalformedError, UnwritableError
 from agent.batch.model import MAX_FRAMES, MAX_NUMBER, Account, Anchor, Body, Loss, TimeSource, Tombstone
 from agent.frame import CrcStatus, Frame, Modulation, Session
-from tests.agent.batch.samples import BOOT, bodies as arbitrary_bodies, ordinary, traffic
+from tests.agent.batch.samples import BOOT, ordinary, traffic
+from tests.agent.batch.samples import bodies as arbitrary_bodies
 
 
 @given(arbitrary_bodies)

@@ -11,20 +11,22 @@ from agent.batch import cbor
 from agent.batch.errors import MalformedError, UnwritableError
 
 LIMIT = 10_000
-_scalars = (
+_scalars: st.SearchStrategy[cbor.Item] = (
     st.integers(-(1 << 64), (1 << 64) - 1)
     | st.binary(max_size=20)
     | st.text(max_size=20, alphabet=st.characters(codec="utf-8"))
 )
-_items: st.SearchStrategy[cbor.Item] = st.recursive(
-    _scalars,
-    lambda inner: (
-        st.lists(inner, max_size=5)
-        | st.dictionaries(st.integers(0, 1 << 20), inner, max_size=5)
-        | st.dictionaries(st.text(max_size=30, alphabet=st.characters(codec="utf-8")), inner, max_size=5)
-    ),
-    max_leaves=12,
-)
+
+
+def _containers(inner: st.SearchStrategy[cbor.Item]) -> st.SearchStrategy[cbor.Item]:
+    keys: tuple[st.SearchStrategy[int | str], ...] = (
+        st.integers(0, 1 << 20),
+        st.text(max_size=30, alphabet=st.characters(codec="utf-8")),
+    )
+    return st.one_of(st.lists(inner, max_size=5), *(st.dictionaries(key, inner, max_size=5) for key in keys))
+
+
+_items: st.SearchStrategy[cbor.Item] = st.recursive(_scalars, _containers, max_leaves=12)
 
 
 def decode(data: bytes) -> cbor.Item:
