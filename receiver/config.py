@@ -1,0 +1,246 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The configuration of a receiver: what receiver.toml may say, and what its values mean together."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agent import settings
+from agent.batch.model import MAX_WIRE_BYTES
+from agent.settings import Unfit, setting, table
+
+DEFAULT_PORTS = {"mqtts": 8883, "mqtt": 1883}
+_GROUP = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def _parse_broker(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in DEFAULT_PORTS:
+        raise ValueError(f'unknown scheme "{url.scheme}"')
+    if url.username is not None or url.password is not None:
+        raise ValueError("user and password do not belong into it")
+    if not url.hostname or any(char <= " " for char in text):
+        raise ValueError("no host")
+    if url.query or url.fragment or url.path not in ("", "/"):
+        raise ValueError("more than host and port")
+    _ = url.port  # says no by itself beyond 65535
+    return text
+
+
+def _parse_address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
+
+
+def _parse_group(text: str) -> str:
+    if not _GROUP.fullmatch(text):
+        raise ValueError("other characters or too long")
+    return text
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+@table
+class ReceiverSection:
+    """The receiver itself."""
+
+    data_dir: Path = setting(
+        "Folder of the ledger. Needs a file system that keeps its promises (ext4, xfs), not a network share.",
+        default=Path("/var/lib/civigate-receiver"),
+    )
+
+
+@table
+class HttpsSection:
+    """Where gateways bring their batches over HTTPS. Leave the section away to take batches by MQTT only."""
+
+    listen: str = setting(
+        "Address to listen on; 0.0.0.0 and :: mean every one of this machine.",
+        default="0.0.0.0",  # noqa: S104 - gateways come from outside; that is what the listener is for
+        parse=_parse_address,
+        expected="an IP address",
+    )
+    port: int = setting("TCP port.", default=8443, minimum=1, maximum=65535)
+    certificate: Path = setting(
+        "PEM file with the certificate, and those between it and the root.", example="server.pem"
+    )
+    key: Path = setting("PEM file with its private key, not encrypted.", example="server.key")
+    client_ca: Path | None = setting(
+        "PEM file with the authorities of the gateways' certificates. If set, nobody connects without one of these; the "
+        "best protection against strangers, because they are turned away before anything is read.",
+        default=None,
+        example="gateways-ca.pem",
+    )
+    max_body_bytes: int = setting(
+        "Largest batch that is read.", default=MAX_WIRE_BYTES, unit="bytes", minimum=4096, maximum=MAX_WIRE_BYTES
+    )
+    max_connections: int = setting(
+        "Connections at a time; one more is answered with status 503.", default=1000, minimum=1, maximum=100_000
+    )
+    idle_s: int = setting(
+        "A connection without a request is closed after this. Long enough, and a gateway needs no new handshake for "
+        "its next batch.",
+        default=120,
+        unit="s",
+        minimum=1,
+        maximum=3600,
+    )
+    strangers_per_minute: int = setting(
+        "Batches that do not verify, per address of origin; more are answered with status 429 unread. 0 for no limit, "
+        "for instance behind a balancer that hides the addresses.",
+        default=120,
+        minimum=0,
+        maximum=1_000_000,
+    )
+
+
+@table
+class MqttSection:
+    """A broker from which batches are taken. Leave the section away to take batches by HTTPS only."""
+
+    url: str = setting(
+        "The broker.",
+        example="mqtts://broker.example.org:8883",
+        parse=_parse_broker,
+        expected="mqtts://HOST[:PORT] or mqtt://HOST[:PORT]",
+    )
+    version: str = setting("Protocol version.", default="5", choices=("5", "3.1.1"))
+    ca_file: Path | None = setting(
+        "PEM file with the authorities of the broker's certificate. Left out: those of the system.",
+        default=None,
+        example="broker-ca.pem",
+    )
+    cert_file: Path | None = setting("PEM file with our certificate.", default=None, example="receiver.pem")
+    key_file: Path | None = setting("PEM file with its private key.", default=None, example="receiver.key")
+    user: str | None = setting("User name.", default=None, example="receiver")
+    password_file: Path | None = setting(
+        "File whose first line is the password; only its owner may read it.", default=None, example="broker-password"
+    )
+    shared_group: str | None = setting(
+        "Name of a shared subscription, for several receivers that divide the work of one broker.",
+        default=None,
+        parse=_parse_group,
+        expected="at most 64 letters, digits, - and _",
+        example="civigate",
+    )
+    keepalive_s: int = setting(
+        "Silence after which the connection is probed.", default=30, unit="s", minimum=5, maximum=1200
+    )
+
+    @property
+    def host(self) -> str:
+        """The host of the URL."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port of the URL, or that of its scheme."""
+        url = urlsplit(self.url)
+        return DEFAULT_PORTS[url.scheme] if url.port is None else url.port
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return urlsplit(self.url).scheme == "mqtts"
+
+    def __post_init__(self) -> None:
+        for key in ("ca_file", "cert_file", "key_file"):
+            if getattr(self, key) is not None and not self.tls:
+                raise Unfit(key, "set, but the url is mqtt://, without TLS", "use mqtts://, or leave it out")
+        if self.key_file is not None and self.cert_file is None:
+            raise Unfit("cert_file", "missing although key_file is set", "set both or none")
+        if self.password_file is not None and self.user is None:
+            raise Unfit("user", "missing although password_file is set", "set both or none")
+
+
+@table
+class ApiSection:
+    """The reading interface for those who use the data: HTTP on an address and port of its own. Leave it away for none.
+
+    It is apart from the gateways' port because its readers are others: the one is open to the field, this one shows
+    what all sensors sent.
+    """
+
+    listen: str = setting(
+        "Address to listen on. Anything but loopback needs a token_file; put TLS in front of it.",
+        default="127.0.0.1",
+        parse=_parse_address,
+        expected="an IP address",
+    )
+    port: int = setting("TCP port.", default=8480, minimum=1, maximum=65535)
+    token_file: Path | None = setting(
+        "File whose first line readers must present as bearer token; at least 16 characters.",
+        default=None,
+        example="api-token",
+    )
+
+    def __post_init__(self) -> None:
+        if self.token_file is None and not _is_loopback(self.listen):
+            what = f"missing although listen is {self.listen}, open to others"
+            raise Unfit("token_file", what, "set it, or listen on 127.0.0.1")
+
+
+@table
+class IdentitySection:
+    """Who signs the receipts."""
+
+    key_file: Path = setting(
+        "Private key of the receipts, PKCS#8 PEM, mode 0600. 'civigate-receiver identity create' makes it.",
+        default=Path("/var/lib/civigate-receiver/receipt.key"),
+    )
+
+
+@table
+class LimitsSection:
+    """What one gateway may ask for, and what refused batches may take."""
+
+    batches_per_s: float = setting(
+        "New batches per gateway in the long run.", default=200.0, unit="1/s", minimum=0.1, maximum=100_000
+    )
+    burst: int = setting("Batches that a gateway may bring at once.", default=2000, minimum=1, maximum=1_000_000)
+    quarantine_batches: int = setting("Refused batches that are kept.", default=1000, minimum=0, maximum=1_000_000)
+    quarantine_mb: int = setting("Their size in all.", default=256, unit="MiB", minimum=0, maximum=65536)
+
+
+@table
+class LoggingSection:
+    """What is logged; it goes to standard error."""
+
+    level: str = setting(
+        "The least important lines that are written.", default="info", choices=("debug", "info", "warning", "error")
+    )
+
+
+@table
+class ReceiverConfig:
+    """Configuration of a civigate receiver.
+
+    Paths that do not begin with / are relative to this file. Lines that begin with # show the default, or an example
+    where there is none.
+    """
+
+    receiver: ReceiverSection
+    https: HttpsSection | None = setting("", default=None)
+    mqtt: MqttSection | None = setting("", default=None)
+    api: ApiSection | None = setting("", default=None)
+    identity: IdentitySection
+    limits: LimitsSection
+    logging: LoggingSection
+
+    def __post_init__(self) -> None:
+        if self.https is None and self.mqtt is None:
+            raise Unfit("https", "neither [https] nor [mqtt] is there", "say how batches come: add one of them")
+
+
+def load(path: Path) -> ReceiverConfig:
+    """Read and check a receiver.toml.
+
+    Raises:
+        ConfigError: one line: file, key, what was found, what is expected.
+    """
+    return settings.load(ReceiverConfig, path)

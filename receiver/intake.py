@@ -1,0 +1,207 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Bytes in, signed answer out: verify, commit, then acknowledge; the same for HTTPS, MQTT and files.
+
+A receipt is signed only for what the ledger has committed. Whatever is not accepted is refused with a reason, and
+nothing that is committed is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.batch.codec import Opened, glimpse, open_wire
+from agent.batch.errors import RefusedError
+from agent.batch.keys import PublicKey, Signer
+from agent.batch.model import Reason, Receipt, Refusal
+from agent.batch.receipt import sign_receipt, sign_refusal
+from receiver.ledger.chain import Alarm, Denied
+from receiver.ledger.port import Ledger, Parked, RegisteredKey, StreamState
+
+MAX_RANGES = 64
+"""Ranges beyond `through` in a receipt; to say less is always safe."""
+REVISION_FRAMES = 5000
+"""Frames whose time is estimated anew in one transaction."""
+
+_log = logging.getLogger(__name__)
+
+_ALARMS = {Reason.UNKNOWN_KEY: Alarm.UNKNOWN_KEY, Reason.REVOKED_KEY: Alarm.REVOKED_KEY}
+_KEPT = {
+    Reason.UNKNOWN_KEY,
+    Reason.REVOKED_KEY,
+    Reason.FORK,
+    Reason.BROKEN_CHAIN,
+    Reason.UNBALANCED,
+    Reason.WRONG_GATEWAY,
+    Reason.UNSUPPORTED_VERSION,
+}
+"""Reasons whose bytes go into quarantine. What does not even verify proves nothing and is only answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back to the gateway.
+
+    Attributes:
+        data: signed receipt or refusal, COSE_Sign1.
+        receipt: what the receipt says, None for a refusal.
+        refusal: what the refusal says, None for a receipt.
+        repeat: whether the batch had been committed before.
+    """
+
+    data: bytes
+    receipt: Receipt | None = None
+    refusal: Refusal | None = None
+    repeat: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the batches since the start."""
+
+    accepted: int = 0
+    repeated: int = 0
+    refused: int = 0
+    frames: int = 0
+    wire_bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(
+        self, *, accepted: int = 0, repeated: int = 0, refused: int = 0, frames: int = 0, wire_bytes: int = 0
+    ) -> None:
+        """Count one batch."""
+        with self._lock:
+            self.accepted += accepted
+            self.repeated += repeated
+            self.refused += refused
+            self.frames += frames
+            self.wire_bytes += wire_bytes
+
+
+class Intake:
+    """The way of a batch into the ledger. Safe to use from several threads.
+
+    Args:
+        ledger: where it is committed.
+        signer: signs receipts and refusals.
+        utc_us: the platform's clock, microseconds since 1970-01-01.
+        committed: called after each commit of a new batch.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        signer: Signer,
+        utc_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ledger = ledger
+        self._signer = signer
+        self._utc_us = utc_us
+        self._committed = committed
+        self.tally = Tally()
+
+    def submit(self, wire: bytes, *, sender: str, topic_eui: bytes | None = None) -> Answer:
+        """Take a batch.
+
+        Args:
+            wire: as received, any bytes.
+            sender: address, topic or file, for the operator.
+            topic_eui: EUI of the gateway to which the way it came belongs, None where it belongs to none.
+
+        Raises:
+            LedgerError: nothing was decided; the batch must come again.
+        """
+        signed_by: list[RegisteredKey] = []
+        try:
+            opened = open_wire(wire, lambda kid: self._resolve(kid, signed_by))
+        except RefusedError as error:
+            return self._refuse_unopened(wire, error.reason, error.what, sender)
+        key = signed_by[0]
+        denied = _not_of(opened, key, topic_eui)
+        if denied is None:
+            now_us = self._utc_us()
+            outcome = self._ledger.admit(opened, now_us, MAX_RANGES)
+            if not isinstance(outcome, Denied):
+                return self._accepted(opened, outcome.state, outcome.repeat, wire)
+            denied = outcome
+        header = opened.header
+        parked = Parked(
+            wire, denied.reason, denied.detail, sender, opened.hash, header.stream_id, header.number, opened.kid
+        )
+        return self._refuse(parked, denied.alarm, key.eui.hex())
+
+    def receipt(self, stream_id: bytes) -> bytes:
+        """Sign what is committed of a stream (16 bytes); through 0 for one that was never seen.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+        """
+        return sign_receipt(self._receipt(self._ledger.state(stream_id, MAX_RANGES)), self._signer)
+
+    def revise(self) -> bool:
+        """Estimate a portion of the frames anew whose time later anchors tell better; True while more are waiting."""
+        return self._ledger.revise(REVISION_FRAMES)
+
+    def _resolve(self, kid: bytes, signed_by: list[RegisteredKey]) -> PublicKey | None:
+        """Find the key that is said to have signed; a revoked one too, so that only its holder is told so."""
+        key = self._ledger.key(kid)
+        if key is None:
+            return None
+        signed_by.append(key)
+        return PublicKey.from_text(key.public_key)
+
+    def _receipt(self, state: StreamState) -> Receipt:
+        return Receipt(state.stream_id, state.through, state.hash, self._utc_us(), state.beyond)
+
+    def _accepted(self, opened: Opened, state: StreamState, repeat: bool, wire: bytes) -> Answer:
+        receipt = self._receipt(state)
+        data = sign_receipt(receipt, self._signer)
+        frames = 0 if repeat else opened.header.frame_count
+        self.tally.add(accepted=not repeat, repeated=repeat, frames=frames, wire_bytes=len(wire))
+        if not repeat:
+            self._committed()
+        return Answer(data, receipt=receipt, repeat=repeat)
+
+    def _refuse_unopened(self, wire: bytes, reason: Reason, detail: str, sender: str) -> Answer:
+        seen = glimpse(wire)
+        parked = Parked(wire, reason, detail, sender, seen.batch_hash, seen.stream_id, seen.number)
+        return self._refuse(parked, _ALARMS.get(reason), seen.kid.hex())
+
+    def _refuse(self, parked: Parked, alarm: Alarm | None, subject: str) -> Answer:
+        now_us = self._utc_us()
+        if parked.reason in _KEPT:
+            self._ledger.park(parked, alarm, subject, now_us)
+        refusal = Refusal(parked.stream_id, parked.number, parked.batch_hash, parked.reason, parked.detail, now_us)
+        self.tally.add(refused=1, wire_bytes=len(parked.wire))
+        _log.warning(
+            "refused reason=%s sender=%s subject=%s stream=%s number=%d detail=%r",
+            parked.reason.name,
+            parked.sender,
+            subject or "-",
+            parked.stream_id.hex(),
+            parked.number,
+            parked.detail,
+        )
+        return Answer(sign_refusal(refusal, self._signer), refusal=refusal)
+
+
+def _not_of(opened: Opened, key: RegisteredKey, topic_eui: bytes | None) -> Denied | None:
+    """Say why a batch with a good signature is not looked at any further, None if it is."""
+    header = opened.header
+    if key.revoked_us is not None:
+        return Denied(Reason.REVOKED_KEY, "the key that signed was revoked", Alarm.REVOKED_KEY)
+    if key.eui != header.gateway_eui:
+        detail = f"the key is registered for gateway {key.eui.hex()}, the batch is of {header.gateway_eui.hex()}"
+        return Denied(Reason.WRONG_GATEWAY, detail, Alarm.WRONG_GATEWAY)
+    if topic_eui is not None and topic_eui != header.gateway_eui:
+        detail = f"came on the topic of gateway {topic_eui.hex()}, the batch is of {header.gateway_eui.hex()}"
+        return Denied(Reason.WRONG_GATEWAY, detail, Alarm.WRONG_GATEWAY)
+    if not opened.body.account.balanced:
+        detail = "heard is not the sum of bad CRC, filtered, duplicate and spooled"
+        return Denied(Reason.UNBALANCED, detail, Alarm.UNBALANCED)
+    return None

@@ -1,0 +1,219 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""What the receiver asks of a ledger, whatever database it stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.batch.codec import Opened
+from agent.batch.model import GENESIS_HASH, Account, Reason
+from receiver.ledger.chain import Alarm, Denied
+
+MAX_PAGE = 1000
+"""Frames in one page of a query."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """A key and the gateway it speaks for.
+
+    Attributes:
+        eui: EUI-64 of the gateway, 8 bytes.
+        name: what people call it.
+        kid: thumbprint of the key.
+        public_key: one-line text form.
+        added_us: UTC, microseconds since 1970-01-01.
+        revoked_us: the same, None while the key is active.
+    """
+
+    eui: bytes
+    name: str
+    kid: bytes
+    public_key: str
+    added_us: int
+    revoked_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """What a receipt says of a stream.
+
+    Attributes:
+        stream_id: 16 bytes.
+        through: every batch up to this number is committed.
+        hash: of that batch.
+        beyond: inclusive ranges committed beyond it, ascending; at most as many as were asked for.
+    """
+
+    stream_id: bytes
+    through: int = 0
+    hash: bytes = GENESIS_HASH
+    beyond: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The batch is committed.
+
+    Attributes:
+        state: of its stream, after the commit.
+        repeat: whether it had been committed before.
+    """
+
+    state: StreamState
+    repeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A batch that was not accepted, with what is known of it.
+
+    Attributes:
+        wire: all bytes as received.
+        reason: why it was refused.
+        detail: one clause for a person.
+        sender: address or topic it came from.
+        batch_hash: what the refusal names it by.
+        stream_id: 16 zero bytes where it could not be read.
+        number: 0 where it could not be read.
+        kid: of the signature where that verified.
+    """
+
+    wire: bytes
+    reason: Reason
+    detail: str
+    sender: str
+    batch_hash: bytes
+    stream_id: bytes = bytes(16)
+    number: int = 0
+    kid: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSummary:
+    """One stream, for people and programs that watch."""
+
+    stream_id: bytes
+    eui: bytes
+    name: str
+    through: int
+    hash: bytes
+    highest: int
+    batches: int
+    frames: int
+    first_seen_us: int
+    last_seen_us: int
+    account: Account
+    missing: tuple[tuple[int, int], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class SignedLink:
+    """The evidence of one committed batch."""
+
+    number: int
+    hash: bytes
+    kid: bytes
+    public_key: str
+    signed_header: bytes
+    frames: int
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A range of batches that a tombstone names."""
+
+    first: int
+    last: int
+    last_hash: bytes
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRow:
+    """One alarm: what, of whom, since when, how often."""
+
+    kind: str
+    subject: str
+    stream_id: bytes
+    number: int
+    detail: str
+    first_us: int
+    last_us: int
+    count: int
+
+
+Column = int | float | str | None
+"""A value of the `reception` view."""
+
+
+class Ledger(Protocol):
+    """One committed truth. Every method may be called from any thread; what writes is durable when it returns.
+
+    Raises (all methods):
+        LedgerError: the database does not take or give; `retryable` says whether it may later.
+    """
+
+    def key(self, kid: bytes) -> RegisteredKey | None:
+        """Find a registered key by its thumbprint."""
+        ...
+
+    def add_key(self, key: RegisteredKey) -> bool:
+        """Register a key, with its gateway where that is new; False if it was registered already, unchanged."""
+        ...
+
+    def revoke(self, eui: bytes, kid: bytes | None, at_us: int) -> int:
+        """Revoke one key of a gateway, or all; return how many were active until now."""
+        ...
+
+    def keys(self) -> list[RegisteredKey]:
+        """List all keys, by gateway and age."""
+        ...
+
+    def admit(self, opened: Opened, received_us: int, max_ranges: int) -> Admitted | Denied:
+        """Judge a verified batch and commit it, in one transaction; a repeat and a denial change nothing."""
+        ...
+
+    def revise(self, limit: int) -> bool:
+        """Estimate the time of up to `limit` frames anew, from anchors that came later; True while more are waiting."""
+        ...
+
+    def park(self, parked: Parked, alarm: Alarm | None, subject: str, at_us: int) -> None:
+        """Keep refused bytes within the limits, and count the alarm."""
+        ...
+
+    def state(self, stream_id: bytes, max_ranges: int) -> StreamState:
+        """Say what is committed of a stream; `through` 0 for one that was never seen."""
+        ...
+
+    def streams(self) -> list[StreamSummary]:
+        """Summarise all streams."""
+        ...
+
+    def links(self, stream_id: bytes) -> Iterator[SignedLink]:
+        """Give the stored evidence of a stream in the order of numbers."""
+        ...
+
+    def withdrawn(self, stream_id: bytes) -> list[Withdrawn]:
+        """List the ranges of batches that tombstones of a stream name."""
+        ...
+
+    def frames(self, after: int, limit: int) -> Sequence[dict[str, Column]]:
+        """Give receptions with an id beyond `after`, in the order of their commit."""
+        ...
+
+    def alarms(self) -> list[AlarmRow]:
+        """List the alarms, latest first."""
+        ...
+
+    def quarantined(self) -> tuple[int, int]:
+        """Count what is in quarantine: batches, bytes."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the database."""
+        ...

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""What is read from the SQLite ledger; each on a connection that the caller provides."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from agent.batch.model import BUCKETS, Account
+from receiver.ledger.port import (
+    MAX_PAGE,
+    AlarmRow,
+    Column,
+    RegisteredKey,
+    SignedLink,
+    StreamState,
+    StreamSummary,
+    Withdrawn,
+)
+
+_KEY = (
+    "SELECT eui, name, kid, public_key, gateway_key.added_us, revoked_us"
+    " FROM gateway_key JOIN gateway ON gateway.id = gateway_key.gateway"
+)
+_BUCKETS = ", ".join(BUCKETS)
+_CHUNK = 500
+
+
+def key(db: sqlite3.Connection, kid: bytes) -> RegisteredKey | None:
+    """Find a registered key."""
+    row = db.execute(f"{_KEY} WHERE kid = ?", (kid,)).fetchone()
+    return None if row is None else RegisteredKey(*row)
+
+
+def keys(db: sqlite3.Connection) -> list[RegisteredKey]:
+    """List all keys, by gateway and age."""
+    return [RegisteredKey(*row) for row in db.execute(f"{_KEY} ORDER BY eui, gateway_key.added_us, kid")]
+
+
+def state(db: sqlite3.Connection, stream_id: bytes, max_ranges: int) -> StreamState:
+    """Say what is committed of a stream."""
+    row = db.execute("SELECT id, through, hash FROM stream WHERE stream_id = ?", (stream_id,)).fetchone()
+    if row is None:
+        return StreamState(stream_id)
+    stream, through, reached = row
+    spans = db.execute(
+        "SELECT first, last FROM span WHERE stream = ? ORDER BY first LIMIT ?", (stream, max_ranges)
+    ).fetchall()
+    return StreamState(stream_id, through, reached, tuple(spans))
+
+
+def streams(db: sqlite3.Connection) -> list[StreamSummary]:
+    """Summarise all streams, by gateway and age."""
+    rows = db.execute(
+        "SELECT stream.id, stream_id, eui, name, through, hash, first_seen_us, last_seen_us, frames,"  # noqa: S608 - our own words
+        " (SELECT count(*) FROM batch WHERE batch.stream = stream.id),"
+        " (SELECT coalesce(max(number), 0) FROM batch WHERE batch.stream = stream.id),"
+        f" {_BUCKETS} FROM stream JOIN gateway ON gateway.id = gateway JOIN account ON account.stream = stream.id"
+        " ORDER BY eui, first_seen_us, stream.id"
+    ).fetchall()
+    summaries = []
+    for number, stream_id, eui, name, through, reached, first_us, last_us, frames, batches, highest, *account in rows:
+        spans = db.execute("SELECT first, last FROM span WHERE stream = ? ORDER BY first", (number,)).fetchall()
+        summaries.append(
+            StreamSummary(
+                stream_id=stream_id,
+                eui=eui,
+                name=name,
+                through=through,
+                hash=reached,
+                highest=highest,
+                batches=batches,
+                frames=frames,
+                first_seen_us=first_us,
+                last_seen_us=last_us,
+                account=Account(*account),
+                missing=tuple(holes(through, spans)),
+            )
+        )
+    return summaries
+
+
+def holes(through: int, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Give the runs of numbers between what is there."""
+    for first, last in spans:
+        yield through + 1, first - 1
+        through = last
+
+
+def links(db: sqlite3.Connection, stream_id: bytes) -> Iterator[SignedLink]:
+    """Give the stored evidence of a stream in the order of numbers."""
+    cursor = db.execute(
+        "SELECT number, hash, kid, public_key, signed_header,"  # noqa: S608 - our own words
+        " (SELECT count(*) FROM frame WHERE frame.stream = batch.stream"
+        "  AND seq >= first_seq AND seq < first_seq + frame_count),"
+        f" {_BUCKETS} FROM batch JOIN gateway_key USING (kid)"
+        " WHERE stream = (SELECT id FROM stream WHERE stream_id = ?) ORDER BY number",
+        (stream_id,),
+    )
+    while rows := cursor.fetchmany(_CHUNK):
+        for number, digest, kid, public_key, signed_header, frames, *account in rows:
+            yield SignedLink(number, digest, kid, public_key, signed_header, frames, Account(*account))
+
+
+def withdrawn(db: sqlite3.Connection, stream_id: bytes) -> list[Withdrawn]:
+    """List the ranges of batches that tombstones of a stream name."""
+    return [
+        Withdrawn(*row)
+        for row in db.execute(
+            "SELECT first_number, last_number, last_hash, count FROM tombstone"
+            " WHERE stream = (SELECT id FROM stream WHERE stream_id = ?) AND last_number > 0 ORDER BY last_number",
+            (stream_id,),
+        )
+    ]
+
+
+def frames(db: sqlite3.Connection, after: int, limit: int) -> list[dict[str, Column]]:
+    """Give receptions with an id beyond `after`, in the order of their commit."""
+    cursor = db.execute("SELECT * FROM reception WHERE id > ? ORDER BY id LIMIT ?", (after, min(limit, MAX_PAGE)))
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def alarms(db: sqlite3.Connection) -> list[AlarmRow]:
+    """List the alarms, latest first."""
+    rows = db.execute(
+        "SELECT kind, subject, stream_id, number, detail, first_us, last_us, count FROM alarm"
+        " ORDER BY last_us DESC, id DESC"
+    )
+    return [AlarmRow(*row) for row in rows]
+
+
+def quarantined(db: sqlite3.Connection) -> tuple[int, int]:
+    """Count what is in quarantine: batches, bytes."""
+    batches, size = db.execute("SELECT count(*), coalesce(sum(length(wire)), 0) FROM quarantine").fetchone()
+    return int(batches), int(size)
