@@ -1,0 +1,332 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The virtual concentrator as a whole: a chip, its wires, the air, and the truth about what it received.
+
+Thread-safe: the host's bus, the reset line and whoever puts packets on the air may be different threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+from drivers.emulator.chip import Chip, Model, Reception
+from drivers.emulator.counter import TICKS_PER_US
+from drivers.errors import BusError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from drivers.bus import OutputLine, SpiBus
+    from drivers.emulator.air import AirPacket
+    from drivers.emulator.tx import Emission
+
+DEFAULT_EUI: Final = bytes.fromhex("0016C001FF123456")
+COUNTER_START_LIMIT_US: Final = 1 << 27
+"""The chip's counter wraps there; a start value beyond it could not be told from a smaller one."""
+
+FRAME_LIMIT_BYTES: Final = 4096 + 4
+"""A frame header and the whole FIFO."""
+
+RX_LOG_KEPT: Final = 200_000
+"""Packets whose fate is remembered; the oldest are forgotten first."""
+
+PENDING_LIMIT: Final = 50_000
+"""Packets that may be on their way at a time."""
+
+_NS_PER_US: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """Receipt for a packet put on the air.
+
+    Attributes:
+        number: in the reception log, from 1.
+        outcome: so far: "pending", "fifo", "overflow", "not_received: why".
+        pending_bytes: in the FIFO and on their way there.
+    """
+
+    number: int
+    outcome: str
+    pending_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RxLogEntry:
+    """What became of a packet on the air.
+
+    Attributes:
+        number: from 1, in the order of injection.
+        identifier: of the packet.
+        outcome: "pending", "fifo" (it entered the FIFO), "overflow", "not_received: why".
+        read: the host has popped all of it.
+        end_us: when it left the air, in the emulator's time.
+        counter_us: the concentrator's unwrapped counter at that moment; None when the chip never had it.
+    """
+
+    number: int
+    identifier: str | None
+    outcome: str
+    read: bool
+    end_us: int
+    counter_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What the emulator has seen.
+
+    Attributes:
+        spi_messages: frames on the bus since the emulator started; spi_bytes: their length in all.
+        fifo_bytes: waiting in the receive FIFO now.
+        pending_bytes: in the FIFO and on their way there.
+        resets: pulses of the reset line.
+        running: the chip is set up and would receive.
+        injected: packets put on the air.
+        complaints: how often the host did what a real chip would not have put up with.
+    """
+
+    spi_messages: int
+    spi_bytes: int
+    fifo_bytes: int
+    pending_bytes: int
+    resets: int
+    running: bool
+    injected: int
+    complaints: int
+
+
+class Emulator:
+    """A virtual concentrator that runs in the time of the given clock.
+
+    Its own time, in microseconds, starts at `counter_start_us` and never stops; the chip's counter starts there
+    too, but again after each reset, and advances only while a radio clocks the chip.
+
+    Args:
+        model: SX1302, or SX1303 with fine timestamps.
+        eui: 8 bytes, as burnt into the chip.
+        counter_start_us: value of the counter after each reset, 0 to 2^27 - 1, to reach a wrap in seconds.
+        monotonic_ns: the clock; CLOCK_MONOTONIC unless a test passes its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model = Model.SX1302,
+        eui: bytes = DEFAULT_EUI,
+        counter_start_us: int = 0,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        if len(eui) != 8:
+            raise ValueError(f"EUI of {len(eui)} bytes: expected 8")
+        if not 0 <= counter_start_us < COUNTER_START_LIMIT_US:
+            raise ValueError(f"counter start {counter_start_us}: outside 0 to {COUNTER_START_LIMIT_US - 1}")
+        self._lock = Lock()
+        self._monotonic_ns = monotonic_ns
+        self._origin_ns = monotonic_ns() - counter_start_us * _NS_PER_US
+        self._chip = Chip(model=model, eui=eui, counter_start_us=counter_start_us)
+        self._chip.advance(counter_start_us * _NS_PER_US)
+        self._log: deque[tuple[str | None, Reception]] = deque(maxlen=RX_LOG_KEPT)
+        self._injected = 0
+
+    # -- the host's side -------------------------------------------------------------------------------------
+
+    def bus(self) -> SpiBus:
+        """Open the chip's SPI; may be opened more than once, like a spidev."""
+        return EmulatedBus(self)
+
+    def reset_line(self) -> OutputLine:
+        """Open the chip's reset line; active means held in reset."""
+        return EmulatedLine(self.drive_reset)
+
+    def power_line(self) -> OutputLine:
+        """Open the switch of the chip's supply, which is on to begin with."""
+        return EmulatedLine(self.drive_power)
+
+    def transfer(self, frame: bytes) -> bytes:
+        """Exchange one SPI frame.
+
+        Raises:
+            ValueError: an empty frame, or one no SPI controller would take.
+        """
+        if not 0 < len(frame) <= FRAME_LIMIT_BYTES:
+            raise ValueError(f"frame of {len(frame)} bytes: outside 1 to {FRAME_LIMIT_BYTES}")
+        with self._lock:
+            return self._chip.transfer(frame, self._monotonic_ns() - self._origin_ns)
+
+    def transfer_all(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Exchange several SPI frames without anybody else in between."""
+        for frame in frames:
+            if not 0 < len(frame) <= FRAME_LIMIT_BYTES:
+                raise ValueError(f"frame of {len(frame)} bytes: outside 1 to {FRAME_LIMIT_BYTES}")
+        clock, origin, transfer = self._monotonic_ns, self._origin_ns, self._chip.transfer
+        with self._lock:
+            return [transfer(frame, clock() - origin) for frame in frames]
+
+    def drive_reset(self, *, active: bool) -> None:
+        """Drive the reset line."""
+        with self._lock:
+            self._chip.drive_reset(self._now_ns(), active=active)
+
+    def drive_power(self, *, active: bool) -> None:
+        """Switch the supply on or off."""
+        with self._lock:
+            self._chip.drive_power(self._now_ns(), on=active)
+
+    # -- the air's side --------------------------------------------------------------------------------------
+
+    def inject(self, packet: AirPacket, *, end_us: int | None = None) -> Injected:
+        """Put a packet on the air.
+
+        Args:
+            packet: the packet.
+            end_us: when its last symbol arrives, in the emulator's time; None makes its decoding complete now,
+                so that it can be read at once and ended a little earlier.
+
+        Raises:
+            ValueError: the end has passed already.
+            BlockingIOError: too many packets are on their way.
+        """
+        return self.inject_many([(packet, end_us)])[0]
+
+    def inject_many(self, packets: Iterable[tuple[AirPacket, int | None]]) -> list[Injected]:
+        """Put several packets on the air at once; all, or in case of an error none."""
+        with self._lock:
+            now_ns = self._now_ns()
+            chip = self._chip
+            chip.advance(now_ns)
+            plan: list[tuple[AirPacket, int]] = []
+            for packet, end_us in packets:
+                if end_us is None:
+                    plan.append((packet, now_ns))
+                    continue
+                readable_ns = (end_us + packet.readable_after_us) * _NS_PER_US
+                if readable_ns < now_ns:
+                    raise ValueError(f"end {end_us} us has passed: now is {now_ns // _NS_PER_US} us")
+                plan.append((packet, readable_ns))
+            if chip.pending_count + len(plan) > PENDING_LIMIT:
+                raise BlockingIOError(f"{chip.pending_count} packets are on their way: limit {PENDING_LIMIT}")
+            results = []
+            for packet, readable_ns in plan:
+                reception = chip.receive(packet, readable_ns, now_ns)
+                self._injected += 1
+                self._log.append((packet.identifier, reception))
+                results.append(Injected(self._injected, reception.outcome, chip.pending_bytes))
+            return results
+
+    def now_us(self) -> int:
+        """Return the emulator's time."""
+        return self._now_ns() // _NS_PER_US
+
+    def counter_us(self) -> int:
+        """Return the chip's counter, unwrapped, in microseconds since its last reset."""
+        with self._lock:
+            self._chip.advance(self._now_ns())
+            return self._chip.now_ticks // TICKS_PER_US
+
+    # -- the truth -------------------------------------------------------------------------------------------
+
+    def rxlog(self, since: int = 0, limit: int = 10_000) -> tuple[list[RxLogEntry], int]:
+        """Return the fate of the packets after number `since`, and the number to go on from."""
+        with self._lock:
+            self._chip.advance(self._now_ns())
+            first = self._injected - len(self._log) + 1
+            skip = max(since + 1 - first, 0)
+            entries = [
+                RxLogEntry(
+                    number=first + skip + index,
+                    identifier=identifier,
+                    outcome=reception.outcome,
+                    read=reception.read,
+                    end_us=reception.end_ns // _NS_PER_US,
+                    counter_us=reception.counter_us,
+                )
+                for index, (identifier, reception) in enumerate(islice(self._log, skip, skip + limit))
+            ]
+        return entries, entries[-1].number if entries else max(since, first - 1)
+
+    def txlog(self) -> list[Emission]:
+        """Return the last transmissions, oldest first; their times are those of the counter session they ran in."""
+        with self._lock:
+            self._chip.advance(self._now_ns())
+            return list(self._chip.emissions)
+
+    def complaints(self) -> list[str]:
+        """Return the latest things the host did that a real chip would not have put up with."""
+        with self._lock:
+            return list(self._chip.complaints)
+
+    def stats(self) -> Stats:
+        """Return what the emulator has seen."""
+        with self._lock:
+            chip = self._chip
+            chip.advance(self._now_ns())
+            return Stats(
+                spi_messages=chip.messages,
+                spi_bytes=chip.message_bytes,
+                fifo_bytes=chip.fifo.nb_bytes,
+                pending_bytes=chip.pending_bytes,
+                resets=chip.resets,
+                running=chip.gate.receiving,
+                injected=self._injected,
+                complaints=chip.complained,
+            )
+
+    def lines(self) -> dict[str, bool]:
+        """Return the levels of the chip's wires: held in reset, supplied."""
+        with self._lock:
+            return {"reset": self._chip.in_reset, "power": self._chip.powered}
+
+    def _now_ns(self) -> int:
+        return self._monotonic_ns() - self._origin_ns
+
+
+class EmulatedBus:
+    """The emulator's SPI in the same process."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._open = True
+
+    def transfer(self, frame: bytes) -> bytes:
+        """Exchange one frame."""
+        self._check_open()
+        return self._emulator.transfer(frame)
+
+    def transfer_all(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Exchange several frames."""
+        self._check_open()
+        return self._emulator.transfer_all(frames)
+
+    def close(self) -> None:
+        """Release the bus; the chip goes on."""
+        self._open = False
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise BusError(
+                "the bus is closed",
+                op="transfer",
+                where="emulator",
+                hint="open the bus again",
+                code="CG-EMU-001",
+            )
+
+
+class EmulatedLine:
+    """A wire of the emulator in the same process."""
+
+    def __init__(self, drive: Callable[..., None]) -> None:
+        self._drive = drive
+
+    def set(self, *, active: bool) -> None:
+        """Drive the wire."""
+        self._drive(active=active)
+
+    def close(self) -> None:
+        """Release the wire; it keeps its level."""
