@@ -55,10 +55,6 @@ class Relay:
             self.port = listener.getsockname()[1]
         threading.Thread(target=self._accept, args=(listener,), name="relay", daemon=True).start()
 
-    def close(self) -> None:
-        """Cut for good."""
-        self.cut()
-
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:

@@ -4,22 +4,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from agent.demo.authority import Authority
+from agent.demo.configuration import (
+    Folders,
+    broker_conf,
+    gateway_toml,
+    https_receiver_toml,
+    mqtt_receiver_toml,
+)
 from agent.demo.relay import Relay
-from agent.demo.traffic import OWN_DEV_ADDR
 from agent.errors import AgentError
 
 READY_LIMIT_S = 30.0
@@ -38,16 +44,15 @@ class Stage:
     """
 
     def __init__(self, folder: Path, *, mqtt: bool) -> None:
-        self.folder = folder
+        self._folders = Folders(folder)
         self._mqtt = mqtt
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self.spi_socket = folder / "spi.sock"
+        self._relay: Relay | None = None
         self.control_socket = folder / "control.sock"
-        self.spool = folder / "gateway" / "spool.db"
-        self.ledger = folder / "receiver" / "ledger.db"
+        self.spool = self._folders.gateway / "spool.db"
+        self.ledger = self._folders.receiver / "ledger.db"
         self.gateway_toml = folder / "gateway.toml"
         self.receiver_toml = folder / "receiver.toml"
-        self.relay: Relay
 
     def __enter__(self) -> Self:
         return self
@@ -57,32 +62,55 @@ class Stage:
     ) -> None:
         self.close()
 
+    @property
+    def relay(self) -> Relay:
+        """The backhaul; there once the stage is set."""
+        assert self._relay is not None
+        return self._relay
+
     def set(self) -> None:
-        """Write the configuration, register the gateway, start everything but the agent."""
-        authority = Authority(self.folder)
+        """Write the configuration, introduce gateway and platform to each other, start everything but the agent."""
+        folder, authority = self._folders.root, Authority(self._folders.root)
         server, client = authority.server("platform"), authority.client(GATEWAY_EUI)
-        worker = authority.client("receiver")
-        https_port = free_port()
-        broker_port = free_port() if self._mqtt else 0
-        self.receiver_toml.write_text(_receiver_toml(self.folder, https_port, authority, server, worker, broker_port))
-        platform = self._ask(RECEIVER, "identity", "create", "-c", str(self.receiver_toml), "--json")
+        port, spi_socket = free_port(), folder / "spi.sock"
+        if self._mqtt:
+            receiver_toml = mqtt_receiver_toml(
+                self._folders, broker_port=port, authority=authority, client=authority.client("receiver")
+            )
+            self._start_broker(broker_conf(port=port, authority=authority, server=server), port)
+        else:
+            receiver_toml = https_receiver_toml(self._folders, port=port, authority=authority, server=server)
+        self.receiver_toml.write_text(receiver_toml)
+        platform = self._ask(*RECEIVER, "identity", "create", "-c", str(self.receiver_toml), "--json")
+
         self._start(
             "emulator",
-            *CIVIGATE, "emulate", "--spi-socket", str(self.spi_socket), "--control", str(self.control_socket),
-            "--eui", GATEWAY_EUI,
-            until=self.control_socket.exists,
-        )  # fmt: skip
-        if self._mqtt:
-            self._start_broker(broker_port, authority, server)
-        self.relay = Relay(broker_port or https_port)
-        url = f"{'mqtts' if self._mqtt else 'https'}://localhost:{self.relay.port}"
-        self.gateway_toml.write_text(_gateway_toml(self.folder, url, authority, client, platform["public_key"]))
-        identity = self._ask(CIVIGATE, "identity", "create", "-c", str(self.gateway_toml), "--json")
+            *(*CIVIGATE, "emulate", "--spi-socket", str(spi_socket), "--control", str(self.control_socket)),
+            *("--eui", GATEWAY_EUI),
+            until=lambda: b"ready" in self.log_of("emulator").read_bytes(),
+        )
+        self._relay = Relay(port)
+        url = f"{'mqtts' if self._mqtt else 'https'}://localhost:{self._relay.port}"
+        self.gateway_toml.write_text(
+            gateway_toml(
+                self._folders,
+                spi_socket=spi_socket,
+                url=url,
+                authority=authority,
+                client=client,
+                key=platform["public_key"],
+            )
+        )
+        gateway = self._ask(*CIVIGATE, "identity", "create", "-c", str(self.gateway_toml), "--json")
         self._ask(
-            RECEIVER, "gateways", "add", GATEWAY_EUI, "--key", identity["public_key"], "--name", "town hall",
-            "-c", str(self.receiver_toml), "--json",
-        )  # fmt: skip
-        self._start("receiver", *RECEIVER, "serve", "-c", str(self.receiver_toml), until=lambda: _accepts(https_port))
+            *(*RECEIVER, "gateways", "add", GATEWAY_EUI, "--key", gateway["public_key"], "--name", "town hall"),
+            *("-c", str(self.receiver_toml), "--json"),
+        )
+        self._start(
+            "receiver",
+            *(*RECEIVER, "serve", "-c", str(self.receiver_toml)),
+            until=lambda: b"ready" in self.log_of("receiver").read_bytes(),
+        )
 
     def start_agent(self) -> None:
         """Start the agent; does not wait for it."""
@@ -111,19 +139,19 @@ class Stage:
 
     def receiver_status(self) -> dict[str, Any]:
         """Return the receiver's own report on its streams (chain, sums)."""
-        return self._ask(RECEIVER, "status", "-c", str(self.receiver_toml), "--json")
+        return self._ask(*RECEIVER, "status", "-c", str(self.receiver_toml), "--json")
 
     def close(self) -> None:
         """Stop everything, the agent first."""
         for name in ("agent", "receiver", "broker", "emulator"):
             if name in self._running:
                 self._stop(name)
-        with contextlib.suppress(AttributeError):
-            self.relay.close()
+        if self._relay is not None:
+            self._relay.cut()
 
     def log_of(self, name: str) -> Path:
         """Return the file that holds what a program said."""
-        return self.folder / f"{name}.log"
+        return self._folders.root / f"{name}.log"
 
     def _start(self, name: str, *command: str, until: Callable[[], bool] = lambda: True) -> None:
         with self.log_of(name).open("ab") as log:
@@ -135,22 +163,15 @@ class Stage:
                 raise self._failed(name)
             time.sleep(0.02)
 
-    def _start_broker(self, port: int, authority: Authority, server: Any) -> None:
+    def _start_broker(self, configuration: str, port: int) -> None:
         broker = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
         if broker is None:
-            raise AgentError(
-                "not installed",
-                where="mosquitto",
-                hint="apt install mosquitto, or leave --mqtt away",
-                code="CG-DEMO-002",
-            )
-        config = self.folder / "mosquitto.conf"
-        config.write_text(
-            f"listener {port} 127.0.0.1\ncafile {authority.certificate}\ncertfile {server.certificate}\n"
-            f"keyfile {server.key}\nrequire_certificate true\nuse_identity_as_username true\n"
-            "allow_anonymous false\nset_tcp_nodelay true\nuser root\n"
-        )
-        self._start("broker", broker, "-c", str(config), until=lambda: _accepts(port))
+            hint = "apt install mosquitto, or leave --mqtt away"
+            raise AgentError("not installed", where="mosquitto", hint=hint, code="CG-DEMO-002")
+        file = self._folders.root / "mosquitto.conf"
+        # as root, mosquitto would become its own user, which cannot read our keys
+        file.write_text(configuration + ("user root\n" if os.getuid() == 0 else ""))
+        self._start("broker", broker, "-c", str(file), until=lambda: _accepts(port))
 
     def _stop(self, name: str) -> None:
         process = self._running[name]
@@ -162,15 +183,14 @@ class Stage:
                 process.kill()
                 process.wait()
 
-    def _ask(self, program: Sequence[str], *arguments: str) -> dict[str, Any]:
+    @staticmethod
+    def _ask(*command: str) -> dict[str, Any]:
         """Run a command that answers with JSON."""
-        done = subprocess.run(
-            [*program, *arguments], capture_output=True, text=True, timeout=READY_LIMIT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=READY_LIMIT_S, check=False)
         if done.returncode != 0:
             raise AgentError(
                 done.stderr.strip() or f"exit code {done.returncode}",
-                where=f"{program[-1].split('.')[0]} {' '.join(arguments[:2])}",
+                where=" ".join(command[2:5]),
                 hint="this is a fault of the demonstration, please report it",
                 code="CG-DEMO-003",
             )

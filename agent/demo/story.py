@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from agent.demo.air import Air, Control
@@ -220,3 +223,16 @@ class Story:
             link_up=self._cut_at is None,
             receiving=self._receiving(),
         )
+
+
+def _spool_figures(spool: Path) -> tuple[int, int]:
+    """Return the frames that wait for a receipt, and the batches that have one."""
+
+
+def _ledger_figures(ledger: Path) -> tuple[int, int]:
+    """Return the frames and the batches that the receiver has."""
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as db:
+        frames, batches = db.execute(
+            "SELECT coalesce(sum(frames), 0), (SELECT count(*) FROM batch) FROM stream"
+        ).fetchone()
+    return frames, batches
