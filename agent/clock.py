@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The host's clocks: the boot, the time since it, and UTC when the kernel says that it knows it.
+
+A Raspberry Pi starts without knowing the time; CLOCK_REALTIME may be years off and may jump. Nothing is ordered or
+timed by it. CLOCK_BOOTTIME never jumps and goes on in suspend; an anchor ties it to UTC.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.batch.model import Anchor, TimeSource
+from agent.errors import AgentError
+
+BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
+
+# [adjtimex(2)]
+_TIME_OOP, _TIME_WAIT, _TIME_ERROR = 3, 4, 5
+_STA_UNSYNC = 0x0040
+_STA_NANO = 0x2000
+
+SNTP_ALLOWANCE_US = 250_000
+"""Added where the time daemon tells the kernel no error at all, as systemd-timesyncd does: half the round trip of a
+slow mobile link, which is the most by which an SNTP answer can be off."""
+WORST_ERROR_US = 16_000_000
+"""What the kernel itself calls not synchronised [Linux include/linux/timex.h, NTP_PHASE_LIMIT]."""
+
+
+class HostClock:
+    """The clocks of this boot of this machine; also the clock of the drivers.
+
+    Raises:
+        AgentError: the kernel does not tell its boot id.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self.boot_id = uuid.UUID(BOOT_ID_FILE.read_text(encoding="ascii").strip()).bytes
+        except (OSError, ValueError) as error:
+            raise AgentError(
+                f"no boot id: {error}",
+                where=str(BOOT_ID_FILE),
+                hint="civigate needs Linux with /proc mounted",
+                code="CG-CLK-001",
+            ) from error
+
+    def boottime_us(self) -> int:
+        """Return CLOCK_BOOTTIME, microseconds."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+    def monotonic_ns(self) -> int:
+        """Return CLOCK_MONOTONIC, nanoseconds."""
+        return time.monotonic_ns()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait at least `seconds`."""
+        time.sleep(seconds)
+
+    def anchor(self) -> Anchor | None:
+        """Return an anchor at this moment, None while the kernel does not call its clock synchronised.
+
+        Raises:
+            AgentError: the kernel does not answer.
+        """
+        state = _read_kernel()
+        before_us = self.boottime_us()
+        utc_us = time.time_ns() // 1000
+        after_us = self.boottime_us()
+        # A step of the clock in between would have made it unsynchronised.
+        if _read_kernel().status != state.status:
+            return None
+        return anchor_from(state, self.boot_id, before_us, utc_us, after_us)
+
+
+class KernelState(NamedTuple):
+    """What adjtimex(2) says of the host's clock.
+
+    Attributes:
+        state: TIME_OK (0) to TIME_ERROR (5).
+        status: STA_* bits.
+        offset_us: correction that is still being slewed in.
+        max_error_us: maximum error.
+        esterror_us: estimated error, as the time daemon last set it.
+    """
+
+    state: int
+    status: int
+    offset_us: int
+    max_error_us: int
+    esterror_us: int
+
+
+def anchor_from(kernel: KernelState, boot_id: bytes, before_us: int, utc_us: int, after_us: int) -> Anchor | None:
+    """Make an anchor of a reading of CLOCK_REALTIME between two of CLOCK_BOOTTIME; None if it is not to be trusted.
+
+    Its uncertainty is the kernel's maximum error, what is still being slewed in, half the time between the two
+    readings, and `SNTP_ALLOWANCE_US` where the time daemon did not tell the kernel how good it is.
+    """
+    unsynchronised = kernel.state == _TIME_ERROR or bool(kernel.status & _STA_UNSYNC)
+    # During and right after an inserted leap second the POSIX count says the same second twice.
+    leaping = kernel.state in (_TIME_OOP, _TIME_WAIT)
+    if unsynchronised or leaping or kernel.max_error_us >= WORST_ERROR_US:
+        return None
+    allowance_us = 0 if kernel.esterror_us else SNTP_ALLOWANCE_US
+    half_us = (after_us - before_us + 1) // 2
+    uncertainty_us = kernel.max_error_us + abs(kernel.offset_us) + half_us + allowance_us + 1
+    return Anchor(boot_id, before_us + half_us, utc_us, uncertainty_us, TimeSource.KERNEL)
+
+
+class _Timex(ctypes.Structure):
+    """`struct timex` up to `status`, with room for the rest [adjtimex(2)].
+
+    On 32-bit machines this is the layout of the symbol `adjtimex`; the one with 64-bit times has another name.
+    """
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_char * 256),
+    )
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _read_kernel() -> KernelState:
+    timex = _Timex(modes=0)
+    state = _libc.adjtimex(ctypes.byref(timex))
+    if state < 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise AgentError(
+            reason, where="adjtimex", hint="allow the system call adjtimex (systemd: @clock)", code="CG-CLK-002"
+        )
+    offset_us = timex.offset // 1000 if timex.status & _STA_NANO else timex.offset
+    return KernelState(state, timex.status, offset_us, timex.maxerror, timex.esterror)
