@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import cbor2
 import pytest
@@ -18,6 +16,7 @@ from agent.batch import body as bodies
 from agent.batch.errors import MalformedError, UnwritableError
 from agent.batch.model import MAX_FRAMES, MAX_NUMBER, Account, Anchor, Body, Loss, TimeSource, Tombstone
 from agent.frame import CrcStatus, Frame, Modulation, Session
+from tests.agent.batch.damage import BODIES, PLAIN
 from tests.agent.batch.samples import BOOT, ordinary, traffic
 from tests.agent.batch.samples import bodies as arbitrary_bodies
 
@@ -153,77 +152,10 @@ def test_other_values_without_a_place_are_named_too(body: Body) -> None:
         bodies.encode(body)
 
 
-Change = Callable[[dict[Any, Any]], object]
-# In this file `Any` stands for a body taken apart by cbor2, to be damaged at will.
-_DAMAGES: dict[str, Change] = {
-    "unknown member": lambda body: body.update({6: 0}),
-    "text member": lambda body: body.update({"x": 0}),
-    "negative member": lambda body: body.update({-1: 0}),
-    "no account": lambda body: body.pop(1),
-    "short account": lambda body: body[1].pop(),
-    "negative account": lambda body: body[1].__setitem__(0, -1),
-    "large account": lambda body: body[1].__setitem__(0, 1 << 53),
-    "no boots": lambda body: body.pop(0),
-    "short boot": lambda body: body[0].__setitem__(0, bytes(15)),
-    "boots not an array": lambda body: body.__setitem__(0, b""),
-    "anchor of no boot": lambda body: body[2][0].__setitem__(0, 1),
-    "anchor of unknown source": lambda body: body[2][0].__setitem__(4, 4),
-    "anchor with a member more": lambda body: body[2][0].append(0),
-    "anchors not an array": lambda body: body.__setitem__(2, 0),
-    "too many anchors": lambda body: body.__setitem__(2, body[2] * 1025),
-    "tombstone not one": lambda body: body.__setitem__(3, [[1, 1, 0, 0, 0]]),
-    "tombstone of unknown reason": lambda body: body.__setitem__(3, [[1, 9, 0, 0, 0, 0]]),
-    "tombstone of no boot": lambda body: body.__setitem__(3, [[1, 1, 7, 0, 0, 0]]),
-    "tombstone without hash": lambda body: body.__setitem__(3, [[1, 1, 0, 0, 0, 0, 1, 2]]),
-    "tombstone of batch 0": lambda body: body.__setitem__(3, [[1, 1, 0, 0, 0, 0, 0, 2, bytes(32)]]),
-    "tombstone backwards": lambda body: body.__setitem__(3, [[1, 1, 0, 0, 0, 0, 3, 2, bytes(32)]]),
-    "health not a map": lambda body: body.__setitem__(4, []),
-    "health not text": lambda body: body.__setitem__(4, {1: 1}),
-    "health without name": lambda body: body.__setitem__(4, {"": 1}),
-    "health not a number": lambda body: body.__setitem__(4, {"x": b""}),
-    "health too large": lambda body: body.__setitem__(4, {"x": 1 << 53}),
-    "frames not a map": lambda body: body.__setitem__(5, []),
-    "unknown member of frames": lambda body: body[5].update({18: 0}),
-    "no runs": lambda body: body[5].pop(0),
-    "runs empty": lambda body: body[5].__setitem__(0, []),
-    "run of no frames": lambda body: body[5][0].append([0, 1, 0, 0, 0]),
-    "run of no boot": lambda body: body[5][0][0].__setitem__(0, 1),
-    "run too long": lambda body: body[5][0][0].__setitem__(2, 21),
-    "run far too long": lambda body: body[5][0][0].__setitem__(2, 1 << 40),
-    "runs too long together": lambda body: body[5].__setitem__(0, body[5][0] * 4096),
-    "run with a member more": lambda body: body[5][0][0].append(0),
-    "run at the end of time": lambda body: body[5][0][0].__setitem__(3, (1 << 53) - 1),
-    "counter at the end of time": lambda body: body[5][0][0].__setitem__(4, (1 << 53) - 1),
-    "no channels": lambda body: body[5].pop(1),
-    "channels empty": lambda body: body[5].__setitem__(1, [0, 0, 0, 0]),
-    "channels without a column": lambda body: body[5][1].pop(),
-    "too few channels": lambda body: body[5].__setitem__(1, [1, 868_100_000, 0, 0]),
-    "too many channels": lambda body: body[5].__setitem__(1, [4097, 868_100_000, 0, 0]),
-    "no such modulation": lambda body: body[5][3].__setitem__(1, 2),
-    "first time not of the run": lambda body: body[5].__setitem__(5, 1),
-    "first counter not of the run": lambda body: body[5].__setitem__(6, 1),
-    "no such crc state": lambda body: body[5].__setitem__(7, 3),
-    "rssi out of range": lambda body: body[5].__setitem__(8, 1 << 15),
-    "rssis out of range": lambda body: body[5].__setitem__(9, -32_700),
-    "no offset": lambda body: body[5].pop(11),
-    "length out of range": lambda body: body[5].__setitem__(13, 256),
-    "lengths of other payloads": lambda body: body[5].__setitem__(13, 20),
-    "heads cut": lambda body: body[5].__setitem__(14, body[5][14][:-1]),
-    "heads empty": lambda body: body[5].__setitem__(14, b""),
-    "too few heads": lambda body: body[5].__setitem__(14, body[5][14][:5]),
-    "no heads": lambda body: body[5].pop(14),
-    "necks cut": lambda body: body[5].__setitem__(16, body[5][16][:-1]),
-    "tails cut": lambda body: body[5].__setitem__(17, body[5][17][:-1]),
-    "tails too long": lambda body: body[5].__setitem__(17, body[5][17] + b"\x00"),
-    "no tails": lambda body: body[5].pop(17),
-    "heads of short payloads": lambda body: body[5].update({13: 8, 17: bytes(160)}),
-}
-
-
-@pytest.mark.parametrize("damage", _DAMAGES)
+@pytest.mark.parametrize("damage", BODIES)
 def test_what_is_not_a_body_is_refused(damage: str) -> None:
-    item = cbor2.loads(bodies.encode(ordinary(20)))
-    _DAMAGES[damage](item)
+    item = cbor2.loads(PLAIN)
+    BODIES[damage](item)
     with pytest.raises(MalformedError) as caught:
         bodies.decode(cbor2.dumps(item, canonical=True))
     assert caught.value.code == "CG-BAT-011"

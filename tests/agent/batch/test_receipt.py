@@ -2,9 +2,6 @@
 # SPDX-License-Identifier: EUPL-1.2
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +17,7 @@ from agent.batch.errors import (
 )
 from agent.batch.keys import Signer, ring
 from agent.batch.model import GENESIS_HASH, MAX_DETAIL_BYTES, MAX_NUMBER, MAX_RANGES, Reason, Receipt, Refusal
+from tests.agent.batch.damage import ANSWERS, receipt_item, refusal_item
 from tests.agent.batch.samples import ED25519, ES256, SIGNERS, STREAM, seal, wire
 
 RESOLVE = ring(ED25519.public, ES256.public)
@@ -112,57 +110,9 @@ def test_only_the_platforms_key_counts() -> None:
         receipt.open_answer(data, lambda _: ED25519.public)
 
 
-def receipt_item(**changes: object) -> bytes:
-    members = {"kind": 2, "version": 1, "stream": STREAM, "through": 17, "hash": HASH, "utc": NOW, "beyond": []}
-    return cbor2.dumps(list({**members, **changes}.values()))
-
-
-def refusal_item(**changes: object) -> bytes:
-    members = {
-        "kind": 3,
-        "version": 1,
-        "stream": STREAM,
-        "number": 17,
-        "hash": HASH,
-        "reason": 6,
-        "detail": "",
-        "utc": NOW,
-    }
-    return cbor2.dumps(list({**members, **changes}.values()))
-
-
-_WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
-    "kind 4": (lambda: receipt_item(kind=4), "CG-BAT-006"),
-    "no array": (lambda: b"\x02", "CG-BAT-006"),
-    "empty": (lambda: b"\x80", "CG-BAT-006"),
-    "a member more": (lambda: receipt_item(more=0), "CG-BAT-012"),
-    "short stream": (lambda: receipt_item(stream=bytes(15)), "CG-BAT-012"),
-    "short hash": (lambda: receipt_item(hash=bytes(31)), "CG-BAT-012"),
-    "number of 2^53": (lambda: receipt_item(through=1 << 53), "CG-BAT-012"),
-    "through 0 with a hash": (lambda: receipt_item(through=0), "CG-BAT-012"),
-    "through 17 without": (lambda: receipt_item(hash=bytes(32)), "CG-BAT-012"),
-    "time of 2^53": (lambda: receipt_item(utc=1 << 53), "CG-BAT-012"),
-    "range before through": (lambda: receipt_item(beyond=[[17, 18]]), "CG-BAT-012"),
-    "range backwards": (lambda: receipt_item(beyond=[[21, 20]]), "CG-BAT-012"),
-    "ranges that overlap": (lambda: receipt_item(beyond=[[20, 22], [22, 23]]), "CG-BAT-012"),
-    "no range": (lambda: receipt_item(beyond=[20]), "CG-BAT-012"),
-    "half a range": (lambda: receipt_item(beyond=[[20]]), "CG-BAT-012"),
-    "too many ranges": (
-        lambda: receipt_item(beyond=[[20 + 2 * index, 20 + 2 * index] for index in range(MAX_RANGES + 1)]),
-        "CG-BAT-012",
-    ),
-    "unknown reason": (lambda: refusal_item(reason=999), "CG-BAT-012"),
-    "long detail": (lambda: refusal_item(detail="x" * (MAX_DETAIL_BYTES + 1)), "CG-BAT-012"),
-    "detail in bytes": (lambda: refusal_item(detail=b"x"), "CG-BAT-012"),
-    "negative number": (lambda: refusal_item(number=-1), "CG-BAT-012"),
-    "refusal with a short hash": (lambda: refusal_item(hash=b""), "CG-BAT-012"),
-    "refusal with a member more": (lambda: refusal_item(more=0), "CG-BAT-012"),
-}
-
-
-@pytest.mark.parametrize("what", _WRONG)
+@pytest.mark.parametrize("what", ANSWERS)
 def test_an_answer_that_is_wrong_is_refused_for_what_it_is(what: str) -> None:
-    make, code = _WRONG[what]
+    make, code = ANSWERS[what]
     with pytest.raises(MalformedError) as caught:
         receipt.open_answer(cose.sign(make(), ED25519), RESOLVE)
     assert caught.value.code == code
