@@ -162,9 +162,10 @@ class HttpsUplink:
         """Note whom to wake: the first request connects."""
         self._wake = wake
 
-    def ask(self, stream_id: bytes) -> None:
-        """Fetch the platform's receipt for a stream."""
+    def ask(self, stream_id: bytes) -> float:
+        """Fetch the platform's receipt for a stream: it is there when this returns."""
         self._request("GET", f"{self._endpoint.path}/v1/streams/{stream_id.hex()}/receipt", _QUIET, None, None)
+        return self._endpoint.answer_timeout_s
 
     def send(self, batch: int, wire: bytes) -> None:
         """Post one batch and take the answer."""
@@ -236,7 +237,9 @@ class HttpsUplink:
         self._wake()
 
     def _named(self, error: BaseException) -> LinkError:
-        if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)):
+        # A connection that is refused is a time-out by its class in urllib3, but not in fact.
+        refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+        if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)) and not refused:
             connecting = isinstance(error, urllib3.exceptions.ConnectTimeoutError)
             return silent(self._where, "no connection in time" if connecting else "no answer in time")
         # urllib3 wraps what the socket raised, sometimes twice: the innermost one has the reason.

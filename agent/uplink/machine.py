@@ -67,7 +67,6 @@ class State:
     Attributes:
         window: most batches in flight.
         answer_timeout_us: from the last sign of life to the deadline.
-        resume_timeout_us: how long to wait for the receipt to resume from.
         phase: see `Phase`.
         since_us: when the phase began.
         waiting: sealed, not acknowledged, not in flight.
@@ -82,12 +81,11 @@ class State:
         suspect_answers: answers still to come before suspects take their turn.
         failures: in a row, without an answer to a batch in between.
         fault: the last failure, None after success.
-        resume_by_us: while connecting and linked: when to go on without a receipt.
+        resume_by_us: while connecting, once the receipt is asked for: when to go on without it.
     """
 
     window: int
     answer_timeout_us: int
-    resume_timeout_us: int
     phase: Phase = Phase.OFFLINE
     since_us: int = 0
     waiting: Numbers = NONE
@@ -113,6 +111,17 @@ class Connect:
 @dataclass(frozen=True, slots=True)
 class Linked:
     """The transport is connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The receipt to resume from is asked for.
+
+    Attributes:
+        within_us: how long to wait for it.
+    """
+
+    within_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +209,7 @@ class Stop:
     """The service ends."""
 
 
-Event = Connect | Linked | Sealed | Acknowledged | Parked | Gone | Turned | Alive | Failed | Tick | Stop
+Event = Connect | Linked | Asked | Sealed | Acknowledged | Parked | Gone | Turned | Alive | Failed | Tick | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +247,7 @@ class Close:
 Action = Open | Ask | Send | Close
 
 
-def start(
-    *, window: int, answer_timeout_us: int, through: int, newest: int, resume_timeout_us: int = 2_000_000
-) -> State:
+def start(*, window: int, answer_timeout_us: int, through: int, newest: int) -> State:
     """Return the state of a sender that has not started, from what the spool knows.
 
     Args:
@@ -248,12 +255,10 @@ def start(
         answer_timeout_us: above 0.
         through: batch number up to which the spool holds receipts.
         newest: number of the batch sealed last.
-        resume_timeout_us: how long to wait for the receipt to resume from.
     """
     return State(
         window=window,
         answer_timeout_us=answer_timeout_us,
-        resume_timeout_us=resume_timeout_us,
         through=through,
         newest=newest,
         waiting=Numbers.of([(through + 1, newest)]),
@@ -284,13 +289,15 @@ def step(state: State, event: Event, now_us: int) -> tuple[State, tuple[Action, 
         case Gone(number):
             state = _park(state, number)
         case Alive(number):
-            state = _alive(state, number, now_us)
+            state = _alive(state, number, now_us, overtakes=False)
         case Tick():
             return _tick(state, now_us)
         case Connect() if not up:
             return _enter(state, Phase.CONNECTING, now_us), (Open(),)
         case Linked() if state.phase is Phase.CONNECTING:
-            return replace(state, resume_by_us=now_us + state.resume_timeout_us, live_above=state.newest), (Ask(),)
+            return replace(state, live_above=state.newest), (Ask(),)
+        case Asked(within_us) if state.phase is Phase.CONNECTING:
+            return replace(state, resume_by_us=now_us + within_us), ()
         case Turned() if up:
             return _fail(replace(state, probing=True), Fault.STANDING, now_us), (Close(),)
         case Failed(fault, batch) if up:
@@ -348,7 +355,7 @@ def _answered(state: State, numbers: tuple[int, ...], now_us: int) -> State:
         return state
     left = max(0, state.suspect_answers - len(numbers))
     return replace(
-        _alive(state, numbers[0], now_us),
+        _alive(state, numbers[0], now_us, overtakes=True),
         failures=0,
         fault=None,
         probing=False,
@@ -357,8 +364,8 @@ def _answered(state: State, numbers: tuple[int, ...], now_us: int) -> State:
     )
 
 
-def _alive(state: State, number: int, now_us: int) -> State:
-    """Move the deadlines of a batch in flight and of all that was sent after it; mark what was sent before it."""
+def _alive(state: State, number: int, now_us: int, *, overtakes: bool) -> State:
+    """Move the deadlines of a batch in flight and of all that was sent after it; an answer marks what was before."""
     at = next((at for at, flight in enumerate(state.in_flight) if flight.number == number), None)
     if at is None:
         return state
@@ -366,7 +373,7 @@ def _alive(state: State, number: int, now_us: int) -> State:
     return replace(
         state,
         in_flight=(
-            *(replace(flight, overtaken=True) for flight in state.in_flight[:at]),
+            *(replace(flight, overtaken=flight.overtaken or overtakes) for flight in state.in_flight[:at]),
             *(replace(flight, deadline_us=moved) for flight in state.in_flight[at:]),
         ),
     )

@@ -49,11 +49,12 @@ if TYPE_CHECKING:
     from agent.uplink.endpoint import Endpoint
 
 TOPIC_ROOT = "civigate/v1"
+RETAINED_S = 0.25
+"""How long to wait for a retained receipt after the broker answered the subscription, on a link without delay."""
 MAX_QUEUED = 1024
 """Arrivals that wait for the sender. More is dropped and counted: receipts are cumulative, the next one says it all."""
 
 _NO_SUBSCRIBERS = 0x10
-_TAKEN_OVER = 0x8E
 _VERSIONS = {"5": mqtt.MQTTv5, "3.1.1": mqtt.MQTTv311}
 _PACKET_OVERHEAD_BYTES = 64
 """Topic, packet id and lengths around a payload; generous."""
@@ -63,6 +64,7 @@ _PACKET_OVERHEAD_BYTES = 64
 class _Connected:
     reason: ReasonCode
     max_packet_bytes: int | None
+    receive_maximum: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,8 @@ class MqttUplink:
         self._client: mqtt.Client | None = None
         self._inbox = _Inbox(lambda: None)
         self._batches: dict[int, int] = {}
+        self._held: deque[tuple[int, bytes]] = deque()
+        self._slots = self.window
         self._past = Traffic()
         self._max_packet_bytes: int | None = None
         self._interrupted = False
@@ -185,11 +189,13 @@ class MqttUplink:
         if connected.reason.is_failure:
             raise self._not_let_in(f"login refused: {connected.reason}")
         self._max_packet_bytes = connected.max_packet_bytes
+        self._slots = self.window if connected.receive_maximum is None else connected.receive_maximum
 
-    def ask(self, stream_id: bytes) -> None:
+    def ask(self, stream_id: bytes) -> float:
         """Subscribe to the receipts; a retained one follows at once, whatever stream it is about."""
         del stream_id
         client = self._linked()
+        asked_s = time.monotonic()
         if self._endpoint.mqtt_version == "5":
             client.subscribe(self._receipt_topic, options=SubscribeOptions(qos=1))
         else:
@@ -197,19 +203,19 @@ class MqttUplink:
         subscribed = self._await(_Subscribed, "the broker does not answer the subscription")
         if subscribed.reason.is_failure:
             raise self._not_let_in(f"subscription to {self._receipt_topic} refused: {subscribed.reason}")
+        # The retained message follows the broker's answer on the same connection, nobody says when.
+        return RETAINED_S + 4 * (time.monotonic() - asked_s)
 
     def send(self, batch: int, wire: bytes) -> None:
-        """Hand one batch to the library, which sends it from its own thread."""
+        """Hand one batch to the library, which sends it from its own thread, or hold it until the broker has a slot."""
         client = self._linked()
         needed = len(wire) + len(self._batch_topic) + _PACKET_OVERHEAD_BYTES
         if self._max_packet_bytes is not None and needed > self._max_packet_bytes:
             what = f"the broker takes no packet over {self._max_packet_bytes} bytes, batch {batch} needs {needed}"
             hint = "raise the broker's packet limit to 1 MiB (mosquitto: max_packet_size), or lower batch_frames"
             raise LinkError(Fault.OVERSIZE, what, where=self._where, hint=hint, batch=batch)
-        sent = client.publish(self._batch_topic, wire, qos=1)
-        if sent.rc != mqtt.MQTT_ERR_SUCCESS:
-            raise lost(self._where, mqtt.error_string(sent.rc).rstrip(".").lower())
-        self._batches[sent.mid] = batch
+        self._held.append((batch, wire))
+        self._publish(client)
 
     def receive(self) -> Sequence[Arrival]:
         """Return the signs of life and answers that wait."""
@@ -245,6 +251,7 @@ class MqttUplink:
             client.disconnect()
         client.loop_stop()
         self._batches.clear()
+        self._held.clear()
 
     # --- the sender's thread
 
@@ -254,8 +261,8 @@ class MqttUplink:
         def on_connect(
             _c: mqtt.Client, _u: Any, _f: mqtt.ConnectFlags, reason: ReasonCode, props: Properties | None
         ) -> None:
-            limit = getattr(props, "MaximumPacketSize", None)
-            inbox.put(_Connected(reason, limit))
+            limits = (getattr(props, name, None) for name in ("MaximumPacketSize", "ReceiveMaximum"))
+            inbox.put(_Connected(reason, *limits))
 
         def on_subscribe(_c: mqtt.Client, _u: Any, _m: int, reasons: list[ReasonCode], _p: Properties | None) -> None:
             inbox.put(_Subscribed(reasons[0]))
@@ -286,9 +293,8 @@ class MqttUplink:
             reconnect_on_failure=False,
         )
         client.connect_timeout = self._endpoint.connect_timeout_s
-        # The sender's own window is the limit; the library must never hold one back.
-        client.max_inflight_messages_set(self.window + 1)
-        client.max_queued_messages_set(self.window + 1)
+        client.max_inflight_messages_set(self.window)
+        client.max_queued_messages_set(self.window)
         if self._tls is not None:
             client.tls_set_context(self._tls)
         if self._endpoint.user is not None:
@@ -337,14 +343,22 @@ class MqttUplink:
             what = f"the broker closes the connection before the login ({reason})"
             hint = "most often it does not take our certificate: check cert_file and key_file, and the broker's log"
             return LinkError(Fault.TLS, what, where=self._where, hint=hint)
-        if reason.value == _TAKEN_OVER:
-            what = f"another client logged in as {self._client_id}"
-            hint = "a copy of this gateway is running: give each gateway its own key and EUI"
-            return LinkError(Fault.LOGIN, what, where=self._where, hint=hint)
-        return lost(self._where, f"the broker's connection ended: {reason}")
+        what = f"the broker ended the connection ({reason})"
+        hint = f"it is tried again; if it stays, look for a second client named {self._client_id} in the broker's log"
+        return LinkError(Fault.LOST, what, where=self._where, hint=hint)
+
+    def _publish(self, client: mqtt.Client) -> None:
+        """Publish what is held, as far as the broker has slots (MQTT 5: receive maximum)."""
+        while self._held and len(self._batches) < self._slots:
+            batch, wire = self._held.popleft()
+            sent = client.publish(self._batch_topic, wire, qos=1)
+            if sent.rc != mqtt.MQTT_ERR_SUCCESS:
+                raise lost(self._where, mqtt.error_string(sent.rc).rstrip(".").lower())
+            self._batches[sent.mid] = batch
 
     def _published(self, mid: int, reason: ReasonCode) -> int:
         batch = self._batches.pop(mid, 0)
+        self._publish(self._linked())
         if reason.value == _NO_SUBSCRIBERS:
             what = f"the broker took batch {batch}, but nobody is subscribed to {self._batch_topic}"
             hint = "start the receiver, or check its broker and topic: what the broker takes now is lost there"

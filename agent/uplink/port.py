@@ -188,8 +188,11 @@ class Uplink(Protocol):
         """
         ...
 
-    def ask(self, stream_id: bytes) -> None:
+    def ask(self, stream_id: bytes) -> float:
         """Ask for the platform's receipt for a stream; a `Reply` follows, with MQTT only if there is a retained one.
+
+        Returns:
+            How long to wait for it, seconds.
 
         Raises:
             LinkError: the link broke or the platform answered otherwise.

@@ -227,8 +227,9 @@ class Sender:
             raise
         except Exception as error:
             # A defect must not silence a gateway for good: it is said with its trace, and the next try may do.
-            logger.exception("uplink defect destination=%s", self.name)
             what = f"{type(error).__name__}: {error}"
+            if self._problem is None or self._problem.what != what:
+                logger.exception("uplink defect destination=%s", self.name)
             defect = LinkError(Fault.INTERNAL, what, where=f"destination {self.name}", hint="report it with the log")
             self._failed(defect, Fault.INTERNAL, None)
             raise defect from error
@@ -292,7 +293,8 @@ class Sender:
                         self._uplink.connect(self._wake)
                         events.append(machine.Linked())
                     case machine.Ask():
-                        self._uplink.ask(self._stream)
+                        within_s = self._uplink.ask(self._stream)
+                        events.append(machine.Asked(round(within_s * _SECOND_US)))
                     case machine.Send(number):
                         if not self._send(number):
                             events.append(machine.Gone(number))
@@ -346,6 +348,7 @@ class Sender:
         self._counts[kind] += 1
         if self._counts[kind] == 1:
             logger.warning("uplink %s destination=%s what=%s", kind, self.name, what)
+        self._publish()
         if reply.asked_us is not None:
             # The answer to a request of ours: whoever answers there is not the platform.
             hint = "check receipt_key and the url of the destination"
@@ -377,7 +380,8 @@ class Sender:
         if ours is not None and ours != receipt.hash:
             raise self._conflict(f"batch {receipt.through} at the platform is not the one in this spool")
         if receipt.through < self._state.through:
-            # Late on MQTT; on resuming it means that the platform went back, perhaps to a copy of its database.
+            # Late on MQTT. On resuming it means that the platform went back, perhaps to a copy of its database. What
+            # it says is true all the same: it covers less than is known, never something else.
             self._counts["stale"] += 1
             if self._state.phase is machine.Phase.CONNECTING:
                 logger.warning(
@@ -386,8 +390,6 @@ class Sender:
                     receipt.through,
                     self._state.through,
                 )
-            else:
-                return
         self._counts["receipts"] += 1
         self._sink.receipt(receipt)
         self._anchor(answer, receipt)

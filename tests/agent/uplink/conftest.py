@@ -86,4 +86,5 @@ def send(pauses: Pauses) -> Iterator[Callable[..., Sender]]:
         return sender
 
     yield make
-    assert all([sender.stop() for sender in senders]), "a sender did not end"
+    ended = [sender.stop() for sender in senders]
+    assert all(ended), "a sender did not end"

@@ -33,7 +33,7 @@ from agent.batch.keys import Ed25519Signer, ring
 from agent.batch.model import GENESIS_HASH, Account, Anchor, Body, Reason, Receipt, Refusal
 from agent.demo.authority import Authority, Credentials
 from agent.uplink.endpoint import Endpoint
-from agent.uplink.machine import Numbers
+from agent.uplink.numbers import Numbers
 from agent.uplink.port import Outgoing, UnreadableBatchError
 
 LIMIT_S = 15.0
@@ -199,6 +199,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: HttpsServer
+    wire: bytes
 
     def do_GET(self) -> None:
         self.server.requests.append(self.requestline)
@@ -208,10 +209,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.requests.append(self.requestline)
-        wire = self.rfile.read(int(self.headers["content-length"]))
+        self.wire = self.rfile.read(int(self.headers["content-length"]))
         if self._diverted():
             return
-        answer = self.server.platform.take(wire)
+        answer = self.server.platform.take(self.wire)
         if answer is None:
             self.close_connection = True  # committed, and gone before a word
             return
@@ -230,8 +231,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        del format, args
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
 
 
 class HttpsServer(ThreadingHTTPServer):
@@ -421,19 +422,17 @@ class Broker:
 class MqttConsumer:
     """A receiver's MQTT side: takes batches, publishes receipts (retained) and refusals."""
 
-    def __init__(self, platform: Platform, endpoint: Endpoint, *, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, platform: Platform, port: int, context: ssl.SSLContext | None = None) -> None:
         self.platform = platform
         self.subscribed = threading.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="receiver", protocol=mqtt.MQTTv5)
         self._client.reconnect_delay_set(1, 1)
         if context is not None:
             self._client.tls_set_context(context)
-        if endpoint.user is not None:
-            self._client.username_pw_set("receiver", "receiver")
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
-        self._client.connect("localhost", endpoint.port)
+        self._client.connect("localhost", port)
         self._client.loop_start()
         assert self.subscribed.wait(LIMIT_S)
 

@@ -18,6 +18,7 @@ from agent.uplink.machine import (
     Action,
     Alive,
     Ask,
+    Asked,
     Close,
     Connect,
     Event,
@@ -43,9 +44,7 @@ NUMBER = st.integers(1, 30)
 
 
 def _start(newest: int = 0, *, window: int = 4, through: int = 0) -> State:
-    return machine.start(
-        window=window, answer_timeout_us=TIMEOUT_US, through=through, newest=newest, resume_timeout_us=100
-    )
+    return machine.start(window=window, answer_timeout_us=TIMEOUT_US, through=through, newest=newest)
 
 
 def _run(state: State, *events: Event, now_us: int = 0) -> tuple[State, list[Action]]:
@@ -61,7 +60,7 @@ def _sent(actions: Iterable[Action]) -> list[int]:
 
 
 def _online(newest: int = 0, *, window: int = 4, through: int = 0) -> tuple[State, list[Action]]:
-    return _run(_start(newest, window=window), Connect(), Linked(), Acknowledged(through))
+    return _run(_start(newest, window=window), Connect(), Linked(), Asked(100), Acknowledged(through))
 
 
 def test_it_connects_asks_and_resumes_behind_the_receipt() -> None:
@@ -72,7 +71,7 @@ def test_it_connects_asks_and_resumes_behind_the_receipt() -> None:
 
 
 def test_without_a_receipt_it_goes_on_from_what_the_spool_knows() -> None:
-    state, actions = _run(_start(10, through=4), Connect(), Linked())
+    state, _ = _run(_start(10, through=4), Connect(), Linked(), Asked(100))
     assert machine.deadline_us(state) == 100
     assert _sent(_run(state, Tick(), now_us=99)[1]) == []
     assert _sent(_run(state, Tick(), now_us=100)[1]) == [5, 6, 7]
@@ -103,7 +102,7 @@ def test_what_was_sent_is_sent_again_after_a_failure_and_only_that() -> None:
     assert actions == [Close()]
     assert state.phase is Phase.BACKOFF
     assert list(state.waiting) == [2, 3]
-    state, actions = _run(state, Connect(), Linked(), Acknowledged(2))
+    state, actions = _run(state, Connect(), Linked(), Asked(100), Acknowledged(2))
     assert _sent(actions) == [3]
 
 
@@ -138,7 +137,7 @@ def test_a_batch_that_is_answered_with_errors_does_not_hold_up_the_others() -> N
     tries = 0
     for _ in range(200):
         if state.phase not in LINKED:
-            state, actions = _run(state, Connect(), Linked(), _receipt(done))
+            state, actions = _run(state, Connect(), Linked(), Asked(100), _receipt(done))
         for number in _sent(actions):
             if number == 5:
                 tries += 1
@@ -162,7 +161,7 @@ def test_a_refused_gateway_probes_with_one_batch_until_it_is_accepted() -> None:
     assert actions == [Close()]
     assert state.phase is Phase.REFUSED
     assert list(state.waiting) == [1, 2, 3, 4, 5, 6]
-    state, actions = _run(state, Connect(), Linked(), Acknowledged(0))
+    state, actions = _run(state, Connect(), Linked(), Asked(100), Acknowledged(0))
     assert _sent(actions) == [1]
     state, actions = _run(state, Acknowledged(1))
     assert _sent(actions) == [2, 3, 4]
@@ -174,7 +173,7 @@ def test_a_parked_batch_frees_its_place_and_is_never_sent_again() -> None:
     state, actions = _run(state, Parked(1))
     assert _sent(actions) == [2]
     state, _ = _run(state, Failed(Fault.LOST))
-    state, actions = _run(state, Connect(), Linked(), Acknowledged(0))
+    state, actions = _run(state, Connect(), Linked(), Asked(100), Acknowledged(0))
     assert _sent(actions) == [2]
     assert 1 in state.parked
 
@@ -183,7 +182,7 @@ def test_what_the_platform_lost_is_offered_again() -> None:
     state, _ = _online(4)
     state, _ = _run(state, Acknowledged(0, ((2, 3),)), Failed(Fault.LOST))
     assert list(state.waiting) == [1, 4]
-    state, _ = _run(state, Connect(), Linked(), Acknowledged(0))
+    state, _ = _run(state, Connect(), Linked(), Asked(100), Acknowledged(0))
     assert [*state.waiting, *(flight.number for flight in state.in_flight)] == [4, 1, 2, 3]
 
 
@@ -193,12 +192,16 @@ def test_events_that_do_not_belong_to_the_phase_change_nothing(event: Event) -> 
     assert step(state, event, 5) == (state, ())
 
 
+def _acknowledged(through: int, gap: int, size: int) -> Acknowledged:
+    return Acknowledged(through, ((through + gap, through + gap + size),) if size else ())
+
+
 EVENTS = st.one_of(
     st.just(Connect()),
     st.just(Linked()),
+    st.builds(Asked, st.integers(0, 700)),
     st.builds(Sealed, NUMBER),
-    st.builds(lambda through, gap, size: Acknowledged(through, ((through + gap, through + gap + size),) if size else ()),
-              st.integers(0, 20), st.integers(2, 5), st.integers(0, 3)),
+    st.builds(_acknowledged, st.integers(0, 20), st.integers(2, 5), st.integers(0, 3)),
     st.builds(Parked, NUMBER),
     st.builds(Gone, NUMBER),
     st.just(Turned()),
@@ -206,7 +209,7 @@ EVENTS = st.one_of(
     st.builds(Failed, st.sampled_from(Fault), st.none() | NUMBER),
     st.just(Tick()),
     st.just(Stop()),
-)  # fmt: skip
+)
 
 
 @given(st.integers(0, 20), st.integers(1, 5), st.lists(st.tuples(EVENTS, st.integers(0, 700)), max_size=40))
@@ -262,6 +265,7 @@ def test_every_batch_is_committed_once_the_link_holds(
     state = _start(newest, window=window)
     now_us = 0
     pending: list[int] = []
+    linked = False
     steps = 0
     while state.waiting or state.in_flight or sealed or state.phase not in LINKED:
         steps += 1
@@ -270,7 +274,8 @@ def test_every_batch_is_committed_once_the_link_holds(
         if state.phase in {Phase.OFFLINE, Phase.BACKOFF, Phase.REFUSED}:
             event = Connect()
         elif state.phase is Phase.CONNECTING and state.resume_by_us is None:
-            event = Linked()
+            event = Asked(100) if linked else Linked()
+            linked = not linked
         elif sealed and model.choose() % 2 == 0:
             event = Sealed(state.newest + sealed.pop())
         else:
