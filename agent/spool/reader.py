@@ -1,0 +1,458 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The spool for everybody but its writer: sealed batches for the senders, counts and frames for people. Never writes.
+
+Transactions are short: an open one would keep the WAL from being used again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+from agent.batch import body as bodies
+from agent.batch import codec
+from agent.batch.errors import RefusedError
+from agent.batch.model import Account, Anchor, Reason, TimeSource
+from agent.errors import SpoolError
+from agent.frame import Frame, Session
+from agent.spool import row, state
+from agent.spool.state import NUMBER_BITS, BatchState, State
+from agent.spool.store import database_error, open_reader, scalar
+
+CHUNK_ROWS = 2000
+"""Rows that are in memory at once while everything is looked at."""
+
+
+class DamagedBatchError(SpoolError):
+    """A sealed batch cannot be made again from its rows, so it can never be sent."""
+
+    exit_code = 4
+
+    def __init__(self, stream_id: bytes, number: int, what: str) -> None:
+        super().__init__(
+            what,
+            where=f"batch {number} of stream {stream_id.hex()}",
+            hint="the agent withdraws the batch, declares what is lost and sends the rest again; check the card",
+            code="CG-SPL-010",
+        )
+        self.stream_id = stream_id
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHead:
+    """Where a stream stands.
+
+    Attributes:
+        key: of the stream in this file.
+        destination: its name.
+        bit: of its frames' routes.
+        stream_id: 16 bytes.
+        open: whether frames still go into it; 0 when a newer stream has replaced it.
+        through: batches up to here are acknowledged.
+        through_hash: SHA-256 of the signed header of that batch.
+        newest: number of the batch sealed last, 0 for none.
+    """
+
+    key: int
+    destination: str
+    bit: int
+    stream_id: bytes
+    open: int
+    through: int
+    through_hash: bytes
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBatch:
+    """A batch whose frames are in the spool.
+
+    Attributes:
+        stream: it belongs to.
+        number: from 1.
+        first_row: where its frames begin.
+        last_row: where they end.
+        frames: how many.
+        state: waiting or quarantined.
+        reason: number of the `Reason` why it is in quarantine, else None.
+        detail: the platform's words for it.
+        signed_header: COSE_Sign1.
+        context: the body without its frames.
+        context_crc32: over that.
+    """
+
+    stream: StreamHead
+    number: int
+    first_row: int
+    last_row: int
+    frames: int
+    state: BatchState
+    reason: int | None
+    detail: str | None
+    signed_header: bytes
+    context: bytes
+    context_crc32: int
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of the signed header: its name in receipts."""
+        return codec.header_hash(self.signed_header)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """Counts of one stream.
+
+    Attributes:
+        destination: its name.
+        stream_id: 16 bytes.
+        open: whether frames still go into it.
+        through: batches up to here are acknowledged.
+        newest: number of the batch sealed last.
+        account: since the stream began.
+        delivered: frames acknowledged.
+        unsealed: frames waiting in no batch.
+        sealed: frames waiting in batches.
+        quarantined: frames in batches that the platform refused.
+        batches: batches waiting.
+        quarantined_batches: batches refused.
+        hold_reason: why the platform takes nothing at present, None when it does.
+        hold_detail: its words for it.
+        stale_answers: receipts and refusals that came late.
+        foreign_answers: receipts and refusals that do not fit what was sealed here.
+    """
+
+    destination: str
+    stream_id: bytes
+    open: bool
+    through: int
+    newest: int
+    account: Account
+    delivered: int
+    unsealed: int
+    sealed: int
+    quarantined: int
+    batches: int
+    quarantined_batches: int
+    hold_reason: Reason | None
+    hold_detail: str | None
+    stale_answers: int
+    foreign_answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStatus:
+    """The spool at one moment.
+
+    Attributes:
+        spool_id: 16 bytes.
+        gateway_eui: None until it is known.
+        used_bytes: of the database file, in use.
+        file_bytes: its size.
+        frames: in it.
+        first_row: oldest frame's number, None without frames.
+        last_row: number of the newest frame ever.
+        streams: by age.
+    """
+
+    spool_id: bytes
+    gateway_eui: bytes | None
+    used_bytes: int
+    file_bytes: int
+    frames: int
+    first_row: int | None
+    last_row: int
+    streams: tuple[StreamStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrame:
+    """A frame with its place.
+
+    Attributes:
+        seq: its number in this spool.
+        destinations: names of those it is for.
+        frame: what was received.
+    """
+
+    seq: int
+    destinations: tuple[str, ...]
+    frame: Frame
+
+
+class SpoolReader:
+    """A read-only view of a spool, for one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            SpoolError: it does not exist, or cannot be read.
+        """
+        self.path = path
+        self._connection = open_reader(path)
+        self._sessions: dict[int, Session] = {}
+
+    def __enter__(self) -> SpoolReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+    # ------------------------------------------------------------------ for senders
+
+    def head(self, destination: str) -> StreamHead:
+        """Return where a destination's present stream stands.
+
+        Raises:
+            SpoolError: the spool knows no such destination, or cannot be read.
+        """
+        return self._head("WHERE destination = ? AND open", destination, f"no destination {destination}")
+
+    def head_of(self, stream_id: bytes) -> StreamHead:
+        """Return where a stream stands, open or not.
+
+        Raises:
+            SpoolError: the spool does not know it, or cannot be read.
+        """
+        return self._head("WHERE stream_id = ?", stream_id, f"no stream {stream_id.hex()}")
+
+    def _head(self, where: str, value: str | bytes, missing: str) -> StreamHead:
+        found = self._rows(
+            "SELECT id, destination, bit, stream_id, open, through, through_hash, next_number - 1 FROM stream " + where,
+            value,
+        )
+        if not found:
+            raise SpoolError(
+                missing,
+                where=str(self.path),
+                hint="civigate spool status lists what it has",
+                code="CG-SPL-011",
+            )
+        return StreamHead(*found[0])
+
+    def hash_of(self, head: StreamHead, number: int) -> bytes | None:
+        """Return SHA-256 of the signed header of a batch, None where the spool no longer has it."""
+        if number == head.through:
+            return head.through_hash
+        found = self._rows("SELECT signed_header FROM batch WHERE id = ?", head.key << NUMBER_BITS | number)
+        return codec.header_hash(found[0][0]) if found else None
+
+    def unacknowledged(self, destination: str, after: int = 0, limit: int = 1) -> list[SealedBatch]:
+        """Return batches of a destination's present stream that wait for a receipt, ascending.
+
+        Args:
+            destination: name.
+            after: number of the last one that is not wanted.
+            limit: the most that are returned.
+
+        Raises:
+            SpoolError: the spool knows no such destination, or cannot be read.
+        """
+        return self._batches(self.head(destination), "state = 0", after, limit)
+
+    def batch(self, head: StreamHead, number: int) -> SealedBatch | None:
+        """Return a batch of a stream that waits for a receipt, None when it does not."""
+        found = self._batches(head, "state = 0", number - 1, 1)
+        return found[0] if found and found[0].number == number else None
+
+    def wire(self, sealed: SealedBatch) -> bytes:
+        """Make the bytes that travel: the same ones every time.
+
+        Raises:
+            DamagedBatchError: rows or header are not what was sealed.
+            SpoolError: the spool cannot be read.
+        """
+
+        def damaged(what: str) -> DamagedBatchError:
+            return DamagedBatchError(sealed.stream.stream_id, sealed.number, what)
+
+        if zlib.crc32(sealed.context) != sealed.context_crc32:
+            raise damaged("its context is damaged")
+        try:
+            header = codec.read_header(sealed.signed_header)
+            context = bodies.decode(sealed.context)
+            frames = tuple(
+                stored.frame for stored in self.frames(sealed.first_row, sealed.last_row, bit=sealed.stream.bit)
+            )
+        except (RefusedError, row.DamagedRowError) as error:
+            raise damaged(str(error)) from error
+        if len(frames) != header.frame_count:
+            raise damaged(f"{len(frames)} of {header.frame_count} frames are there")
+        body = bodies.encode(replace(context, frames=frames))
+        if hashlib.sha256(body).digest() != header.body_sha256:
+            raise damaged("its frames do not hash to what was signed")
+        return codec.pack(sealed.signed_header, body)
+
+    # ------------------------------------------------------------------ for people
+
+    def batches(self, destination: str | None = None) -> Iterator[SealedBatch]:
+        """Yield all batches whose frames are here, also those in quarantine, by stream and number."""
+        for name, stream_id in self._rows("SELECT destination, stream_id FROM stream ORDER BY id"):
+            if destination not in (None, name):
+                continue
+            head, after = self.head_of(stream_id), 0
+            while found := self._batches(head, "state IN (0, 2)", after, 64):
+                yield from found
+                after = found[-1].number
+
+    def frames(self, first: int = 0, last: int | None = None, *, bit: int | None = None) -> Iterator[StoredFrame]:
+        """Yield frames in the order they were stored; what is in memory stays small.
+
+        Args:
+            first: number of the first.
+            last: number of the last one wanted, None for all.
+            bit: only those of the destination with this bit.
+
+        Raises:
+            row.DamagedRowError: a frame is not what was written.
+            SpoolError: the spool cannot be read.
+        """
+        for item in self.rows(first, last, bit=bit):
+            if isinstance(item, row.DamagedRowError):
+                raise item
+            yield item
+
+    def rows(
+        self, first: int = 0, last: int | None = None, *, bit: int | None = None
+    ) -> Iterator[StoredFrame | row.DamagedRowError]:
+        """Yield frames as `frames` does, and what is damaged as the error that says so."""
+        end = (1 << 63) - 1 if last is None else last
+        mask = -1 if bit is None else 1 << bit
+        names = {1 << b: str(name) for b, name in self._rows("SELECT bit, destination FROM stream ORDER BY id")}
+        routes: dict[int, tuple[str, ...]] = {}
+        while first <= end:
+            chunk = self._rows(
+                f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq LIMIT ?",  # noqa: S608 - constants
+                *(first, end, mask, CHUNK_ROWS),
+            )
+            for columns in chunk:
+                session, route = columns[2], columns[1]
+                if session not in self._sessions:
+                    self._sessions.update(
+                        (number, Session(boot_id, number))
+                        for number, boot_id in self._rows("SELECT number, boot_id FROM session")
+                    )
+                try:
+                    frame = row.from_row(columns, self._sessions)
+                except row.DamagedRowError as error:
+                    yield error
+                    continue
+                if route not in routes:
+                    routes[route] = tuple(name for one, name in names.items() if route & one)
+                yield StoredFrame(columns[0], routes[route], frame)
+            if len(chunk) < CHUNK_ROWS:
+                return
+            first = chunk[-1][0] + 1
+
+    def anchors(self) -> list[Anchor]:
+        """Return the clock anchors that are kept, oldest first."""
+        return [
+            Anchor(boot_id, boottime_us, utc_us, uncertainty_us, TimeSource(source))
+            for boot_id, boottime_us, utc_us, uncertainty_us, source in self._rows(
+                "SELECT boot_id, boottime_us, utc_us, uncertainty_us, source FROM anchor ORDER BY id"
+            )
+        ]
+
+    def state(self) -> State:
+        """Return everything but the frames, of one moment."""
+        try:
+            self._connection.execute("BEGIN")
+            try:
+                return state.load(self._connection)
+            finally:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise database_error(error, self.path) from error
+
+    def status(self) -> SpoolStatus:
+        """Return the counts of one moment.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
+        try:
+            self._connection.execute("BEGIN")
+            try:
+                now = state.load(self._connection)
+                page = scalar(self._connection, "PRAGMA page_size", int)
+                pages = scalar(self._connection, "PRAGMA page_count", int)
+                free = scalar(self._connection, "PRAGMA freelist_count", int)
+                frames = scalar(self._connection, "SELECT count(*) FROM frame", int)
+                first = self._connection.execute("SELECT min(seq) FROM frame").fetchone()[0]
+            finally:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise database_error(error, self.path) from error
+        return SpoolStatus(
+            spool_id=now.spool_id,
+            gateway_eui=now.gateway_eui,
+            used_bytes=(pages - free) * page,
+            file_bytes=pages * page,
+            frames=frames,
+            first_row=first,
+            last_row=now.last_row,
+            streams=tuple(
+                StreamStatus(
+                    destination=s.destination,
+                    stream_id=s.stream_id,
+                    open=s.open,
+                    through=s.through,
+                    newest=s.next_number - 1,
+                    account=s.since_start,
+                    delivered=s.delivered,
+                    unsealed=s.unsealed,
+                    sealed=s.frames_in(BatchState.WAITING),
+                    quarantined=s.frames_in(BatchState.QUARANTINED),
+                    batches=s.batches_in(BatchState.WAITING),
+                    quarantined_batches=s.batches_in(BatchState.QUARANTINED),
+                    hold_reason=s.hold_reason,
+                    hold_detail=s.hold_detail,
+                    stale_answers=s.stale_answers,
+                    foreign_answers=s.foreign_answers,
+                )
+                for s in now.streams.values()
+            ),
+        )
+
+    def check(self) -> list[str]:
+        """Return what does not add up, one sentence each (see `agent.spool.state.check`)."""
+        try:
+            self._connection.execute("BEGIN")
+            try:
+                return state.check(self._connection)
+            finally:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise database_error(error, self.path) from error
+
+    # ------------------------------------------------------------------ reading
+
+    def _rows(self, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]  # columns are known to the query
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise database_error(error, self.path) from error
+
+    def _batches(self, head: StreamHead, where: str, after: int, limit: int) -> list[SealedBatch]:
+        return [
+            SealedBatch(head, key - (head.key << NUMBER_BITS), first, last, frames, BatchState(batch_state), *columns)
+            for key, first, last, frames, batch_state, *columns in self._rows(
+                "SELECT id, first_row, last_row, frames, state, reason, detail, signed_header, context, context_crc32 "
+                f"FROM batch WHERE id > ? AND id < ? AND {where} ORDER BY id LIMIT ?",  # noqa: S608 - constants
+                *((head.key << NUMBER_BITS) + after, head.key + 1 << NUMBER_BITS, limit),
+            )
+        ]

@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The spool as a sender sees it: the batches of one destination, and where answers about them go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agent.batch.model import Anchor, Receipt, Refusal
+from agent.errors import AgentError, SpoolError
+from agent.spool.reader import DamagedBatchError, SpoolReader, StreamHead
+from agent.spool.writer import SpoolWriter
+from agent.uplink.port import Outgoing, UnreadableBatchError
+
+
+class StreamSource:
+    """Sealed batches of one stream (`agent.uplink.port.Source`). For one thread."""
+
+    def __init__(self, reader: SpoolReader, destination: str) -> None:
+        self._reader = reader
+        self._stream_id = reader.head(destination).stream_id
+
+    @property
+    def stream_id(self) -> bytes:
+        """The stream, 16 bytes."""
+        return self._stream_id
+
+    def through(self) -> int:
+        """Return the batch number up to which everything is acknowledged, 0 for nothing."""
+        return self._head().through
+
+    def newest(self) -> int:
+        """Return the number of the batch sealed last, 0 for none."""
+        return self._head().newest
+
+    def load(self, number: int) -> Outgoing | None:
+        """Return a batch, or None when it no longer waits.
+
+        Raises:
+            UnreadableBatchError: its rows are damaged; it can never be sent again.
+            SpoolError: the spool cannot be read at present, or the stream was replaced.
+        """
+        head = self._head()
+        sealed = self._reader.batch(head, number)
+        if sealed is None:
+            return None
+        try:
+            return Outgoing(number, sealed.hash, self._reader.wire(sealed))
+        except DamagedBatchError as error:
+            if self._reader.batch(head, number) is None:
+                return None  # freed while it was being read
+            raise UnreadableBatchError(error.what, where=error.where, hint=error.hint, code=error.code) from error
+
+    def hash_of(self, number: int) -> bytes | None:
+        """Return the SHA-256 of a batch's signed header, None where the spool no longer has it."""
+        return self._reader.hash_of(self._reader.head_of(self._stream_id), number)
+
+    def _head(self) -> StreamHead:
+        head = self._reader.head_of(self._stream_id)
+        if not head.open:
+            raise SpoolError(
+                "a new stream has replaced this one",
+                where=f"stream {self._stream_id.hex()}",
+                hint="nothing to do: the agent goes on with the new stream",
+                code="CG-SPL-014",
+                retryable=True,
+            )
+        return head
+
+
+class Outlet:
+    """One destination's way out of the spool: where its sender reads, and where answers go (`agent.uplink.port.Sink`)."""
+
+    def __init__(self, writer: SpoolWriter, destination: str) -> None:
+        self._writer = writer
+        self._destination = destination
+        self._stream_id = b""
+
+    @contextmanager
+    def open(self) -> Iterator[StreamSource]:
+        """Open the destination's present stream, for the calling thread.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
+        with self._writer.reader() as reader:
+            source = StreamSource(reader, self._destination)
+            self._stream_id = source.stream_id
+            yield source
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Free what a verified receipt covers."""
+        self._writer.receipt(receipt)
+
+    def refusal(self, number: int, refusal: Refusal) -> None:
+        """Park a batch that the platform refused, or hold its stream, as the reason demands."""
+        self._writer.refusal(self._stream_id, number, refusal)
+
+    def unreadable(self, number: int, error: AgentError) -> None:
+        """Withdraw a batch that cannot be rebuilt."""
+        del error  # the writer looks at the rows itself
+        self._writer.unreadable(self._stream_id, number)
+
+    def anchor(self, anchor: Anchor) -> None:
+        """Keep a clock anchor that a receipt gave."""
+        self._writer.anchor(anchor)

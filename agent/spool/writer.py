@@ -1,0 +1,523 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The thread that writes the spool: takes what the radio hands over, commits it in groups, seals, and keeps trying when the disk fails.
+
+Nobody waits for it. What is offered goes into the journal and a bounded queue at once; when the queue is full it is shed, which is
+counted. While the disk refuses, the state has a name, the queue fills, and everything is committed as soon as it takes again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+
+from agent.batch import body as bodies
+from agent.batch.errors import UnwritableError
+from agent.batch.keys import Signer
+from agent.batch.model import Account, Anchor, Body, Receipt, Refusal
+from agent.errors import AgentError, SpoolError
+from agent.frame import Session
+from agent.spool import row, store
+from agent.spool.engine import Destination, Engine, Entry, Identify, Order, Policy, Refused, Unreadable
+from agent.spool.intake import Heard
+from agent.spool.journal import Journal, Recovered
+from agent.spool.reader import SpoolReader
+
+log = logging.getLogger(__name__)
+
+QUEUE_FRAMES = 20_000
+"""Frames, and looks at the radio, that wait for the disk at most; some 20 MB."""
+QUEUE_ORDERS = 10_000
+"""Receipts, anchors and the like that wait for the disk at most."""
+TRANSACTION_FRAMES = 4096
+"""After a stall the queue is committed in pieces of this size."""
+RETRY_S = (0.1, 0.3, 1.0, 3.0, 5.0)
+"""Pauses after failures of the disk; the last one goes on."""
+STOP_S = 30.0
+"""How long a clean stop may take before the rest is left to the journal."""
+
+
+class WriterState(StrEnum):
+    """How the writer is."""
+
+    OK = "ok"
+    FULL = "full"
+    """Quota or disk: nothing can be added and nothing may be evicted."""
+    FAILING = "failing"
+    """Input or output errors."""
+    READ_ONLY = "read-only"
+    LOCKED = "locked"
+    """Another program holds the file."""
+    DAMAGED = "damaged"
+    """The file itself is broken; only a person, or a new spool, helps."""
+    STOPPED = "stopped"
+
+
+_STATES = {
+    "CG-SPL-004": WriterState.DAMAGED,
+    "CG-SPL-005": WriterState.LOCKED,
+    "CG-SPL-007": WriterState.READ_ONLY,
+    "CG-SPL-008": WriterState.FULL,
+    "CG-SPL-009": WriterState.FAILING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WriterStatus:
+    """The writer at one moment.
+
+    Attributes:
+        state: how it is.
+        detail: the error behind it, one line; empty when all is well.
+        queued_frames: frames that are not committed yet.
+        oldest_s: age of the oldest of them: what a power cut would cost now.
+        committed_frames: since the start.
+        commits: since the start.
+        failures: commits that the disk refused, since the start.
+        shed_frames: frames that found the queue full, since the start.
+        journal_failures: records that could not be journaled, since the start.
+    """
+
+    state: WriterState
+    detail: str
+    queued_frames: int
+    oldest_s: float
+    committed_frames: int
+    commits: int
+    failures: int
+    shed_frames: int
+    journal_failures: int
+
+
+class SpoolWriter:
+    """Owner of the only writing connection, and of its thread "spool"."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        journal_folder: Path,
+        destinations: Sequence[Destination],
+        policy: Policy,
+        signer: Signer,
+        gateway_eui: bytes | None = None,
+        health: Callable[[], Mapping[str, int]] | None = None,
+        commit_window_s: float = 1.0,
+        commit_frames: int = 500,
+    ) -> None:
+        """Open or create the spool, and take over what an earlier process has left in the journal.
+
+        Args:
+            path: of the database; its folder must exist.
+            journal_folder: on tmpfs, made when missing.
+            destinations: in the order of the configuration.
+            policy: of sealing and quota.
+            signer: signs batches, in the thread of the writer.
+            gateway_eui: EUI-64; None: what the spool knows, or what `identify` tells. Nothing is sealed before.
+            health: small integers for the batches, asked when sealing, in the thread of the writer.
+            commit_window_s: the longest that a frame waits for its commit.
+            commit_frames: commit at once when so many wait.
+
+        Raises:
+            SpoolError: spool or journal cannot be used.
+        """
+        self.path = path
+        self.destinations = tuple(destination.name for destination in destinations)
+        self._policy = policy
+        self._commit_window_s = commit_window_s
+        self._commit_frames = commit_frames
+        self._routes = (1 << len(destinations)) - 1
+        self._lock = store.Lock(path)
+        try:
+            self._connection = store.open_writer(path, policy.quota_bytes)
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
+            self._check_identity(gateway_eui)
+            self._engine = Engine(self._connection, destinations, policy, signer, gateway_eui, health)
+            known = self._engine.state
+            self._journal = Journal(journal_folder, known.spool_id, self.destinations, known.journal)
+        except sqlite3.Error as error:
+            self._abandon()
+            raise store.database_error(error, path) from error
+        except OSError as error:
+            self._abandon()
+            if isinstance(error, SpoolError):
+                raise
+            raise SpoolError(
+                f"journal cannot be used: {error.strerror or error}",
+                where=str(journal_folder),
+                hint="let the agent's user write the folder, or correct [gateway] runtime_dir",
+                code="CG-SPL-012",
+            ) from error
+        except BaseException:
+            self._abandon()
+            raise
+        self.recovered: Recovered = self._journal.recovered
+        """What an earlier process has left; its frames are queued already."""
+        left = self.recovered.session
+        self._session = max(known.session, left.number if left else 0)
+        self._changed = threading.Condition()
+        self._queue: deque[Entry] = deque()
+        self._queued_frames = 0
+        self._queued_since: deque[float] = deque()
+        self._orders: deque[Order] = deque()
+        self._flushes: list[threading.Event] = []
+        self._stopping = False
+        self._shed: list[Account] = [Account()] * len(self.destinations)
+        self._events = {name: threading.Event() for name in self.destinations}
+        self._status = WriterStatus(WriterState.OK, "", 0, 0.0, 0, 0, 0, 0, 0)
+        for number, heard in self.recovered.heard:
+            self._enqueue(Entry(number, heard, tuple(row.pack(routed.frame) for routed in heard.frames)))
+        if self.recovered.heard:
+            log.info("event=journal_replayed records=%d frames=%d", len(self.recovered.heard), self._queued_frames)
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+
+    def _check_identity(self, gateway_eui: bytes | None) -> None:
+        found = self._connection.execute("SELECT gateway_eui FROM spool").fetchone()[0]
+        if gateway_eui is not None and found is not None and found != gateway_eui:
+            raise SpoolError(
+                f"spool of gateway {found.hex()}, this one is {gateway_eui.hex()}",
+                where=str(self.path),
+                hint="after an exchange of the concentrator set [gateway] eui to the old one, or move the spool aside",
+                code="CG-SPL-013",
+            )
+
+    def _abandon(self) -> None:
+        self._connection.close()
+        self._lock.release()
+
+    # ------------------------------------------------------------------ any thread
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def __enter__(self) -> SpoolWriter:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def begin_session(self, boot_id: bytes) -> Session:
+        """Return the name of a run of the concentrator that begins now. Does not wait for the disk.
+
+        Args:
+            boot_id: of the kernel, 16 bytes.
+        """
+        with self._changed:
+            self._session += 1
+            session = Session(boot_id, self._session)
+            self._journal.begin_session(session)
+            return session
+
+    def offer(self, heard: Heard) -> bool:
+        """Take what was heard. Does not wait for the disk.
+
+        Returns:
+            False when the queue is full: then the frames are lost, and counted as overrun of the next that is taken.
+
+        Raises:
+            ValueError: a frame or tally that cannot be stored; nothing of it was taken.
+        """
+        packed = tuple(self._checked(heard))
+        with self._changed:
+            if (
+                self._stopping
+                or self._queued_frames + len(packed) > QUEUE_FRAMES
+                or len(self._queue) >= QUEUE_FRAMES
+                or self._journal.full
+            ):
+                self._shed = [shed + _as_overrun(tally) for shed, tally in zip(self._shed, heard.tallies, strict=True)]
+                self._status = replace(self._status, shed_frames=self._status.shed_frames + len(packed))
+                return False
+            if any(shed != _NOTHING for shed in self._shed):
+                tallies = tuple(a + b for a, b in zip(heard.tallies, self._shed, strict=True))
+                heard = replace(heard, tallies=tallies)
+                self._shed = [_NOTHING] * len(self._shed)
+            self._enqueue(Entry(self._journal.append(heard, packed), heard, packed))
+            # the thread sleeps until the window of the first frame ends; waking it for each would only cost time
+            if len(self._queue) == 1 or self._queued_frames >= self._commit_frames:
+                self._changed.notify_all()
+            return True
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Free what a receipt covers. Its signature has been verified by the caller. Only queues."""
+        self._command(receipt)
+
+    def refusal(self, stream_id: bytes, number: int, refusal: Refusal) -> None:
+        """Park a batch, or hold its stream, as a refusal demands. Its signature has been verified by the caller. Only queues.
+
+        Args:
+            stream_id: of the batch that was refused.
+            number: of the batch.
+            refusal: may not name the batch itself where the platform could not read it.
+        """
+        self._command(Refused(stream_id, number, refusal))
+
+    def unreadable(self, stream_id: bytes, number: int) -> None:
+        """Withdraw a batch that `SpoolReader.wire` cannot make again. Only queues."""
+        self._command(Unreadable(stream_id, number))
+
+    def anchor(self, anchor: Anchor) -> None:
+        """Keep a clock anchor; it travels in the next batch of each stream. Only queues.
+
+        Raises:
+            ValueError: a value that the batch format has no place for.
+        """
+        try:
+            bodies.encode(Body((), anchors=(anchor,)))
+        except UnwritableError as error:
+            raise ValueError(str(error)) from error
+        self._command(anchor)
+
+    def identify(self, gateway_eui: bytes) -> None:
+        """Tell the EUI-64 when it was not known at the start. Only queues.
+
+        Raises:
+            SpoolError: the spool belongs to another gateway.
+        """
+        with self._changed:
+            found = self._engine.state.gateway_eui
+        if found is not None and found != gateway_eui:
+            raise SpoolError(
+                f"spool of gateway {found.hex()}, this one is {gateway_eui.hex()}",
+                where=str(self.path),
+                hint="after an exchange of the concentrator set [gateway] eui to the old one, or move the spool aside",
+                code="CG-SPL-013",
+            )
+        self._command(Identify(gateway_eui))
+
+    def on_sealed(self, destination: str) -> threading.Event:
+        """Return the event that is set after each commit with a new batch for a destination; who waits for it clears it."""
+        return self._events[destination]
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Commit and seal everything now; False when that takes longer, or the disk refuses."""
+        done = threading.Event()
+        with self._changed:
+            self._flushes.append(done)
+            self._changed.notify_all()
+        return done.wait(timeout_s)
+
+    def status(self) -> WriterStatus:
+        """Say how it is."""
+        with self._changed:
+            oldest = time.monotonic() - self._queued_since[0] if self._queued_since else 0.0
+            return replace(
+                self._status,
+                queued_frames=self._queued_frames,
+                oldest_s=oldest,
+                journal_failures=self._journal.failures,
+            )
+
+    def reader(self) -> SpoolReader:
+        """Open a read-only view for the calling thread.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
+        return SpoolReader(self.path)
+
+    def stop(self, timeout_s: float = STOP_S) -> bool:
+        """Commit and seal what there is, and end the thread; False when the disk refuses until the end.
+
+        What is not committed then stays in the journal.
+        """
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return False
+        with self._changed:
+            left = self._queued_frames
+            self._journal.close()
+            self._status = replace(self._status, state=WriterState.STOPPED)
+        self._abandon()
+        return left == 0
+
+    # ------------------------------------------------------------------ intake
+
+    def _checked(self, heard: Heard) -> list[bytes]:
+        if len(heard.tallies) != len(self.destinations):
+            raise ValueError(f"{len(heard.tallies)} tallies for {len(self.destinations)} destinations")
+        for index, tally in enumerate(heard.tallies):
+            routed = sum(frame.route >> index & 1 for frame in heard.frames)
+            if routed != tally.spooled or not tally.balanced or tally.evicted or tally.expired or tally.quarantined:
+                raise ValueError(f"tally {tally} does not fit {routed} frames for {self.destinations[index]}")
+        for frame in heard.frames:
+            if not 0 < frame.route <= self._routes:
+                raise ValueError(f"route {frame.route:#x} among {len(self.destinations)} destinations")
+        return [row.pack(frame.frame) for frame in heard.frames]
+
+    def _enqueue(self, entry: Entry) -> None:
+        self._queue.append(entry)
+        self._queued_frames += len(entry.packed)
+        self._queued_since.append(time.monotonic())
+
+    def _command(self, order: Order) -> None:
+        with self._changed:
+            if len(self._orders) >= QUEUE_ORDERS:
+                return  # receipts come again, anchors and refusals too
+            self._orders.append(order)
+            if not isinstance(order, Anchor):
+                self._changed.notify_all()
+
+    # ------------------------------------------------------------------ thread "spool"
+
+    def _run(self) -> None:
+        more = True  # look once for batches that are due since the last run
+        deadline = None
+        while True:
+            with self._changed:
+                while not more and not self._ready():
+                    self._changed.wait(self._patience_s())
+                stopping = self._stopping
+                if stopping and deadline is None:
+                    deadline = time.monotonic() + STOP_S
+                flushes, self._flushes = self._flushes, []
+                entries, orders = self._group()
+            outcome = self._commit(entries, orders, flush=bool(flushes) or stopping, deadline=deadline)
+            if outcome is None:
+                return
+            with self._changed:
+                rest = bool(self._queue or self._orders)
+                more = outcome
+                if flushes and (rest or more):
+                    self._flushes = flushes + self._flushes
+                    more = True
+                else:
+                    for done in flushes:
+                        done.set()
+                if stopping and not rest and not more:
+                    return
+
+    def _ready(self) -> bool:
+        if self._stopping or self._flushes or self._queued_frames >= self._commit_frames:
+            return True
+        if any(not isinstance(order, Anchor) for order in self._orders):
+            return True
+        return self._patience_s() == 0.0
+
+    def _patience_s(self) -> float | None:
+        """Return how long nothing has to be done; None: until something comes."""
+        now = time.monotonic()
+        due = [self._queued_since[0] + self._commit_window_s] if self._queued_since else []
+        seal = self._engine.next_seal_s()
+        if seal is not None:
+            due.append(seal)
+        return max(min(due) - now, 0.0) if due else None
+
+    def _group(self) -> tuple[list[Entry], list[Order]]:
+        """Take the next group out of the queue; it is counted as queued until it is committed."""
+        entries: list[Entry] = []
+        frames = 0
+        for entry in self._queue:
+            if entries and frames + len(entry.packed) > TRANSACTION_FRAMES:
+                break
+            entries.append(entry)
+            frames += len(entry.packed)
+        orders = list(self._orders)
+        return entries, orders
+
+    def _commit(
+        self, entries: Sequence[Entry], orders: Sequence[Order], *, flush: bool, deadline: float | None
+    ) -> bool | None:
+        """Commit a group, however often it takes; None when the thread has to end without."""
+        for attempt in range(1 << 62):
+            try:
+                if attempt:
+                    self._reopen()
+                outcome = self._engine.apply(entries, orders, time.monotonic(), flush=flush)
+            except sqlite3.Error as error:
+                problem: AgentError = store.database_error(error, self.path)
+            except AgentError as error:
+                problem = error
+            else:
+                break
+            pause_s = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+            if not self._failed(problem, pause_s, deadline):
+                return None
+        self._done(entries, orders)
+        for name in outcome.sealed | outcome.changed:
+            if name in self._events:
+                self._events[name].set()
+        return outcome.more
+
+    def _failed(self, problem: AgentError, pause_s: float, deadline: float | None) -> bool:
+        """Give the state its name and wait; False when there is no sense in trying again."""
+        with self._changed:
+            state_now = _STATES.get(problem.code, WriterState.FAILING)
+            if state_now is not self._status.state:
+                log.error("event=spool_%s detail=%s", state_now.value.replace("-", "_"), problem)
+            self._status = replace(
+                self._status,
+                state=state_now,
+                detail=f"{problem}; {problem.hint} [{problem.code}]",
+                failures=self._status.failures + 1,
+            )
+            end = time.monotonic() + pause_s
+            while (left := end - time.monotonic()) > 0:
+                if self._stopping and (deadline is None or time.monotonic() >= deadline - STOP_S + 1):
+                    return False
+                self._changed.wait(left)
+            return not self._stopping
+
+    def _reopen(self) -> None:
+        """Begin anew with the file: after an error the old connection is not trusted."""
+        self._connection.close()
+        self._connection = store.open_writer(self.path, self._policy.quota_bytes)
+        self._engine.reattach(self._connection)
+
+    def _done(self, entries: Sequence[Entry], orders: Sequence[Order]) -> None:
+        with self._changed:
+            frames = sum(len(entry.packed) for entry in entries)
+            for _ in entries:
+                self._queue.popleft()
+                self._queued_since.popleft()
+            for _ in orders:
+                self._orders.popleft()
+            self._queued_frames -= frames
+            if entries:
+                self._journal.committed(entries[-1].number)
+            if self._status.state is not WriterState.OK:
+                log.info("event=spool_ok failures=%d", self._status.failures)
+            self._status = replace(
+                self._status,
+                state=WriterState.OK,
+                detail="",
+                committed_frames=self._status.committed_frames + frames,
+                commits=self._status.commits + bool(entries or orders),
+            )
+
+
+_NOTHING = Account()
+
+
+def _as_overrun(tally: Account) -> Account:
+    """Return how frames are counted that were heard but found the queue full."""
+    return replace(tally, heard=tally.heard - tally.spooled, spooled=0, overrun=tally.overrun + tally.spooled)
+
+
+def check(path: Path) -> list[str]:
+    """Return what does not add up in the spool at `path`, one sentence each (see `agent.spool.state.check`).
+
+    Raises:
+        SpoolError: the spool cannot be read.
+    """
+    with SpoolReader(path) as reader:
+        return reader.check()
