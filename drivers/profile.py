@@ -76,6 +76,7 @@ class Table:
 
     def table(self, key: str) -> Table | None:
         """Take a table, or None when the file has none of that name."""
+        self._taken.add(key)
         if key not in self._values:
             return None
         value = self._take(key)
@@ -85,6 +86,7 @@ class Table:
 
     def tables(self, key: str, most: int) -> Iterator[Table]:
         """Take a list of at most `most` tables; none when the file has none of that name."""
+        self._taken.add(key)
         if key not in self._values:
             return
         value = self._take(key)

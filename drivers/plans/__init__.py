@@ -127,6 +127,8 @@ class ChannelPlan:
                 raise self._error(f"radio {'AB'[rf_chain]}", what, f"choose a centre inside {bands} MHz")
         if len(self.multi_sf) > MULTI_SF_CHANNELS:
             raise self._error("multi_sf", f"{len(self.multi_sf)} channels", "the chip has eight")
+        if not self.spreading_factors:
+            raise self._error("lowest_spreading_factor", "no spreading factor at all", "the lowest comes first")
         if not (self.multi_sf or self.service or self.fsk):
             raise self._error("multi_sf", "no channel at all", "name at least one channel")
         for index, channel in enumerate(self.multi_sf):

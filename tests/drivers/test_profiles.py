@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Boards and plans: all that ship are sound, and mistakes in one's own are told by file and key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drivers.boards import GpioLine, board_names, load_board
+from drivers.errors import ProfileError
+from drivers.plans import load_plan, plan_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BOARD = """
+title = "T"
+source = "S"
+spi_device = "/dev/spidev0.0"
+spi_clock_hz = 2_000_000
+clock_radio = "A"
+rssi_offset_db = -215.4
+[reset]
+gpio = 17
+"""
+
+PLAN = """
+title = "T"
+source = "S"
+[radio_a]
+centre_hz = 867_500_000
+[[multi_sf]]
+frequency_hz = 867_100_000
+radio = "A"
+"""
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_every_shipped_board_is_sound(name: str) -> None:
+    board = load_board(name)
+    assert board.name == name
+    assert board.reset is not None
+    assert "http" in board.source or "V2.1.0" in board.source or "0904a8d" in board.source
+
+
+@pytest.mark.parametrize("name", plan_names())
+def test_every_shipped_plan_is_sound(name: str) -> None:
+    plan = load_plan(name)
+    assert plan.name == name
+    frequencies = [channel.frequency_hz for channel in plan.multi_sf]
+    assert len(set(frequencies)) == len(frequencies)
+    assert plan.public
+
+
+def test_the_boards_of_the_field_are_there() -> None:
+    assert set(board_names()) >= {
+        "semtech_corecell_eu868",
+        "seeed_wm1302",
+        "rak_2287",
+        "rak_5146",
+        "waveshare_sx1302",
+        "elecrow_lr1302",
+        "dragino_pg1302",
+    }
+    assert load_board("seeed_wm1302").reset == GpioLine(17, active_high=True)
+    assert load_board("rak_2287").power is None
+
+
+def test_regions_are_the_published_channels() -> None:
+    assert [c.frequency_hz for c in load_plan("eu868").multi_sf][:3] == [868_100_000, 868_300_000, 868_500_000]
+    us915 = load_plan("us915_1")
+    assert [c.frequency_hz for c in us915.multi_sf] == [903_900_000 + 200_000 * i for i in range(8)]
+    assert us915.service is not None
+    assert (us915.service.frequency_hz, us915.service.bandwidth_hz) == (904_600_000, 500_000)
+    assert load_plan("au915_7").multi_sf[7].frequency_hz == 927_800_000
+    assert load_plan("cn470_11").multi_sf[7].frequency_hz == 489_300_000
+
+
+def test_own_profiles_are_loaded_by_path(tmp_path: Path) -> None:
+    board, plan = tmp_path / "mine.toml", tmp_path / "here.toml"
+    board.write_text(BOARD)
+    plan.write_text(PLAN)
+    assert load_board(board).name == "mine"
+    assert load_board(str(board)).reset == GpioLine(17, active_high=True)
+    assert load_plan(plan).radio_hz == (867_500_000, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message", "hint"),
+    [
+        ("gpio = 17", "gpio = 99", r"mine\.toml: reset\.gpio: found 99", "0 to 53"),
+        ("gpio = 17", "", r"mine\.toml: reset\.gpio: missing", "add it"),
+        ("gpio = 17", "gpio = true", r"reset\.gpio: found True", "whole number"),
+        ("gpio = 17", 'gpio = 17\nactive = "up"', r"reset\.active: found 'up'", "high, low"),
+        ("clock_radio", "clock_radoi", r"clock_radio: missing", "add it"),
+        ('source = "S"', 'source = "S"\nsingle_inptu_a = true', r"single_inptu_a: unknown key", "'single_input_a'"),
+        ("[reset]", "[reste]", r"mine\.toml: reste: unknown key", "'reset'"),
+        ("-215.4", '"-215"', r"rssi_offset_db: found '-215'", "number from -300 to 0"),
+        ('"T"', '""', r"title: found ''", "text"),
+        ("[reset]", "[reset", r"mine\.toml: not TOML", "correct"),
+        ("[reset]\ngpio = 17", "reset = 17", r"reset: found 17", r"table"),
+    ],
+)
+def test_a_mistake_in_a_board_is_told(tmp_path: Path, old: str, new: str, message: str, hint: str) -> None:
+    path = tmp_path / "mine.toml"
+    assert old in BOARD
+    path.write_text(BOARD.replace(old, new))
+    with pytest.raises(ProfileError, match=message) as caught:
+        load_board(path)
+    assert hint in caught.value.hint
+
+
+NINE = '[[multi_sf]]\nfrequency_hz = 867_100_000\nradio = "A"\n' * 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (PLAN.replace("867_100_000", "866_700_000"), r"multi_sf\[0\]: .* ends 862500 Hz from", "800000 Hz"),
+        (PLAN.replace('radio = "A"', 'radio = "B"'), "uses radio B, which is off", "centre"),
+        (PLAN.replace("867_500_000", "870_000_000"), "no image calibration", "863-870"),
+        (PLAN.split("[[multi_sf]]", maxsplit=1)[0], "no channel at all", "at least one"),
+        (PLAN + NINE, "multi_sf: found 9 of them", "at most 8"),
+        (
+            PLAN + '[service]\nfrequency_hz=867_500_000\nradio="A"\nbandwidth_hz=200_000\nspreading_factor=7',
+            r"service\.bandwidth_hz: found 200000",
+            "250000",
+        ),
+        (PLAN + '[fsk]\nfrequency_hz=867_500_000\nradio="A"\nbitrate_bps=1', r"fsk\.bitrate_bps: found 1", "500"),
+        ("lowest_spreading_factor = 4\n" + PLAN, "lowest_spreading_factor: found 4", "5 to 12"),
+        ("lowest_spreading_factor = 9\nhighest_spreading_factor = 8\n" + PLAN, "no spreading factor", "lowest"),
+        ("multi_sf = 5\n" + PLAN.split("[[multi_sf]]", maxsplit=1)[0], "multi_sf: found 5", "tables"),
+    ],
+)
+def test_a_mistake_in_a_plan_is_told(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    path = tmp_path / "here.toml"
+    path.write_text(text)
+    with pytest.raises(ProfileError, match=message) as caught:
+        load_plan(path)
+    assert hint in caught.value.hint
+
+
+def test_a_name_that_is_not_there_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="no such profile") as caught:
+        load_plan("eu686")
+    assert "eu868" in caught.value.hint
+    with pytest.raises(ProfileError, match="cannot be read"):
+        load_board(tmp_path / "gone.toml")
+    long = tmp_path / "long.toml"
+    long.write_bytes(b"#" * 70_000)
+    with pytest.raises(ProfileError, match="longer than 65536"):
+        load_board(long)
