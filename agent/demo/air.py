@@ -12,7 +12,7 @@ import random
 import socket
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,10 @@ BURST = 32
 FIFO_SHARE_BYTES = 1536
 """Without a given rate, the air waits while the chip holds more unread bytes than this: a full ring would overwrite
 what a killed agent had fetched, but not yet kept."""
+RECORD_BYTES = 23
+"""What a record in the FIFO has beside the payload."""
 DEAF_PAUSE_S = 0.02
+FULL_PAUSE_S = 0.001
 
 
 class Control:
@@ -103,33 +106,23 @@ class Air(threading.Thread):
         self._control = Control(control)
         self._traffic = traffic
         self._wanted = frames
+        self._hold_at = frames
         self._rate_hz = rate_hz
         self._chance = random.Random(seed)  # noqa: S311 - repeatable arrival times, nothing secret
         self._sent: list[AirFrame] = []
-        self._log: dict[int, Transmission] = {}
-        self._next_n = 0
-        self._outcomes: Counter[str] = Counter()
-        self._hold_at = frames
         self._stopping = threading.Event()
-        self.failure: AgentError | None = None
-
-    @property
-    def received(self) -> int:
+        self.received = 0
         """Frames that the radio received so far."""
-        return self._outcomes["fifo"]
-
-    @property
-    def sent(self) -> int:
-        """Transmissions so far, repetitions included."""
-        return len(self._sent)
+        self.failure: AgentError | None = None
+        """What ended the thread early."""
 
     @property
     def progress(self) -> int:
         """Frames done, of those asked for."""
-        return self.sent if self._rate_hz else self.received
+        return len(self._sent) if self._rate_hz else self.received
 
     def hold_at(self, frames: int) -> None:
-        """Do not go beyond this progress until told otherwise."""
+        """Let the unpaced air wait at this progress until told otherwise."""
         self._hold_at = frames
 
     def stop(self) -> None:
@@ -138,8 +131,14 @@ class Air(threading.Thread):
 
     def log(self) -> list[Transmission]:
         """Return every transmission and its outcome, oldest first; call it after the thread has ended."""
-        self._read_log()
-        return [self._log[n] for n in sorted(self._log)]
+        log: list[Transmission] = []
+        while len(log) < len(self._sent):
+            rows = self._control.ask({"cmd": "rxlog", "since": len(log)})["rx"]
+            log += [
+                Transmission(frame, row["outcome"], row["counter32_us"] or 0)
+                for frame, row in zip(self._sent[len(log) :], rows, strict=False)
+            ]
+        return log
 
     def run(self) -> None:
         """Play (called by `start`)."""
@@ -153,58 +152,35 @@ class Air(threading.Thread):
 
     def _play_at_rate(self) -> None:
         due = time.monotonic()
-        while self.sent < self._wanted and not self._stopping.is_set():
+        while self.progress < self._wanted and not self._stopping.is_set():
             due += self._chance.expovariate(self._rate_hz)
             self._stopping.wait(max(0.0, due - time.monotonic()))
             self._send([next(self._traffic)])
-            self._read_log()
 
     def _play_freely(self) -> None:
         again: deque[AirFrame] = deque()
-        while self.received < self._wanted and not self._stopping.is_set():
-            missing = min(self._wanted, self._hold_at) - self.received
-            if missing <= 0:
-                self._stopping.wait(DEAF_PAUSE_S)
-                continue
-            burst = [again.popleft() if again else next(self._traffic) for _ in range(min(missing, BURST))]
-            room = FIFO_SHARE_BYTES
-            first = len(self._sent)
-            sending: list[AirFrame] = []
-            for frame in burst:
-                room -= len(frame.payload) + 23  # a FIFO record is 23 bytes longer than its payload
-                (sending if room >= 0 else again).append(frame)
-            if not sending:
-                self._stopping.wait(DEAF_PAUSE_S)
-                continue
-            while self._send([])["pending_bytes"] > FIFO_SHARE_BYTES - sum(len(f.payload) + 23 for f in sending):
-                if self._stopping.wait(0.001):
-                    return
-            self._send(sending)
-            self._read_log()
-            unheard = [self._log[n].frame for n in range(first, len(self._sent)) if self._log[n].outcome != "fifo"]
-            if unheard:
-                again.extendleft(reversed(unheard))
-                self._stopping.wait(DEAF_PAUSE_S)
+        while self.progress < self._wanted and not self._stopping.is_set():
+            room = FIFO_SHARE_BYTES - self._control.ask({"cmd": "stats"})["pending_bytes"]
+            burst: list[AirFrame] = []
+            for _ in range(min(BURST, self._hold_at - self.received)):
+                frame = again.popleft() if again else next(self._traffic)
+                room -= len(frame.payload) + RECORD_BYTES
+                if room < 0:
+                    again.appendleft(frame)
+                    break
+                burst.append(frame)
+            unheard = self._send(burst) if burst else []
+            again.extendleft(reversed(unheard))
+            if unheard or not burst:
+                self._stopping.wait(DEAF_PAUSE_S if unheard else FULL_PAUSE_S)
 
-    def _send(self, frames: list[AirFrame]) -> dict[str, Any]:
+    def _send(self, frames: list[AirFrame]) -> list[AirFrame]:
+        """Put frames on the air whose decoding completes at once, and return those that the radio did not receive."""
         answer = self._control.ask({"cmd": "inject_many", "packets": [_packet(frame) for frame in frames]})
-        self._sent.extend(frames)
-        return answer
-
-    def _read_log(self) -> None:
-        """Take over what the emulator has decided since the last look."""
-        answer = self._control.ask({"cmd": "rxlog", "since": self._next_n})
-        for row in answer["rx"]:
-            known = self._log.get(row["n"])
-            if known is not None:
-                self._outcomes[known.outcome] -= 1
-            frame = self._sent[row["n"]]
-            self._log[row["n"]] = Transmission(frame, row["outcome"], int(row.get("counter32_us") or 0))
-            self._outcomes[row["outcome"]] += 1
-        decided = [n for n in range(self._next_n, len(self._sent)) if n in self._log]
-        for n in decided:
-            if n == self._next_n and self._log[n].outcome != "pending":
-                self._next_n += 1
+        self._sent += frames
+        unheard = [frame for frame, outcome in zip(frames, answer["outcomes"], strict=True) if outcome != "fifo"]
+        self.received += len(frames) - len(unheard)
+        return unheard
 
 
 def _packet(frame: AirFrame) -> dict[str, Any]:

@@ -201,7 +201,7 @@ class Story:
             self._screen.tell("the backhaul is back")
 
     def _receiving(self) -> bool:
-        return bool(self._control.ask({"cmd": "stats"})["receiving"])
+        return bool(self._control.ask({"cmd": "stats"})["running"])
 
     def _look(self) -> Scene:
         now, heard = time.monotonic(), self._air.received
