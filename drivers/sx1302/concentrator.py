@@ -182,20 +182,23 @@ class Concentrator:
         fill it in 200.
 
         Raises:
-            BusError: the bus fails; what was being read is lost.
+            BusError: the bus fails; only what was being popped at that moment is lost.
             ChipError: the concentrator is not running, or the chip was restarted behind our back.
         """
         if self._state is not State.RUNNING:
             raise self._not_running("receive")
         fill_bytes, data = self._drain()
-        parsed = parse(self._rest + data, final=not data)
-        self._rest = parsed.rest
+        # Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next
+        # call.
+        self._rest += data
+        parsed = parse(self._rest, final=not data)
         faults = Counter[str](parsed.faults)
         if fill_bytes > FIFO_BYTES - LONGEST_LEGACY_FRAME_BYTES:
             faults[Fault.FULL] += 1
         if parsed.records or self._clock.monotonic_ns() - self._sample.host_ns >= SAMPLE_INTERVAL_NS:
             self._take_sample(keep_packets=bool(parsed.records))
         packets = self._decode(parsed.records, self._sample, faults)
+        self._rest = parsed.rest
         return RxFetch(packets, dict(faults), self._sample.counter_us, self._sample.host_ns)
 
     def counter_us(self) -> int:
@@ -228,6 +231,7 @@ class Concentrator:
 
         Raises:
             BusError: the bus fails.
+            ChipError: the link breaks down on the way.
         """
         registers = RegisterMap(self._space)
         if registers.read(VERSION) not in KNOWN_VERSIONS or registers.read_bytes(GENERAL, 1)[0] != RECEIVING:
@@ -302,12 +306,20 @@ class Concentrator:
         return int.from_bytes(self._space.read(FILL_LEVEL.address, 2), "big") & FILL_LEVEL_MASK
 
     def _read_ram(self, registers: RegisterMap) -> bytes:
-        """Return the FIFO's RAM, the oldest byte first, popped ones included."""
+        """Return what this session of the chip wrote into the FIFO's RAM, the oldest byte first.
+
+        A reset starts the ring at its first byte and leaves the rest as it was. So if frames stand without
+        a flaw from the first byte to the last one written, the ring has not been round yet, and what lies
+        behind is of an earlier session, whose counter tells nothing.
+        """
         written = int.from_bytes(registers.read_bytes(LAST_WRITE_ADDRESS, 2), "big") & LAST_WRITE_ADDRESS_MASK
         registers.write(DIRECT_RAM_IF, 1)
         ram = self._space.read(RX_FIFO_ADDRESS, FIFO_BYTES)
         registers.write(DIRECT_RAM_IF, 0)
-        return ram[written + 1 :] + ram[: written + 1]
+        young, old = ram[: written + 1], ram[written + 1 :]
+        if written == 0:
+            return b""
+        return old + young if parse(young, final=True).faults else young
 
     def _listens_to_plan(self, registers: RegisterMap) -> bool:
         """Say whether the chip listens where our plan says, as far as its registers tell."""

@@ -295,6 +295,40 @@ def test_recovery_after_the_ring_has_gone_round() -> None:
     assert len(numbers) >= 4096 // 43 - 1
 
 
+def test_recovery_does_not_bring_back_frames_from_before_a_reset() -> None:
+    bench = Bench()
+    earlier = bench.started()
+    for number in range(100):
+        bench.emulator.inject(packet(number, size=33))
+        bench.clock.sleep(0.01)
+        earlier.receive()
+    earlier.start()
+    assert _numbers(bench.concentrator().recover().packets) == []
+    bench.started()
+    for number in range(500, 503):
+        bench.emulator.inject(packet(number))
+    assert _numbers(bench.concentrator().recover().packets) == [500, 501, 502]
+
+
+def test_a_bus_that_fails_after_the_fifo_was_read_loses_nothing() -> None:
+    bench = Bench()
+    concentrator = bench.started()
+    bench.clock.sleep(2)
+    bench.emulator.inject(packet(1))
+
+    def fail(frame: bytes, answer: bytes) -> bytes:
+        if frame[:3] == b"\x00\x61\x01":
+            raise BusError("gave up", op="transfer", where="test", hint="", code="CG-TEST", retryable=True)
+        return answer
+
+    bench.bus.meddle = fail
+    with pytest.raises(BusError, match="gave up"):
+        concentrator.receive()
+    bench.bus.meddle = None
+    bench.emulator.inject(packet(2))
+    assert _numbers(concentrator.receive().packets) == [1, 2]
+
+
 def test_recovery_finds_nothing_on_a_chip_that_was_stopped_reset_or_is_absent() -> None:
     bench = Bench()
     assert bench.concentrator().recover().packets == ()
