@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""Log lines for a person or for the journal: one per change of state, `event key=value`; never payloads, keys or tokens."""
+"""Log lines for a person or the journal: one per change of state, `event key=value`; no payloads, keys or tokens."""
 
 from __future__ import annotations
 

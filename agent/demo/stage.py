@@ -137,6 +137,12 @@ class Stage:
             if process.poll() is not None:
                 raise self._failed(name)
 
+    def agent_peak_mb(self) -> float:
+        """Return the most memory that the present agent has held, MB resident [proc(5), VmHWM]."""
+        status = Path(f"/proc/{self._running['agent'].pid}/status").read_text()
+        (peak_kb,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(peak_kb) / 1000
+
     def receiver_status(self) -> dict[str, Any]:
         """Return the receiver's own report on its streams (chain, sums)."""
         return self._ask(*RECEIVER, "status", "-c", str(self.receiver_toml), "--json")

@@ -59,6 +59,8 @@ class Result:
         kills: SIGKILLs that hit a running agent.
         outage_s: how long the backhaul was away, measured.
         seconds: the whole run.
+        path_seconds: from the first frame on the air to the last receipt.
+        agent_peak_mb: most memory the agent (the last one started) held, MB resident.
     """
 
     verdict: Verdict
@@ -67,6 +69,8 @@ class Result:
     kills: int
     outage_s: float
     seconds: float
+    path_seconds: float
+    agent_peak_mb: float
 
     @property
     def good(self) -> bool:
@@ -83,6 +87,8 @@ class Result:
             "kills": self.kills,
             "outage_s": round(self.outage_s, 1),
             "seconds": round(self.seconds, 1),
+            "frames_per_s": round(self.verdict.heard / self.path_seconds, 1),
+            "agent_peak_mb": round(self.agent_peak_mb, 1),
         }
 
 
@@ -117,6 +123,7 @@ class Story:
         self._stage.start_agent()
         self._wait("the concentrator to receive", self._receiving, START_LIMIT_S)
         self._screen.tell("recorded traffic is on the air")
+        on_air = time.monotonic()
         self._air.start()
         for share, event in self._events():
             self._play_until(share)
@@ -126,6 +133,7 @@ class Story:
         self._wait("the link to return", lambda: self._cut_at is None, self._plan.outage_s + START_LIMIT_S)
         self._screen.tell("the air is quiet; what is left drains")
         self._wait("the spool to drain", lambda: self._look().backlog == 0, DRAIN_LIMIT_S)
+        path_seconds, peak_mb = time.monotonic() - on_air, self._stage.agent_peak_mb()
         self._stage.stop_agent()
         self._screen.show(self._look())
         return Result(
@@ -135,6 +143,8 @@ class Story:
             kills=self._kills,
             outage_s=self._outage_s,
             seconds=time.monotonic() - started,
+            path_seconds=path_seconds,
+            agent_peak_mb=peak_mb,
         )
 
     def close(self) -> None:
