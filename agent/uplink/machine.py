@@ -325,14 +325,14 @@ def _recall(state: State) -> State:
 
 
 def _fail(state: State, fault: Fault, now_us: int) -> State:
-    phase = Phase.REFUSED if fault in {Fault.STANDING, Fault.CONFLICT} else Phase.BACKOFF
+    phase = Phase.REFUSED if fault is Fault.STANDING else Phase.BACKOFF
     return _enter(replace(_recall(state), failures=state.failures + 1, fault=fault), phase, now_us)
 
 
 def _suspect(state: State, batch: int | None) -> State:
     if batch is None:
         return state
-    return replace(state, suspects=Numbers(((batch, batch),)), suspect_answers=SUSPECT_ANSWERS)
+    return replace(state, suspects=state.suspects.with_number(batch), suspect_answers=SUSPECT_ANSWERS)
 
 
 def _park(state: State, number: int) -> State:

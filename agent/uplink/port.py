@@ -277,7 +277,7 @@ class Sink(Protocol):
         ...
 
     def refusal(self, number: int, refusal: Refusal) -> None:
-        """Park a batch that the platform refused for what it is."""
+        """Park a batch that the platform refused for what it is, or note that it refuses the gateway."""
         ...
 
     def unreadable(self, number: int, error: UnreadableBatchError) -> None:

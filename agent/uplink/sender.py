@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """One thread per destination that brings every sealed batch to the platform and its receipts to the spool.
 
-The thread owns the transport and a reader of the spool. It asks `machine.step` what to do and does it; it waits on a
-condition (something sealed, something arrived, a deadline, the end) and never polls.
+The thread owns the transport and a reader of the spool. It asks `machine.step` what to do and does it; it waits for
+one event (something sealed, something arrived, the end) or the next deadline, and never polls.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Status:
 
 
 class Sender:
-    """Bring the batches of one stream to one platform. `start` it, tell it with `sealed`, `stop` it.
+    """Bring the batches of one stream to one platform. `start` it, tell it what is sealed, `stop` it.
 
     Args:
         name: of the destination.
@@ -109,6 +109,7 @@ class Sender:
         clock: of this boot.
         window: most batches in flight; the transport may carry fewer.
         answer_timeout_s: from the last sign of life to the deadline of an answer.
+        sealed: set by the spool when it has sealed something for this destination; cleared here.
         pause: waits between two tries, at most as long as told; returns early at `stop`.
     """
 
@@ -123,6 +124,7 @@ class Sender:
         clock: BootClock,
         window: int = 8,
         answer_timeout_s: float = 20.0,
+        sealed: threading.Event | None = None,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self.name = name
@@ -135,9 +137,11 @@ class Sender:
         self._answer_timeout_us = round(answer_timeout_s * _SECOND_US)
         self._stopping = threading.Event()
         self._pause = pause or self._stopping.wait
+        # Sealed, arrived, stopping: whatever it is, the thread looks at everything.
+        self._wake = sealed or threading.Event()
         self._changed = threading.Condition()
-        self._sealed = True  # look at the spool once at the beginning
-        self._arrived = False
+        self._wanted_looks = 0
+        self._looks = 0
         self._thread = threading.Thread(target=self._run, name=f"uplink-{name}", daemon=True)
         # Below: the sender's thread only.
         self._source: Source
@@ -149,6 +153,8 @@ class Sender:
         self._last_anchor: Anchor | None = None
         self._counts: Counter[str] = Counter()
         self._problem: AgentError | None = None
+        self._contradiction: AgentError | None = None
+        self._said: set[str] = set()
         self._down_since_us: int | None = None
         self._retry_at_us: int | None = None
         self._status = self._snapshot()
@@ -169,30 +175,26 @@ class Sender:
 
     def sealed(self) -> None:
         """Tell that the spool has sealed something for this destination. Any thread; returns at once."""
-        with self._changed:
-            self._sealed = True
-            self._changed.notify_all()
+        self._wake.set()
 
     def drain(self, limit_s: float) -> bool:
         """Wait until everything sealed so far is acknowledged or parked; False when that takes longer."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._status.idle and not self._sealed, limit_s)
+            self._wanted_looks += 1
+            wanted = self._wanted_looks
+            self._wake.set()
+            return self._changed.wait_for(lambda: self._looks >= wanted and self._status.idle, limit_s)
 
     def stop(self, limit_s: float = 15.0) -> bool:
         """End the thread; False when it does not end in time. What is not acknowledged stays in the spool."""
         self._stopping.set()
-        self._wake()
+        self._wake.set()
         self._uplink.interrupt()
         if self._thread.ident is not None:
             self._thread.join(limit_s)
         return not self._thread.is_alive()
 
     # --- the thread
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._arrived = True
-            self._changed.notify_all()
 
     def _run(self) -> None:
         tries = Retrying(
@@ -237,29 +239,33 @@ class Sender:
     def _session(self) -> None:
         self._read_stream()
         self._apply(machine.Connect())
+        self._wake.set()
         while not self._stopping.is_set():
-            with self._changed:
-                sealed, self._sealed = self._sealed, False
-                self._arrived = False
-            # Sealed first: with HTTPS every answer is followed by a send that blocks, and live goes before backlog.
-            if sealed:
-                self._apply(machine.Sealed(self._source.newest()))
+            deadline_us = machine.deadline_us(self._state)
+            left_us = None if deadline_us is None else max(0, deadline_us - self._clock.boottime_us())
+            self._wake.wait(None if left_us is None else left_us / _SECOND_US)
+            self._wake.clear()
+            # The spool first: with HTTPS every answer is followed by a send that blocks, and live goes before backlog.
+            self._look()
             for arrival in self._uplink.receive():
                 match arrival:
                     case Taken(batch):
                         self._apply(machine.Alive(batch))
                     case Reply():
                         self._take(arrival)
-            deadline_us = machine.deadline_us(self._state)
             if deadline_us is not None and self._clock.boottime_us() >= deadline_us:
                 self._apply(machine.Tick())
-                continue
-            limit_s = None if deadline_us is None else (deadline_us - self._clock.boottime_us()) / _SECOND_US
-            with self._changed:
-                self._changed.wait_for(self._due, None if limit_s is None else max(0.0, limit_s))
 
-    def _due(self) -> bool:
-        return self._sealed or self._arrived or self._stopping.is_set()
+    def _look(self) -> None:
+        """See what the spool has sealed."""
+        with self._changed:
+            looks = self._wanted_looks
+        newest = self._source.newest()
+        if newest > self._state.newest:
+            self._apply(machine.Sealed(newest))
+        with self._changed:
+            self._looks = looks
+            self._changed.notify_all()
 
     def _read_stream(self) -> None:
         """Take up where the spool stands; a new stream begins from nothing."""
@@ -267,6 +273,7 @@ class Sender:
         if stream == self._stream:
             return
         self._stream = stream
+        self._contradiction = None
         self._sealed_before = newest
         self._first_sent_us.clear()
         self._hashes.clear()
@@ -290,7 +297,7 @@ class Sender:
             for action in actions:
                 match action:
                     case machine.Open():
-                        self._uplink.connect(self._wake)
+                        self._uplink.connect(self._wake.set)
                         events.append(machine.Linked())
                     case machine.Ask():
                         within_s = self._uplink.ask(self._stream)
@@ -336,7 +343,7 @@ class Sender:
             return
         match signed:
             case Receipt():
-                self._take_receipt(Answer(signed, reply.received_us, self._signed_after(reply, signed)), signed)
+                self._take_receipt(Answer(signed, reply.received_us, self._signed_after(reply, signed)), signed, reply)
             case Refusal():
                 self._take_refusal(signed, reply)
 
@@ -370,15 +377,37 @@ class Sender:
         sent = [us for number, us in self._first_sent_us.items() if number > self._sealed_before and number in covered]
         return max(sent, default=None)
 
-    def _take_receipt(self, answer: Answer, receipt: Receipt) -> None:
+    def _contradicted(self, what: str, reply: Reply) -> None:
+        """Note that the platform knows another history of this stream, as after a card was restored from a copy.
+
+        Nothing is freed. What waits is offered all the same: the platform refuses what is not what it has, raises its
+        alarm, and that refusal makes the spool begin a new stream.
+        """
+        hint = "this card was restored from a copy or cloned; its next batch is refused, then a new stream begins"
+        where = f"destination {self.name}"
+        self._contradiction = LinkError(Fault.CONFLICT, what, where=where, hint=hint, batch=reply.batch)
+        self._counts["contradictions"] += 1
+        self._say(self._contradiction)
+        self._publish()
+        if self._state.phase is machine.Phase.CONNECTING:
+            self._apply(machine.Asked(0))
+            self._apply(machine.Tick())
+        elif reply.batch is not None:
+            raise self._contradiction
+
+    def _take_receipt(self, answer: Answer, receipt: Receipt, reply: Reply) -> None:
         last = max([receipt.through, *(last for _, last in receipt.beyond)])
         if last > self._state.newest:
-            self._state, _ = machine.step(self._state, machine.Sealed(self._source.newest()), self._clock.boottime_us())
+            self._look()
         ours = self._hash_of(receipt.through) if receipt.through else None
         if last > self._state.newest:
-            raise self._conflict(f"the platform has batch {last} of this stream, the spool only {self._state.newest}")
+            what = f"the platform has batch {last} of this stream, the spool only {self._state.newest}"
+            self._contradicted(what, reply)
+            return
         if ours is not None and ours != receipt.hash:
-            raise self._conflict(f"batch {receipt.through} at the platform is not the one in this spool")
+            self._contradicted(f"batch {receipt.through} at the platform is not the one in this spool", reply)
+            return
+        self._contradiction = None
         if receipt.through < self._state.through:
             # Late on MQTT. On resuming it means that the platform went back, perhaps to a copy of its database. What
             # it says is true all the same: it covers less than is known, never something else.
@@ -417,6 +446,7 @@ class Sender:
             self._odd("foreign", reply, "a refusal of a batch that was not sent from here")
             return
         what = f"batch {about} refused as {refusal.reason.name}: {refusal.detail}"
+        self._sink.refusal(about, refusal)
         if refusal.reason in STANDING:
             self._apply(machine.Turned())
             hint = "register this gateway's key at the platform: civigate identity show, civigate-receiver gateways add"
@@ -425,7 +455,6 @@ class Sender:
             raise LinkError(Fault.STANDING, what, where=f"destination {self.name}", hint=hint)
         self._counts["refused"] += 1
         logger.error("uplink quarantine destination=%s what=%s", self.name, what)
-        self._sink.refusal(about, refusal)
         del self._hashes[about]
         self._first_sent_us.pop(about, None)
         self._apply(machine.Parked(about))
@@ -458,10 +487,6 @@ class Sender:
         hint = "the link is dead, or no receiver works: check the platform (civigate-receiver status)"
         return LinkError(Fault.SILENT, what, where=f"destination {self.name}", hint=hint)
 
-    def _conflict(self, what: str) -> LinkError:
-        hint = "this card was restored from a copy or cloned: move the spool aside and let a new stream begin"
-        return LinkError(Fault.CONFLICT, what, where=f"destination {self.name}", hint=hint)
-
     def _failed(self, error: AgentError, fault: Fault, batch: int | None) -> None:
         self._uplink.close()
         now_us = self._clock.boottime_us()
@@ -471,16 +496,21 @@ class Sender:
         if self._stopping.is_set():
             return
         self._counts["failures"] += 1
-        again = self._problem is not None and self._problem.code == error.code
-        level = logging.DEBUG if again else logging.WARNING
-        logger.log(level, "uplink down destination=%s problem=%s; %s [%s]", self.name, error, error.hint, error.code)
+        self._say(error)
         self._problem = error
         self._publish()
+
+    def _say(self, error: AgentError) -> None:
+        """Log a problem, as a warning the first time since all was well."""
+        level = logging.DEBUG if error.code in self._said else logging.WARNING
+        self._said.add(error.code)
+        logger.log(level, "uplink down destination=%s problem=%s; %s [%s]", self.name, error, error.hint, error.code)
 
     def _recovered(self) -> None:
         if self._down_since_us is not None:
             down_s = (self._clock.boottime_us() - self._down_since_us) / _SECOND_US
             logger.info("uplink restored destination=%s down_s=%.1f", self.name, down_s)
+            self._said.clear()
         self._down_since_us = None
         self._problem = None
 
@@ -505,11 +535,10 @@ class Sender:
     def _publish(self) -> None:
         with self._changed:
             self._status = self._snapshot()
-            if self._status.idle:
-                self._changed.notify_all()
+            self._changed.notify_all()
 
     def _snapshot(self) -> Status:
-        problem = self._problem
+        problem = self._contradiction or self._problem
         return Status(
             destination=self.name,
             phase=self._state.phase,

@@ -175,6 +175,7 @@ class Platform:
             reason = self.refuse.get(glimpse.number)
             try:
                 opened = codec.open_wire(wire, keys)
+                reason = reason or self._judge(opened)
             except RefusedError as error:
                 reason = reason or error.reason
             if reason is not None:
@@ -187,6 +188,15 @@ class Platform:
                 self.mute_after_commit -= 1
                 return None
             return True, self.receipt(opened.header.stream_id)
+
+    def _judge(self, opened: codec.Opened) -> Reason | None:
+        there = self.committed.get(opened.header.stream_id, {})
+        number = opened.header.number
+        if there.get(number, opened.hash) != opened.hash:
+            return Reason.FORK
+        if there.get(number - 1, opened.header.previous_hash) != opened.header.previous_hash:
+            return Reason.BROKEN_CHAIN
+        return None
 
     def has(self, gateway: Gateway) -> bool:
         """Say whether every batch of a gateway is committed, with the right content."""

@@ -318,7 +318,7 @@ def test_a_refused_gateway_waits_and_says_so_once(
     assert reason.name in _problem(sender, Fault.STANDING)
     until(lambda: len(pauses.wanted_s) > 5)
     until(lambda: sender.status.phase is Phase.REFUSED)
-    assert not gateway.refusals
+    assert {(number, refusal.reason) for number, refusal in gateway.refusals} == {(1, reason)}
     assert set(platform.arrivals) == {1}
     platform.refuse = {}
     assert sender.drain(15)
@@ -337,23 +337,33 @@ def test_a_batch_that_cannot_be_rebuilt_is_skipped(
     assert gateway.unreadable_batches == [2]
 
 
-@pytest.mark.parametrize("ahead", [True, False])
-def test_a_restored_card_is_noticed(
-    trust: Trust, server: HttpsServer, platform: Platform, send: Send, ahead: bool
+def test_a_restored_card_is_noticed_and_its_next_batch_refused(
+    trust: Trust, server: HttpsServer, platform: Platform, send: Send
 ) -> None:
-    """The platform has more of the stream than the spool, or something else under the same number."""
+    """The platform has more of the stream than the spool: nothing is freed until it says what it has not."""
     gateway = Gateway(5)
-    numbers = {number: gateway.hashes[number] for number in range(1, 9 if ahead else 4) if number in gateway.hashes}
-    if ahead:
-        numbers |= {number: bytes([number]) * 32 for number in range(6, 9)}
-    else:
-        numbers[3] = bytes([3]) * 32
-    platform.committed[gateway.stream_id] = numbers
+    platform.committed[gateway.stream_id] = {number: gateway.hashes[number] for number in range(1, 6)}
+    platform.committed[gateway.stream_id] |= {number: bytes([number]) * 32 for number in range(6, 9)}
     sender = send(trust.endpoint("https", server.port), gateway)
-    assert "restored" in _problem(sender, Fault.CONFLICT)
-    until(lambda: sender.status.phase is Phase.REFUSED)
+    problem = _problem(sender, Fault.CONFLICT)
+    assert "the platform has batch 8 of this stream, the spool only 5" in problem
+    assert "restored" in problem
+    gateway.seal()
+    sender.sealed()
+    until(lambda: gateway.refusals)
+    assert [(number, refusal.reason) for number, refusal in gateway.refusals] == [(6, Reason.FORK)]
     assert not gateway.receipts
-    assert not platform.arrivals
+
+
+def test_another_content_at_the_platform_is_noticed(
+    trust: Trust, server: HttpsServer, platform: Platform, send: Send
+) -> None:
+    gateway = Gateway(5)
+    platform.committed[gateway.stream_id] = {1: gateway.hashes[1], 2: gateway.hashes[2], 3: bytes([3]) * 32}
+    sender = send(trust.endpoint("https", server.port), gateway)
+    assert "batch 3 at the platform is not the one in this spool" in _problem(sender, Fault.CONFLICT)
+    until(lambda: (3, Reason.FORK) in [(number, refusal.reason) for number, refusal in gateway.refusals])
+    assert not gateway.receipts
 
 
 def test_a_platform_that_went_back_gets_what_is_still_there(
