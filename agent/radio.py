@@ -1,0 +1,401 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The radio thread: owns the concentrator, and hands what it hears to the spool. The single meeting point with drivers.
+
+A fault of the hardware is an event here: named, counted, answered with a fresh start after a pause; nothing that the
+bus or the chip does ends the thread. What the chip still holds is fetched before every reset, so that neither a crash
+of this process nor a restart of the chip costs a frame.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from agent.batch.model import Account
+from agent.config import Bus
+from agent.errors import AgentError
+from agent.reception import Reception
+from agent.spool.intake import Fingerprint, Heard, fingerprint
+from drivers.boards import load_board
+from drivers.emulator.firmware import synthetic_agc, synthetic_arb
+from drivers.emulator.remote import SocketBus, SocketPowerLine, SocketResetLine
+from drivers.errors import DriverError
+from drivers.plans import load_plan
+from drivers.sx1302 import firmware as images
+from drivers.sx1302.concentrator import Concentrator, RxFetch
+from drivers.sx1302.counter import WRAP_US
+from drivers.sx1302.fifo import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from threading import Event
+
+    from agent.config import GatewayConfig
+    from agent.filter import Filter
+    from agent.frame import Session
+    from agent.spool.journal import Recovered
+    from drivers.boards import Board
+    from drivers.bus import OutputLine, SpiBus
+    from drivers.sx1302.packet import RxPacket
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+"""Between attempts to start a concentrator that fails; each pause is twice the one before."""
+HEALTHY_S = 60.0
+"""A concentrator that received for so long is not suspected any more: the next pause is the first again."""
+KEPT_FINGERPRINTS = 512
+"""More than the chip's receive memory holds packets (4096 bytes, a packet takes at least 23)."""
+COSTLESS_FAULTS = frozenset({Fault.TEMPERATURE})
+"""Faults of a fetch that cost no frame."""
+
+
+class HostTime(Protocol):
+    """The host's clocks, as `agent.clock.HostClock` gives them."""
+
+    @property
+    def boot_id(self) -> bytes:
+        """The kernel's boot id, 16 bytes."""
+        ...
+
+    def boottime_us(self) -> int:
+        """Return CLOCK_BOOTTIME, microseconds."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Return CLOCK_MONOTONIC, nanoseconds."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Receiver(Protocol):
+    """What the thread needs of a concentrator; see `drivers.sx1302.concentrator`."""
+
+    @property
+    def eui(self) -> bytes:
+        """The chip's EUI-64."""
+        ...
+
+    def recover(self) -> RxFetch:
+        """Stop reception and fetch what the chip still holds."""
+        ...
+
+    def start(self) -> None:
+        """Reset the chip and bring it to reception."""
+        ...
+
+    def receive(self) -> RxFetch:
+        """Empty the FIFO."""
+        ...
+
+    def stop(self) -> None:
+        """Stop reception."""
+        ...
+
+    def close(self) -> None:
+        """Release bus and lines."""
+        ...
+
+
+class Sink(Protocol):
+    """Where what was heard goes; see `agent.spool.writer`. No method waits for the disk."""
+
+    @property
+    def recovered(self) -> Recovered:
+        """What an earlier process has left."""
+        ...
+
+    def begin_session(self, boot_id: bytes) -> Session:
+        """Return the name of a run of the concentrator that begins now."""
+        ...
+
+    def offer(self, heard: Heard) -> bool:
+        """Take what was heard; False when it had to be shed, which the sink counts."""
+        ...
+
+
+class RadioState(StrEnum):
+    """What the radio is doing."""
+
+    OFF = "off"
+    STARTING = "starting"
+    RECEIVING = "receiving"
+    FAULT = "fault"
+    """Waiting before the next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class RadioStatus:
+    """The radio at one moment.
+
+    Attributes:
+        state: what it is doing.
+        detail: the error behind a fault, one line with hint and code; empty when all is well.
+        eui: of the chip, None before its first start.
+        starts: of the chip, since this process began.
+        failures: attempts that failed and runs that ended in a fault.
+        heard: packets of all kinds.
+        lost: faults that may each have cost a frame.
+        faults: damage in the FIFO by kind.
+        last_heard_us: CLOCK_BOOTTIME of the newest packet, None before the first.
+    """
+
+    state: RadioState = RadioState.OFF
+    detail: str = ""
+    eui: bytes | None = None
+    starts: int = 0
+    failures: int = 0
+    heard: int = 0
+    lost: int = 0
+    faults: Mapping[str, int] = field(default_factory=dict)
+    last_heard_us: int | None = None
+
+
+class Radio:
+    """Keeps a concentrator receiving until it is told to stop.
+
+    Args:
+        open_concentrator: opens bus and lines; called again after each failure.
+        sink: takes what was heard.
+        filters: one per destination, in the order of the configuration.
+        clock: the host's.
+        stop: ends `run` when set.
+        poll_interval_s: pause after a look that found nothing.
+        on_eui: told the chip's EUI after each start.
+    """
+
+    def __init__(
+        self,
+        open_concentrator: Callable[[], Receiver],
+        sink: Sink,
+        filters: Sequence[Filter],
+        clock: HostTime,
+        stop: Event,
+        *,
+        poll_interval_s: float = 0.01,
+        on_eui: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
+        self._open = open_concentrator
+        self._sink = sink
+        self._destinations = len(filters)
+        self._reception = Reception(filters)
+        self._clock = clock
+        self._stop = stop
+        self._poll_interval_s = poll_interval_s
+        self._on_eui = on_eui
+        self._seen: deque[Fingerprint] = deque(sink.recovered.seen, maxlen=KEPT_FINGERPRINTS)
+        earlier = sink.recovered.session
+        self._knows_chip = earlier is not None and earlier.boot_id == clock.boot_id
+        """Whether what the chip holds can be told from what was kept before. After a reboot it cannot: the journal is
+        gone, and with it the fingerprints, while the chip's memory may hold packets long delivered."""
+        self._next_session: Session | None = None
+        self._status = RadioStatus()
+
+    @property
+    def status(self) -> RadioStatus:
+        """How it is; any thread may ask."""
+        return self._status
+
+    def run(self) -> None:
+        """Listen until told to stop; the body of the thread "radio"."""
+        pause_s = FIRST_PAUSE_S
+        while not self._stop.is_set():
+            begin_ns = self._clock.monotonic_ns()
+            try:
+                self._attempt()
+            except (DriverError, AgentError) as error:
+                self._failed(f"{error}; {error.hint} [{error.code}]")
+            except Exception as error:  # a defect of this program must not silence the radio for good
+                logger.exception("event=radio_defect")
+                self._failed(f"{type(error).__name__}: {error}; please report this [CG-RAD-001]")
+            if self._stop.is_set():
+                break
+            healthy = self._clock.monotonic_ns() - begin_ns >= HEALTHY_S * 1e9
+            pause_s = FIRST_PAUSE_S if healthy else pause_s
+            self._stop.wait(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        self._become(RadioState.OFF)
+
+    def _attempt(self) -> None:
+        """Bring a concentrator up and listen to it until told to stop, or until it fails."""
+        if self._status.state is RadioState.OFF:
+            self._become(RadioState.STARTING)
+        concentrator = self._open()
+        try:
+            if self._knows_chip:
+                self._rescue(concentrator)
+            # Before the chip receives: should this process die then, the next one knows of this run. A start that
+            # fails leaves the name for the next attempt.
+            session = self._next_session = self._next_session or self._begin_session()
+            self._knows_chip = True
+            concentrator.start()
+            self._next_session = None
+            self._status = replace(self._status, eui=concentrator.eui, starts=self._status.starts + 1, detail="")
+            self._on_eui(concentrator.eui)
+            self._become(RadioState.RECEIVING)
+            self._listen(concentrator, session)
+            # Between a last look and the end of reception something may still come in.
+            self._rescue(concentrator)
+            concentrator.stop()
+        finally:
+            concentrator.close()
+
+    def _listen(self, concentrator: Receiver, session: Session) -> None:
+        while True:
+            try:
+                fetch = concentrator.receive()
+            except DriverError:
+                # What was being read is gone from the FIFO; the RAM behind it may give it back, or not.
+                self._count({"aborted": 1})
+                raise
+            if fetch.packets or fetch.faults:
+                self._take(fetch, fetch.packets, session)
+            if self._stop.is_set():
+                return
+            if not fetch.packets:
+                self._stop.wait(self._poll_interval_s)
+
+    def _rescue(self, concentrator: Receiver) -> None:
+        """Fetch what the chip holds of an earlier run and nobody has kept yet.
+
+        How often its counter had wrapped is not known then, so these packets make a session of their own.
+        """
+        fetch = concentrator.recover()
+        known = set(map(_chip_part, self._seen))
+        packets = [
+            packet
+            for packet in fetch.packets
+            if _chip_part(fingerprint(packet.counter_us, packet.payload)) not in known
+        ]
+        if packets:
+            logger.info("event=radio_rescued packets=%d known=%d", len(packets), len(fetch.packets) - len(packets))
+            self._take(fetch, packets, self._begin_session())
+        elif fetch.faults:
+            self._count(fetch.faults)
+
+    def _begin_session(self) -> Session:
+        session = self._sink.begin_session(self._clock.boot_id)
+        # A reset does not clear the chip's memory: a later rescue may meet these packets again.
+        self._sink.offer(Heard((), (Account(),) * self._destinations, tuple(self._seen)))
+        return session
+
+    def _take(self, fetch: RxFetch, packets: Sequence[RxPacket], session: Session) -> None:
+        """Sort packets of a fetch and hand them over, with its faults."""
+        zero_us = self._zero_us(fetch)
+        heard = self._reception.sort(packets, session=session, zero_us=zero_us, lost=_lost(fetch.faults))
+        self._seen.extend(heard.seen)
+        try:
+            self._sink.offer(heard)
+        except ValueError:
+            # Something in it cannot be stored: a defect. What can be said for sure is that these frames are lost.
+            logger.exception("event=radio_defect")
+            self._sink.offer(Heard((), tuple(map(_as_lost, heard.tallies)), heard.seen))
+        if fetch.faults:
+            self._note(fetch.faults)
+        if packets:
+            newest_us = zero_us + packets[-1].counter_us
+            self._status = replace(self._status, heard=self._status.heard + len(packets), last_heard_us=newest_us)
+
+    def _count(self, faults: Mapping[str, int]) -> None:
+        """Account for faults that came without packets."""
+        self._sink.offer(Heard((), (Account(overrun=_lost(faults)),) * self._destinations))
+        self._note(faults)
+
+    def _note(self, faults: Mapping[str, int]) -> None:
+        total = dict(Counter(self._status.faults) + Counter(faults))
+        self._status = replace(self._status, faults=total, lost=_lost(total))
+
+    def _zero_us(self, fetch: RxFetch) -> int:
+        """Return CLOCK_BOOTTIME at the moment when the concentrator's counter was 0."""
+        age_us = (self._clock.monotonic_ns() - fetch.host_monotonic_ns) // 1000
+        return self._clock.boottime_us() - age_us - fetch.counter_us
+
+    def _failed(self, detail: str) -> None:
+        before = self._status
+        self._status = replace(before, failures=before.failures + 1, detail=detail)
+        self._become(RadioState.FAULT)
+        if detail != before.detail:
+            logger.error("event=radio_fault detail=%s", detail)
+
+    def _become(self, state: RadioState) -> None:
+        if state is not self._status.state:
+            logger.info("event=radio_state from=%s to=%s", self._status.state, state)
+            self._status = replace(self._status, state=state)
+
+
+def _chip_part(print_: Fingerprint) -> Fingerprint:
+    """Reduce a fingerprint to what the chip itself knows of the counter."""
+    return print_._replace(counter=print_.counter % WRAP_US)
+
+
+def _lost(faults: Mapping[str, int]) -> int:
+    return sum(count for kind, count in faults.items() if kind not in COSTLESS_FAULTS)
+
+
+def _as_lost(tally: Account) -> Account:
+    return replace(tally, heard=tally.heard - tally.spooled, spooled=0, overrun=tally.overrun + tally.spooled)
+
+
+def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], Concentrator]:
+    """Read board profile, channel plan and firmware, and return what opens the concentrator they describe.
+
+    Raises:
+        ProfileError: board or plan cannot be used.
+        FirmwareError: an image is missing or not the right one.
+    """
+    section = config.concentrator
+    board = load_board(section.board)
+    plan = load_plan(section.plan)
+    bus = section.bus or Bus("spi", Path(board.spi_device))
+    emulated = bus.kind == "emulator"
+    if emulated and section.firmware_dir is None:
+        firmware = _synthetic()
+    else:
+        folder = config.firmware_dir
+        firmware = images.load(folder / "agc.bin", folder / "arb.bin", allow_synthetic=emulated)
+
+    def open_() -> Concentrator:
+        spi, reset, power = _wires(bus, board)
+        try:
+            return Concentrator(spi, reset, power, board=board, plan=plan, firmware=firmware, clock=clock)
+        except DriverError:
+            spi.close()
+            raise
+
+    return open_
+
+
+def _wires(bus: Bus, board: Board) -> tuple[SpiBus, OutputLine | None, OutputLine | None]:
+    """Open the bus, and the lines that the board has.
+
+    Raises:
+        BusError: something of it is not there, or may not be opened.
+    """
+    if bus.kind == "emulator":
+        # An emulator has all lines, whatever the board.
+        return SocketBus(bus.path), SocketResetLine(bus.path), SocketPowerLine(bus.path)
+    # The C extensions behind these exist on Linux only, and an emulated gateway does without them.
+    from drivers.linux.gpio import HeaderLine  # noqa: PLC0415
+    from drivers.linux.spi import SpidevBus  # noqa: PLC0415
+
+    spi = SpidevBus(str(bus.path), board.spi_clock_hz)
+    reset, power = (None if line is None else HeaderLine(line) for line in (board.reset, board.power))
+    return spi, reset, power
+
+
+def _synthetic() -> images.Firmware:
+    """Return stand-ins for the firmware, which only an emulator takes."""
+    agc, arb = synthetic_agc(), synthetic_arb()
+    agc_id, arb_id = images.recognise(agc), images.recognise(arb)
+    assert agc_id is not None
+    assert arb_id is not None
+    return images.Firmware(agc, arb, agc_id, arb_id)
