@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from agent import settings
 from agent.batch.model import MAX_WIRE_BYTES
 from agent.settings import Unfit, setting, table
+from receiver.ledger.port import QuarantineLimits
 
 DEFAULT_PORTS = {"mqtts": 8883, "mqtt": 1883}
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -71,8 +72,8 @@ class HttpsSection:
     )
     key: Path = setting("PEM file with its private key, not encrypted.", example="server.key")
     client_ca: Path | None = setting(
-        "PEM file with the authorities of the gateways' certificates. If set, nobody connects without one of these; the "
-        "best protection against strangers, because they are turned away before anything is read.",
+        "PEM file with the authorities of the gateways' certificates. If set, nobody connects without one of these: "
+        "the best protection against strangers, because they are turned away before anything is read.",
         default=None,
         example="gateways-ca.pem",
     )
@@ -119,7 +120,7 @@ class MqttSection:
     key_file: Path | None = setting("PEM file with its private key.", default=None, example="receiver.key")
     user: str | None = setting("User name.", default=None, example="receiver")
     password_file: Path | None = setting(
-        "File whose first line is the password; only its owner may read it.", default=None, example="broker-password"
+        "File whose first line is the password.", default=None, example="broker-password"
     )
     shared_group: str | None = setting(
         "Name of a shared subscription, for several receivers that divide the work of one broker.",
@@ -206,6 +207,11 @@ class LimitsSection:
     quarantine_batches: int = setting("Refused batches that are kept.", default=1000, minimum=0, maximum=1_000_000)
     quarantine_mb: int = setting("Their size in all.", default=256, unit="MiB", minimum=0, maximum=65536)
 
+    @property
+    def quarantine(self) -> QuarantineLimits:
+        """The limits of the quarantine."""
+        return QuarantineLimits(self.quarantine_batches, self.quarantine_mb * 1024 * 1024)
+
 
 @table
 class LoggingSection:
@@ -218,10 +224,11 @@ class LoggingSection:
 
 @table
 class ReceiverConfig:
-    """Configuration of a civigate receiver.
+    """Configuration of a civigate receiver, written by 'civigate-receiver config example'.
 
-    Paths that do not begin with / are relative to this file. Lines that begin with # show the default, or an example
-    where there is none.
+    Lines that begin with # and a key show defaults or examples; take the # away to change them. Paths are relative to
+    this file. 'civigate-receiver config check FILE' says whether a file is right, 'civigate-receiver config explain
+    FILE' what it means.
     """
 
     receiver: ReceiverSection

@@ -19,8 +19,10 @@ from agent.batch.errors import RefusedError
 from agent.batch.keys import PublicKey, Signer
 from agent.batch.model import Reason, Receipt, Refusal
 from agent.batch.receipt import sign_receipt, sign_refusal
+from receiver.errors import ReceiverError
 from receiver.ledger.chain import Alarm, Denied
-from receiver.ledger.port import Ledger, Parked, RegisteredKey, StreamState
+from receiver.ledger.port import Ledger, Parked, Raised, RegisteredKey, StreamState
+from receiver.rate import Buckets
 
 MAX_RANGES = 64
 """Ranges beyond `through` in a receipt; to say less is always safe."""
@@ -40,6 +42,24 @@ _KEPT = {
     Reason.UNSUPPORTED_VERSION,
 }
 """Reasons whose bytes go into quarantine. What does not even verify proves nothing and is only answered."""
+
+
+class TooFastError(ReceiverError):
+    """A gateway brings more than it may.
+
+    Attributes:
+        wait_s: seconds until it may bring the next batch.
+    """
+
+    def __init__(self, eui: bytes, wait_s: float) -> None:
+        super().__init__(
+            "brings more batches than it may",
+            where=f"gateway {eui.hex()}",
+            hint="it tries again by itself; [limits] batches_per_s and burst say how many",
+            code="CG-INT-001",
+            retryable=True,
+        )
+        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +110,7 @@ class Intake:
         signer: signs receipts and refusals.
         utc_us: the platform's clock, microseconds since 1970-01-01.
         committed: called after each commit of a new batch.
+        rate: of verified batches, by gateway; None for no limit.
     """
 
     def __init__(
@@ -98,11 +119,13 @@ class Intake:
         signer: Signer,
         utc_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         committed: Callable[[], None] = lambda: None,
+        rate: Buckets[bytes] | None = None,
     ) -> None:
         self._ledger = ledger
         self._signer = signer
         self._utc_us = utc_us
         self._committed = committed
+        self._rate = rate
         self.tally = Tally()
 
     def submit(self, wire: bytes, *, sender: str, topic_eui: bytes | None = None) -> Answer:
@@ -115,6 +138,7 @@ class Intake:
 
         Raises:
             LedgerError: nothing was decided; the batch must come again.
+            TooFastError: nothing was decided; it may come again after a while.
         """
         signed_by: list[RegisteredKey] = []
         try:
@@ -122,6 +146,9 @@ class Intake:
         except RefusedError as error:
             return self._refuse_unopened(wire, error.reason, error.what, sender)
         key = signed_by[0]
+        wait_s = self._rate.take(key.eui) if self._rate is not None else 0
+        if wait_s:
+            raise TooFastError(key.eui, wait_s)
         denied = _not_of(opened, key, topic_eui)
         if denied is None:
             now_us = self._utc_us()
@@ -175,7 +202,10 @@ class Intake:
     def _refuse(self, parked: Parked, alarm: Alarm | None, subject: str) -> Answer:
         now_us = self._utc_us()
         if parked.reason in _KEPT:
-            self._ledger.park(parked, alarm, subject, now_us)
+            raised = None
+            if alarm is not None:
+                raised = Raised(alarm, subject, parked.stream_id, parked.number, parked.detail)
+            self._ledger.park(parked, raised, now_us)
         refusal = Refusal(parked.stream_id, parked.number, parked.batch_hash, parked.reason, parked.detail, now_us)
         self.tally.add(refused=1, wire_bytes=len(parked.wire))
         _log.warning(

@@ -100,7 +100,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
             ) from error
         db = sqlite3.connect(path, timeout=BUSY_LIMIT_S, isolation_level=None, check_same_thread=False)
         try:
-            version = _check(db, path)
+            version = _check(db, path, writing=True)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
@@ -130,9 +130,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
             check_same_thread=False,
         )
         try:
-            if _check(db, path) == 0:
-                hint = "start the receiver or register a gateway first"
-                raise LedgerError("the ledger is empty", where=str(path), hint=hint, code="CG-LED-005")
+            _check(db, path, writing=False)
             db.execute("PRAGMA query_only = ON")
         except BaseException:
             db.close()
@@ -140,7 +138,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _check(db: sqlite3.Connection, path: Path) -> int:
+def _check(db: sqlite3.Connection, path: Path, *, writing: bool) -> int:
     """Return the schema version of the file, 0 for an empty one."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     application = int(db.execute("PRAGMA application_id").fetchone()[0])
@@ -148,6 +146,9 @@ def _check(db: sqlite3.Connection, path: Path) -> int:
     if tables and application != APPLICATION_ID:
         hint = "it was left untouched; choose another [receiver] data_dir"
         raise LedgerError("a database of another program", where=str(path), hint=hint, code="CG-LED-004")
+    if version == 0 and not writing:
+        hint = "start the receiver or register a gateway first"
+        raise LedgerError("the ledger is empty", where=str(path), hint=hint, code="CG-LED-005")
     if version > SCHEMA_VERSION:
         what = f"schema version {version}, this program knows {SCHEMA_VERSION}"
         hint = "update civigate; the file was left untouched"

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent.batch.codec import Opened
@@ -14,6 +14,21 @@ from receiver.ledger.chain import Alarm, Denied
 
 MAX_PAGE = 1000
 """Frames in one page of a query."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineLimits:
+    """What refused batches may take at most.
+
+    Attributes:
+        batches: number in all.
+        bytes: size in all.
+        per_key: number per key.
+    """
+
+    batches: int = 1000
+    bytes: int = 256 * 1024 * 1024
+    per_key: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +108,25 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class Raised:
+    """An alarm.
+
+    Attributes:
+        kind: what.
+        subject: EUI of the gateway, or kid where no gateway is known, hex.
+        stream_id: 16 bytes.
+        number: of the batch.
+        detail: one clause for a person.
+    """
+
+    kind: Alarm
+    subject: str
+    stream_id: bytes
+    number: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSummary:
     """One stream, for people and programs that watch."""
 
@@ -107,7 +141,7 @@ class StreamSummary:
     first_seen_us: int
     last_seen_us: int
     account: Account
-    missing: tuple[tuple[int, int], ...] = field(default=())
+    missing: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +169,9 @@ class Withdrawn:
 
 @dataclass(frozen=True, slots=True)
 class AlarmRow:
-    """One alarm: what, of whom, since when, how often."""
+    """One alarm: what, since when, how often."""
 
-    kind: str
-    subject: str
-    stream_id: bytes
-    number: int
-    detail: str
+    alarm: Raised
     first_us: int
     last_us: int
     count: int
@@ -151,39 +181,19 @@ Column = int | float | str | None
 """A value of the `reception` view."""
 
 
-class Ledger(Protocol):
-    """One committed truth. Every method may be called from any thread; what writes is durable when it returns.
+class Queries(Protocol):
+    """What can be asked of a ledger. Every method may be called from any thread.
 
     Raises (all methods):
-        LedgerError: the database does not take or give; `retryable` says whether it may later.
+        LedgerError: the database does not give; `retryable` says whether it may later.
     """
 
     def key(self, kid: bytes) -> RegisteredKey | None:
         """Find a registered key by its thumbprint."""
         ...
 
-    def add_key(self, key: RegisteredKey) -> bool:
-        """Register a key, with its gateway where that is new; False if it was registered already, unchanged."""
-        ...
-
-    def revoke(self, eui: bytes, kid: bytes | None, at_us: int) -> int:
-        """Revoke one key of a gateway, or all; return how many were active until now."""
-        ...
-
-    def keys(self) -> list[RegisteredKey]:
+    def registry(self) -> list[RegisteredKey]:
         """List all keys, by gateway and age."""
-        ...
-
-    def admit(self, opened: Opened, received_us: int, max_ranges: int) -> Admitted | Denied:
-        """Judge a verified batch and commit it, in one transaction; a repeat and a denial change nothing."""
-        ...
-
-    def revise(self, limit: int) -> bool:
-        """Estimate the time of up to `limit` frames anew, from anchors that came later; True while more are waiting."""
-        ...
-
-    def park(self, parked: Parked, alarm: Alarm | None, subject: str, at_us: int) -> None:
-        """Keep refused bytes within the limits, and count the alarm."""
         ...
 
     def state(self, stream_id: bytes, max_ranges: int) -> StreamState:
@@ -216,4 +226,36 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Let go of the database."""
+        ...
+
+
+class Ledger(Queries, Protocol):
+    """One committed truth. Every method may be called from any thread; what it wrote is durable when it returns.
+
+    Raises (all methods):
+        LedgerError: the database does not take or give; `retryable` says whether it may later.
+    """
+
+    def add_key(self, key: RegisteredKey) -> bool:
+        """Register a key, with its gateway where that is new; False if it was registered already, unchanged.
+
+        Raises:
+            RegistryError: CG-REG-001, the key belongs to another gateway; CG-REG-002, it was revoked.
+        """
+        ...
+
+    def revoke(self, eui: bytes, kid: bytes | None, at_us: int) -> int:
+        """Revoke one key of a gateway, or all; return how many were active until now."""
+        ...
+
+    def admit(self, opened: Opened, received_us: int, max_ranges: int) -> Admitted | Denied:
+        """Judge a verified batch and commit it, in one transaction; a repeat and a denial change nothing."""
+        ...
+
+    def park(self, parked: Parked, alarm: Raised | None, at_us: int) -> None:
+        """Keep refused bytes within the limits, and count the alarm."""
+        ...
+
+    def revise(self, limit: int) -> bool:
+        """Estimate the time of up to `limit` frames anew, from anchors that came later; True while more wait."""
         ...

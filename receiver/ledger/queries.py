@@ -8,10 +8,12 @@ import sqlite3
 from collections.abc import Iterator
 
 from agent.batch.model import BUCKETS, Account
+from receiver.ledger.chain import Alarm
 from receiver.ledger.port import (
     MAX_PAGE,
     AlarmRow,
     Column,
+    Raised,
     RegisteredKey,
     SignedLink,
     StreamState,
@@ -128,7 +130,10 @@ def alarms(db: sqlite3.Connection) -> list[AlarmRow]:
         "SELECT kind, subject, stream_id, number, detail, first_us, last_us, count FROM alarm"
         " ORDER BY last_us DESC, id DESC"
     )
-    return [AlarmRow(*row) for row in rows]
+    return [
+        AlarmRow(Raised(Alarm(kind), subject, stream_id, number, detail), *counts)
+        for kind, subject, stream_id, number, detail, *counts in rows
+    ]
 
 
 def quarantined(db: sqlite3.Connection) -> tuple[int, int]:

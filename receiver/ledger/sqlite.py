@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The ledger in one SQLite file: enough for a town, on one machine.
 
-One writing connection behind a lock; reading connections are borrowed from a small pool.
+One writing connection behind a lock; what only reads is in `receiver.ledger.reader`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -22,23 +22,19 @@ from agent.frame import Frame, Session
 from receiver.errors import RegistryError
 from receiver.ledger import queries, times
 from receiver.ledger.chain import Alarm, Denied, Join, Link, Position, Repeat, judge
-from receiver.ledger.database import FILE_NAME, WriterLock, open_reader, open_writer, translated
+from receiver.ledger.database import FILE_NAME, WriterLock, open_writer, translated
 from receiver.ledger.port import (
     Admitted,
-    AlarmRow,
     Column,
     Parked,
+    QuarantineLimits,
+    Raised,
     RegisteredKey,
-    SignedLink,
-    StreamState,
-    StreamSummary,
-    Withdrawn,
 )
+from receiver.ledger.reader import LedgerReader
 
 MAX_ALARMS = 10_000
 """Distinct alarms that are kept."""
-MAX_READERS = 8
-"""Reading connections that are kept open between queries."""
 UNVERIFIED_SHARE = 4
 """What nobody signed may take one part in so many of the quarantine."""
 
@@ -47,22 +43,7 @@ _SUMS = ", ".join(f"{name} = {name} + ?" for name in BUCKETS)
 _LOST_IN = {Loss.EVICTED: "evicted", Loss.EXPIRED: "expired"}
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantineLimits:
-    """What refused batches may take at most.
-
-    Attributes:
-        batches: number in all.
-        bytes: size in all.
-        per_key: number per key.
-    """
-
-    batches: int = 1000
-    bytes: int = 256 * 1024 * 1024
-    per_key: int = 64
-
-
-class SqliteLedger:
+class SqliteLedger(LedgerReader):
     """The ledger of one data folder (`receiver.ledger.port.Ledger`), held by this process alone.
 
     Args:
@@ -75,28 +56,16 @@ class SqliteLedger:
 
     def __init__(self, data_dir: Path, limits: QuarantineLimits | None = None) -> None:
         self._lock_file = WriterLock(data_dir)
-        self._path = data_dir / FILE_NAME
         self._limits = limits or QuarantineLimits()
         try:
-            self._db = open_writer(self._path)
+            self._db = open_writer(data_dir / FILE_NAME)
         except BaseException:
             self._lock_file.release()
             raise
         self._writing = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
-        self._closed = False
+        super().__init__(data_dir / FILE_NAME)
 
     # -- registry
-
-    def key(self, kid: bytes) -> RegisteredKey | None:
-        """Find a registered key by its thumbprint."""
-        with self._reading() as db:
-            return queries.key(db, kid)
-
-    def keys(self) -> list[RegisteredKey]:
-        """List all keys, by gateway and age."""
-        with self._reading() as db:
-            return queries.keys(db)
 
     def add_key(self, key: RegisteredKey) -> bool:
         """Register a key, with its gateway where that is new; False if it was registered already, unchanged.
@@ -162,11 +131,11 @@ class SqliteLedger:
             times.revise(db, limit)
             return times.waiting(db)
 
-    def park(self, parked: Parked, alarm: Alarm | None, subject: str, at_us: int) -> None:
+    def park(self, parked: Parked, alarm: Raised | None, at_us: int) -> None:
         """Keep refused bytes within the limits, and count the alarm."""
         with self._transaction() as db:
             if alarm is not None:
-                _raise_alarm(db, alarm, subject, parked.stream_id, parked.number, parked.detail, at_us)
+                _raise_alarm(db, alarm, at_us)
             if self._has_room(db, parked):
                 db.execute(
                     "INSERT INTO quarantine (received_us, reason, sender, kid, batch_hash, stream_id, number,"
@@ -195,43 +164,6 @@ class SqliteLedger:
         fits = size + len(parked.wire) <= self._limits.bytes // share
         return bool(batches < self._limits.batches and fits)
 
-    # -- queries
-
-    def state(self, stream_id: bytes, max_ranges: int) -> StreamState:
-        """Say what is committed of a stream; `through` 0 for one that was never seen."""
-        with self._reading() as db:
-            return queries.state(db, stream_id, max_ranges)
-
-    def streams(self) -> list[StreamSummary]:
-        """Summarise all streams."""
-        with self._reading() as db:
-            return queries.streams(db)
-
-    def links(self, stream_id: bytes) -> Iterator[SignedLink]:
-        """Give the stored evidence of a stream in the order of numbers."""
-        with self._reading() as db:
-            yield from queries.links(db, stream_id)
-
-    def withdrawn(self, stream_id: bytes) -> list[Withdrawn]:
-        """List the ranges of batches that tombstones of a stream name."""
-        with self._reading() as db:
-            return queries.withdrawn(db, stream_id)
-
-    def frames(self, after: int, limit: int) -> Sequence[dict[str, Column]]:
-        """Give receptions with an id beyond `after`, in the order of their commit."""
-        with self._reading() as db:
-            return queries.frames(db, after, limit)
-
-    def alarms(self) -> list[AlarmRow]:
-        """List the alarms, latest first."""
-        with self._reading() as db:
-            return queries.alarms(db)
-
-    def quarantined(self) -> tuple[int, int]:
-        """Count what is in quarantine: batches, bytes."""
-        with self._reading() as db:
-            return queries.quarantined(db)
-
     # -- connections
 
     def close(self) -> None:
@@ -239,9 +171,7 @@ class SqliteLedger:
         with self._writing:
             if self._closed:
                 return
-            self._closed = True
-            while self._idle:
-                self._idle.pop().close()
+            super().close()
             self._db.close()
             self._lock_file.release()
 
@@ -256,25 +186,6 @@ class SqliteLedger:
             finally:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Borrow a reading connection; all queries of the block see the same state."""
-        with translated(self._path):
-            try:
-                db = self._idle.pop()
-            except IndexError:
-                db = open_reader(self._path)
-            try:
-                db.execute("BEGIN")
-                yield db
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                if len(self._idle) < MAX_READERS and not self._closed:
-                    self._idle.append(db)
-                else:
-                    db.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -565,16 +476,15 @@ def _notice_clone(db: sqlite3.Connection, header: Header, at_us: int) -> None:
     ).fetchone()
     if forked is not None and header.number > forked:
         detail = f"the stream goes on although another content was sent as batch {forked}"
-        _raise_alarm(db, Alarm.CLONE, subject, header.stream_id, forked, detail, at_us)
+        _raise_alarm(db, Raised(Alarm.CLONE, subject, header.stream_id, forked, detail), at_us)
 
 
-def _raise_alarm(
-    db: sqlite3.Connection, kind: Alarm, subject: str, stream_id: bytes, number: int, detail: str, at_us: int
-) -> None:
+def _raise_alarm(db: sqlite3.Connection, alarm: Raised, at_us: int) -> None:
+    what = (alarm.kind, alarm.subject, alarm.stream_id, alarm.number)
     counted = db.execute(
         "UPDATE alarm SET count = count + 1, last_us = ?, detail = ?"
         " WHERE kind = ? AND subject = ? AND stream_id = ? AND number = ?",
-        (at_us, detail, kind, subject, stream_id, number),
+        (at_us, alarm.detail, *what),
     ).rowcount
     if counted:
         return
@@ -588,7 +498,7 @@ def _raise_alarm(
     db.execute(
         "INSERT INTO alarm (kind, subject, stream_id, number, detail, first_us, last_us, count)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
-        (kind, subject, stream_id, number, detail, at_us, at_us),
+        (*what, alarm.detail, at_us, at_us),
     )
 
 

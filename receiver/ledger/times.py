@@ -10,12 +10,14 @@ hold up an acknowledgement when the first anchor of their boot arrives.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from agent.batch.model import MAX_NUMBER, Anchor, TimeSource
+from agent.timeline import BootTimeline
 
-NEIGHBOURS = 4
-"""Anchors that are looked at on either side of a span, besides those within it."""
+NEIGHBOURS = 16
+"""Anchors that are looked at on either side of a span, besides those within it. One farther away might
+bound a moment better still, if it is very good and all nearer ones are poor: a simplification."""
 
 Placed = tuple[int | None, int | None, int | None]
 """UTC, half-width of its interval, source; all None where nothing ties the boot to UTC."""
@@ -23,32 +25,28 @@ _NOWHERE: Placed = (None, None, None)
 _ANCHOR = "SELECT boottime_us, utc_us, uncertainty_us, source FROM anchor WHERE boot = ? AND boottime_us"
 
 
-@dataclass(frozen=True, slots=True)
 class Timeline:
     """The anchors around a span of one boot."""
 
-    boot_id: bytes
-    anchors: tuple[Anchor, ...]
+    def __init__(self, anchors: Iterable[Anchor]) -> None:
+        self._boot = BootTimeline(anchors)
 
     def place(self, boottime_us: int) -> Placed:
         """Estimate the UTC of a moment of the boot."""
-        if not self.anchors:
+        utc = self._boot.utc(boottime_us)
+        if utc is None or not 0 <= utc.utc_us <= MAX_NUMBER or utc.error_us > MAX_NUMBER:
             return _NOWHERE
-        return _NOWHERE
+        return utc.utc_us, utc.error_us, None if utc.source is None else int(utc.source)
 
 
 def timeline(db: sqlite3.Connection, boot: int, first_us: int, last_us: int) -> Timeline:
     """Collect the anchors that bound the moments from `first_us` to `last_us` of a boot."""
-    (boot_id,) = db.execute("SELECT boot_id FROM boot WHERE id = ?", (boot,)).fetchone()
     before = db.execute(f"{_ANCHOR} < ? ORDER BY boottime_us DESC LIMIT ?", (boot, first_us, NEIGHBOURS)).fetchall()
     within = db.execute(f"{_ANCHOR} BETWEEN ? AND ? ORDER BY boottime_us", (boot, first_us, last_us)).fetchall()
     behind = db.execute(f"{_ANCHOR} > ? ORDER BY boottime_us LIMIT ?", (boot, last_us, NEIGHBOURS)).fetchall()
     return Timeline(
-        boot_id,
-        tuple(
-            Anchor(boot_id, boottime_us, utc_us, uncertainty_us, TimeSource(source))
-            for boottime_us, utc_us, uncertainty_us, source in (*reversed(before), *within, *behind)
-        ),
+        Anchor(b"", boottime_us, utc_us, uncertainty_us, TimeSource(source))
+        for boottime_us, utc_us, uncertainty_us, source in (*before, *within, *behind)
     )
 
 
@@ -77,7 +75,7 @@ def waiting(db: sqlite3.Connection) -> bool:
 
 
 def revise(db: sqlite3.Connection, limit: int) -> None:
-    """Estimate up to `limit` marked frames anew; an estimate only ever gets better."""
+    """Estimate up to `limit` marked frames anew. Anchors that contradict each other widen a bound: that is honest."""
     row = db.execute(
         "SELECT session, boot, from_us, after_id, to_us FROM revision JOIN session ON session.id = session LIMIT 1"
     ).fetchone()
@@ -85,18 +83,16 @@ def revise(db: sqlite3.Connection, limit: int) -> None:
         return
     session, boot, from_us, after_id, to_us = row
     frames = db.execute(
-        "SELECT id, boottime_us, utc_error_us FROM frame WHERE session = ? AND boottime_us BETWEEN ? AND ?"
+        "SELECT id, boottime_us FROM frame WHERE session = ? AND boottime_us BETWEEN ? AND ?"
         " AND (boottime_us > ? OR id > ?) ORDER BY boottime_us, id LIMIT ?",
         (session, from_us, to_us, from_us, after_id, limit),
     ).fetchall()
     if frames:
         anchors = timeline(db, boot, frames[0][1], frames[-1][1])
-        improved = []
-        for frame, boottime_us, error_us in frames:
-            utc_us, new_error_us, source = anchors.place(boottime_us)
-            if new_error_us is not None and (error_us is None or new_error_us < error_us):
-                improved.append((utc_us, new_error_us, source, frame))
-        db.executemany("UPDATE frame SET utc_us = ?, utc_error_us = ?, utc_source = ? WHERE id = ?", improved)
+        db.executemany(
+            "UPDATE frame SET utc_us = ?, utc_error_us = ?, utc_source = ? WHERE id = ?",
+            ((*anchors.place(boottime_us), frame) for frame, boottime_us in frames),
+        )
     if len(frames) < limit:
         db.execute("DELETE FROM revision WHERE session = ?", (session,))
     else:

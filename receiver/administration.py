@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Changes to the ledger by commands: directly where no receiver runs, otherwise by asking the one that does."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from agent.batch import keyfile
+from agent.batch.keys import PublicKey
+from receiver import control
+from receiver.errors import LedgerError, RegistryError
+from receiver.intake import Intake
+from receiver.ledger.port import Ledger, QuarantineLimits, RegisteredKey
+from receiver.ledger.sqlite import SqliteLedger
+
+LOCK_CODE = "CG-LED-001"
+
+
+class Administration(Protocol):
+    """What commands change."""
+
+    def add_gateway(self, eui: bytes, key: PublicKey, name: str) -> bool:
+        """Register a key for a gateway; False if it was registered already."""
+        ...
+
+    def revoke(self, eui: bytes, kid: bytes | None) -> int:
+        """Revoke one key of a gateway, or all; return how many were active."""
+        ...
+
+    def submit(self, wire: bytes, sender: str) -> tuple[str, str]:
+        """Take a batch; return "accepted", "repeated" or the name of the reason of a refusal, and a detail."""
+        ...
+
+
+class Local:
+    """Changes the ledger that this process holds.
+
+    Args:
+        ledger: open.
+        intake: gives the way of batches into it; asked only when a batch comes.
+    """
+
+    def __init__(self, ledger: Ledger, intake: Callable[[], Intake]) -> None:
+        self._ledger = ledger
+        self._intake = intake
+
+    def add_gateway(self, eui: bytes, key: PublicKey, name: str) -> bool:
+        """Register a key for a gateway; False if it was registered already."""
+        return self._ledger.add_key(RegisteredKey(eui, name, key.kid, key.text, time.time_ns() // 1000))
+
+    def revoke(self, eui: bytes, kid: bytes | None) -> int:
+        """Revoke one key of a gateway, or all; return how many were active.
+
+        Raises:
+            RegistryError: CG-REG-003, there is no such gateway or key.
+        """
+        mine = [key for key in self._ledger.registry() if key.eui == eui and kid in (None, key.kid)]
+        if not mine:
+            hint = "'civigate-receiver gateways list' shows what is registered"
+            raise RegistryError("no such gateway or key", where=f"gateway {eui.hex()}", hint=hint, code="CG-REG-003")
+        return self._ledger.revoke(eui, kid, time.time_ns() // 1000)
+
+    def submit(self, wire: bytes, sender: str) -> tuple[str, str]:
+        """Take a batch; return "accepted", "repeated" or the name of the reason of a refusal, and a detail."""
+        answer = self._intake().submit(wire, sender=sender)
+        if answer.refusal is not None:
+            return answer.refusal.reason.name.lower(), answer.refusal.detail
+        return ("repeated" if answer.repeat else "accepted"), ""
+
+    def handlers(self) -> Mapping[str, control.Handler]:
+        """Give the same to those who ask over the control socket."""
+        return {"add_gateway": self._on_add, "revoke": self._on_revoke, "submit": self._on_submit}
+
+    def _on_add(self, request: control.Json) -> control.Json:
+        eui, key = bytes.fromhex(str(request["eui"])), PublicKey.from_text(str(request["key"]))
+        return {"added": self.add_gateway(eui, key, str(request["name"]))}
+
+    def _on_revoke(self, request: control.Json) -> control.Json:
+        kid = request["kid"]
+        return {"revoked": self.revoke(bytes.fromhex(str(request["eui"])), bytes.fromhex(str(kid)) if kid else None)}
+
+    def _on_submit(self, request: control.Json) -> control.Json:
+        outcome, detail = self.submit(base64.b64decode(str(request["wire"])), str(request["sender"]))
+        return {"outcome": outcome, "detail": detail}
+
+
+class Remote:
+    """Asks the receiver that holds the ledger."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    def add_gateway(self, eui: bytes, key: PublicKey, name: str) -> bool:
+        """Register a key for a gateway; False if it was registered already."""
+        request = {"command": "add_gateway", "eui": eui.hex(), "key": key.text, "name": name}
+        return bool(control.ask(self._data_dir, request)["added"])
+
+    def revoke(self, eui: bytes, kid: bytes | None) -> int:
+        """Revoke one key of a gateway, or all; return how many were active."""
+        request = {"command": "revoke", "eui": eui.hex(), "kid": kid.hex() if kid else None}
+        return int(str(control.ask(self._data_dir, request)["revoked"]))
+
+    def submit(self, wire: bytes, sender: str) -> tuple[str, str]:
+        """Take a batch; return "accepted", "repeated" or the name of the reason of a refusal, and a detail."""
+        request = {"command": "submit", "wire": base64.b64encode(wire).decode(), "sender": sender}
+        answer = control.ask(self._data_dir, request)
+        return str(answer["outcome"]), str(answer["detail"])
+
+
+@contextlib.contextmanager
+def administration(data_dir: Path, limits: QuarantineLimits, key_file: Path) -> Iterator[Administration]:
+    """Find the way to change the ledger of a data folder.
+
+    Args:
+        data_dir: the folder.
+        limits: of its quarantine.
+        key_file: of the receipts; needed only to take batches.
+
+    Raises:
+        LedgerError: it cannot be opened.
+    """
+    try:
+        ledger = SqliteLedger(data_dir, limits)
+    except LedgerError as error:
+        if error.code != LOCK_CODE:
+            raise
+        yield Remote(data_dir)
+        return
+    with contextlib.closing(ledger):
+        yield Local(ledger, lambda: Intake(ledger, keyfile.load(key_file)))

@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""`civigate-receiver gateways`: who may deliver."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.batch.keys import TEXT_PREFIX, PublicKey
+from agent.lorawan import parse_eui
+from receiver import config
+from receiver.administration import administration
+from receiver.cli.arguments import add_config, add_json
+from receiver.errors import RegistryError
+from receiver.ledger.database import FILE_NAME
+from receiver.ledger.reader import LedgerReader
+
+MAX_KEY_FILE_BYTES = 4096
+MAX_NAME_CHARACTERS = 100
+
+_EXAMPLES = """examples:
+  civigate-receiver gateways add 0016c001ff10a235 --key civigate-key:ed25519:... --name "town hall"
+  civigate-receiver gateways add 0016c001ff10a235 --key gateway-key.txt
+  civigate-receiver gateways list --json
+  civigate-receiver gateways revoke 0016c001ff10a235
+
+'civigate identity show' on the gateway prints its EUI and key. All this works while the receiver runs.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its verbs."""
+    parser = subparsers.add_parser(
+        "gateways",
+        help="register, list and revoke gateways",
+        description="Batches are taken only from registered keys, each for its own gateway.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    add = verbs.add_parser("add", help="register a gateway, or one more key of it")
+    add.add_argument("eui", type=_eui, metavar="EUI", help="16 hex digits")
+    add.add_argument("--key", required=True, metavar="TEXT|FILE", help=f"{TEXT_PREFIX}:... or a file with that line")
+    add.add_argument("--name", default="", help="what people call it")
+    add.set_defaults(func=_add)
+    listing = verbs.add_parser("list", help="show all gateways and keys")
+    listing.set_defaults(func=_list)
+    revoke = verbs.add_parser("revoke", help="take nothing from a gateway any more")
+    revoke.add_argument("eui", type=_eui, metavar="EUI", help="16 hex digits")
+    revoke.add_argument("--kid", type=_kid, metavar="HEX", help="only this key; all of the gateway otherwise")
+    revoke.set_defaults(func=_revoke)
+    for verb in (add, listing, revoke):
+        add_config(verb)
+        add_json(verb)
+
+
+def _eui(text: str) -> bytes:
+    try:
+        return parse_eui(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an EUI: {error}") from error
+
+
+def _kid(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not hex") from error
+
+
+def _add(args: argparse.Namespace) -> int:
+    loaded = config.load(args.config)
+    key = PublicKey.from_text(_key_text(args.key))
+    name = args.name.strip()
+    if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
+        hint = f"at most {MAX_NAME_CHARACTERS} printable characters"
+        raise RegistryError("the name cannot be used", where="--name", hint=hint, code="CG-REG-004")
+    with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
+        added = admin.add_gateway(args.eui, key, name)
+    if args.json:
+        print(json.dumps({"gateway": args.eui.hex(), "kid": key.kid.hex(), "added": added}))
+    else:
+        print(f"gateway {args.eui.hex()}: {'registered' if added else 'was registered already'}, key {key.kid.hex()}")
+    return 0
+
+
+def _key_text(given: str) -> str:
+    """Take the key itself, or read it from a file."""
+    if given.startswith(TEXT_PREFIX):
+        return given
+    try:
+        with Path(given).open(encoding="ascii") as file:
+            return file.read(MAX_KEY_FILE_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        hint = f"give the line that begins with {TEXT_PREFIX}: or a file that holds it"
+        raise RegistryError(f"cannot be read: {reason}", where=given, hint=hint, code="CG-REG-005") from error
+
+
+def _list(args: argparse.Namespace) -> int:
+    loaded = config.load(args.config)
+    with contextlib.closing(LedgerReader(loaded.receiver.data_dir / FILE_NAME)) as ledger:
+        keys = ledger.registry()
+    if args.json:
+        rows = [
+            {
+                "gateway": key.eui.hex(),
+                "name": key.name,
+                "kid": key.kid.hex(),
+                "public_key": key.public_key,
+                "added_us": key.added_us,
+                "revoked_us": key.revoked_us,
+            }
+            for key in keys
+        ]
+        print(json.dumps({"gateways": rows}, ensure_ascii=False))
+        return 0
+    for key in keys:
+        state = "active" if key.revoked_us is None else f"revoked {_day(key.revoked_us)}"
+        print(f"{key.eui.hex()}  {key.name or '-':20}  {state:18}  since {_day(key.added_us)}  {key.public_key}")
+    if not keys:
+        print("no gateway is registered")
+    return 0
+
+
+def _day(utc_us: int) -> str:
+    return datetime.fromtimestamp(utc_us / 1e6, UTC).strftime("%Y-%m-%d")
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    loaded = config.load(args.config)
+    with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
+        revoked = admin.revoke(args.eui, args.kid)
+    if args.json:
+        print(json.dumps({"gateway": args.eui.hex(), "revoked": revoked}))
+    else:
+        print(f"gateway {args.eui.hex()}: {revoked} active {'key' if revoked == 1 else 'keys'} revoked")
+    return 0

@@ -1,0 +1,185 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""A uvicorn server on a socket of ours, in a thread of ours, that slow clients cannot hold."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from receiver.errors import ServiceError
+
+HEADERS_LIMIT_S = 10.0
+"""For the headers of a request, from the first byte; for the first request, from the connection."""
+HANDSHAKE_LIMIT_S = 10.0
+MAX_HEADER_BYTES = 8192
+START_LIMIT_S = 10.0
+STOP_LIMIT_S = 5
+
+_log = logging.getLogger(__name__)
+
+
+def bind(address: str, port: int, key: str) -> socket.socket:
+    """Take a TCP port, before anything else is started.
+
+    Args:
+        address: IPv4 or IPv6.
+        port: TCP port.
+        key: of the configuration, for the message.
+
+    Raises:
+        ServiceError: CG-SRV-001, it is occupied or not ours.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+    except OSError as error:
+        sock.close()
+        hint = f"stop the program that listens there, or change [{key}] listen or port"
+        what = f"cannot listen: {error.strerror}"
+        raise ServiceError(what, where=f"{address}:{port}", hint=hint, code="CG-SRV-001") from error
+    return sock
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 that waits for headers only so long; uvicorn itself would wait for ever."""
+
+    headers_limit_s = HEADERS_LIMIT_S
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deadline is None and self._idle():
+            self._expect_headers()
+        super().data_received(data)
+        if not self._idle():
+            self._cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _idle(self) -> bool:
+        """Whether no request is being read or answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _expect_headers(self) -> None:
+        self._deadline = self.loop.call_later(self.headers_limit_s, self._too_slow)
+
+    def _cancel(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self._idle():
+            self.transport.abort()
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Gives up on TLS handshakes sooner than asyncio's minute; uvicorn has no setting for it."""
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
+        if kwargs.get("ssl") is not None:
+            kwargs.setdefault("ssl_handshake_timeout", HANDSHAKE_LIMIT_S)
+        return await super().create_server(*args, **kwargs)
+
+
+class Listener:
+    """One HTTP server in a thread.
+
+    Args:
+        name: of the thread.
+        app: what it serves.
+        sock: bound; it is closed when the listener stops.
+        ended: called when the server ends, for whatever reason.
+        tls: None for plain HTTP.
+        max_connections: at a time.
+        idle_s: after which a connection without a request is closed.
+        headers_limit_s: for the headers of a request.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        app: FastAPI,
+        sock: socket.socket,
+        ended: Callable[[], None],
+        *,
+        tls: ssl.SSLContext | None,
+        max_connections: int,
+        idle_s: int,
+        headers_limit_s: float = HEADERS_LIMIT_S,
+    ) -> None:
+        protocol = type("Protocol", (_Protocol,), {"headers_limit_s": headers_limit_s})
+        config = uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            limit_concurrency=max_connections,
+            timeout_keep_alive=idle_s,
+            timeout_graceful_shutdown=STOP_LIMIT_S,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+        config.load()
+        config.ssl = tls
+        self._server = uvicorn.Server(config)
+        self._sock = sock
+        self._ended = ended
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Serve; returns when connections are accepted.
+
+        Raises:
+            ServiceError: CG-SRV-003, it does not come up.
+        """
+        self._thread.start()
+        if not self._up.wait(START_LIMIT_S) or not self._server.started:
+            where = f"listener {self._thread.name}"
+            raise ServiceError("did not start", where=where, hint="see the log", code="CG-SRV-003")
+
+    def stop(self) -> None:
+        """Finish what is being answered, for a bounded time, and end."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(STOP_LIMIT_S + 5)
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=_Loop) as runner:
+                runner.run(self._serve())
+        except Exception:
+            _log.exception("listener failed name=%s", self._thread.name)
+        finally:
+            self._sock.close()
+            self._up.set()
+            self._ended()
+
+    async def _serve(self) -> None:
+        serving = asyncio.create_task(self._server.serve(sockets=[self._sock]))
+        while not self._server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        self._up.set()
+        await serving

@@ -1,0 +1,180 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The running receiver: listeners, broker, ledger, control; started in order, ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from agent.batch import keyfile
+from receiver.administration import Local
+from receiver.api import read_token, reading_app
+from receiver.config import ReceiverConfig
+from receiver.control import ControlServer
+from receiver.http import Door, gateway_app
+from receiver.intake import Intake
+from receiver.ledger.sqlite import SqliteLedger
+from receiver.listener import Listener, bind
+from receiver.mqtt import MqttConsumer
+from receiver.rate import Buckets
+from receiver.tls import server_context
+
+REVISION_PAUSE_S = 0.01
+"""Between two portions of times that are estimated anew: batches that wait go first."""
+API_CONNECTIONS = 100
+API_IDLE_S = 30
+_ASKED = "asked to"
+
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """One receiver.
+
+    Args:
+        config: checked.
+
+    Raises:
+        AgentError: a port, file, key or the ledger cannot be used; nothing is left open.
+    """
+
+    def __init__(self, config: ReceiverConfig) -> None:
+        self._config = config
+        self._ended = threading.Event()
+        self._changed = threading.Event()
+        # Signal handlers may put here at any moment; an Event could deadlock with its own wait.
+        self._why: queue.SimpleQueue[str] = queue.SimpleQueue()
+        with contextlib.ExitStack() as undo:
+            signer = keyfile.load(config.identity.key_file)
+            https = config.https
+            tls = None if https is None else server_context(https.certificate, https.key, https.client_ca)
+            token = None if config.api is None or config.api.token_file is None else read_token(config.api.token_file)
+            sockets: dict[str, socket.socket] = {}
+            for key, section in (("https", https), ("api", config.api)):
+                if section is not None:
+                    sockets[key] = undo.enter_context(bind(section.listen, section.port, key))
+            ledger = undo.enter_context(
+                contextlib.closing(SqliteLedger(config.receiver.data_dir, config.limits.quarantine))
+            )
+            rate = Buckets[bytes](config.limits.batches_per_s, config.limits.burst)
+            self.intake = Intake(ledger, signer, committed=self._changed.set, rate=rate)
+            # who has entered the data folder is trusted to bring as much as he likes
+            by_hand = Intake(ledger, signer, committed=self._changed.set)
+            self._mqtt = None if config.mqtt is None else MqttConsumer(config.mqtt, self.intake, signer.kid[:6].hex())
+            self._listeners = []
+            if https is not None:
+                door = Door(https.max_body_bytes, _strangers(https.strangers_per_minute))
+                self._listeners.append(
+                    Listener(
+                        "https",
+                        gateway_app(self.intake, door),
+                        sockets["https"],
+                        lambda: self._why.put("a listener ended"),
+                        tls=tls,
+                        max_connections=https.max_connections,
+                        idle_s=https.idle_s,
+                    )
+                )
+            if config.api is not None:
+                self._listeners.append(
+                    Listener(
+                        "api",
+                        reading_app(ledger, token),
+                        sockets["api"],
+                        lambda: self._why.put("a listener ended"),
+                        tls=None,
+                        max_connections=API_CONNECTIONS,
+                        idle_s=API_IDLE_S,
+                    )
+                )
+            self._control = ControlServer(config.receiver.data_dir, Local(ledger, lambda: by_hand).handlers())
+            self._reviser = threading.Thread(target=self._revise, name="revision", daemon=True)
+            self._undo = undo.pop_all()
+
+    def run(self) -> int:
+        """Serve until SIGTERM, SIGINT or the end of a listener; return the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        with self.serving():
+            _log.info("ready %s", " ".join(self._places()))
+            why = self._why.get()
+            _log.info("stopping why=%r", why)
+        return 0 if why == _ASKED else 1
+
+    def stop(self) -> None:
+        """Ask a running receiver to end."""
+        self._why.put(_ASKED)
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Start everything, and end it in the order that loses nothing: first what brings batches, last the ledger."""
+        with self._undo:
+            try:
+                self._control.start()
+                self._reviser.start()
+                for listener in self._listeners:
+                    listener.start()
+                if self._mqtt is not None:
+                    self._mqtt.start()
+                yield
+            finally:
+                self._ended.set()
+                self._changed.set()
+                for listener in self._listeners:
+                    listener.stop()
+                if self._mqtt is not None:
+                    self._mqtt.stop()
+                self._control.stop()
+                if self._reviser.is_alive():
+                    self._reviser.join()
+                _log.info("stopped %s", self._sums())
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop()
+
+    def _revise(self) -> None:
+        """Estimate times anew whenever anchors came."""
+        self._changed.set()
+        while not self._ended.is_set():
+            self._changed.wait()
+            self._changed.clear()
+            try:
+                while self.intake.revise() and not self._ended.wait(REVISION_PAUSE_S):
+                    pass
+            except OSError as error:
+                _log.warning("revision error=%r", str(error))
+
+    def _places(self) -> Iterator[str]:
+        for key, section in (("https", self._config.https), ("api", self._config.api)):
+            if section is not None:
+                host = f"[{section.listen}]" if ":" in section.listen else section.listen
+                yield f"{key}={host}:{section.port}"
+        if self._config.mqtt is not None:
+            yield f"mqtt={self._config.mqtt.host}:{self._config.mqtt.port}"
+
+    def _sums(self) -> str:
+        tally = self.intake.tally
+        return f"accepted={tally.accepted} repeated={tally.repeated} refused={tally.refused} frames={tally.frames}"
+
+
+def _strangers(per_minute: int) -> Buckets[str] | None:
+    return None if per_minute == 0 else Buckets[str](per_minute / 60, max(per_minute, 1))
+
+
+def start_logging(level: str) -> None:
+    """Write log lines to standard error, in the one form of this program."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # what strangers do wrong is theirs; what uvicorn cannot do is ours
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
