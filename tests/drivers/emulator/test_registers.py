@@ -35,9 +35,7 @@ def test_every_field_has_its_reset_value(bench: Bench) -> None:
 def test_what_is_written_reads_back_in_every_writable_field(seed: int) -> None:
     random = Random(seed)
     registers = RegisterFile()
-    values = {
-        row.name: random.randint(row.minimum, row.maximum) for row in FIELDS if row.writable and row.checkable
-    }
+    values = {row.name: random.randint(row.minimum, row.maximum) for row in FIELDS if row.writable and row.checkable}
     for address, byte in expected(values).items():
         # bits that nobody may write are driven high, to see them ignored
         writable = sum(row.mask for row in FIELDS if row.address == address and row.name in values)
