@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The spool's bookkeeping, without threads and without a clock: one call of `apply` is one transaction.
 
-In it frames are added, receipts free what they cover, room is made when the quota is near, and batches are sealed. Either all of
-that is on the disk when `apply` returns, or nothing of it.
+In it frames are added, receipts free what they cover, room is made when the quota is near, and batches are sealed.
+Either all of that is on the disk when `apply` returns, or nothing of it.
 
-Sealing is lazy: while the platform does not answer, only some small batches and then full ones are sealed, up to half the
-quota; the rest waits unsealed. Only frames that are in no batch are evicted. So a frame that is declared evicted has
-certainly never left the gateway, the chain has no holes, and a backlog travels in full batches.
+Sealing is lazy: while the platform does not answer, only some small batches and then full ones are sealed, up to half
+the quota; the rest waits unsealed. Only frames that are in no batch are evicted, after what the platform has refused.
+So a frame that is declared evicted has certainly never left the gateway, the chain has no holes, and a backlog travels
+in full batches.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import contextlib
 import hashlib
 import secrets
 import sqlite3
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -43,10 +43,11 @@ from agent.batch.model import (
     TimeSource,
     Tombstone,
 )
+from agent.errors import SpoolError
 from agent.frame import Frame, Session
 from agent.spool import row
 from agent.spool.intake import MAX_DESTINATIONS, Heard
-from agent.spool.state import BatchState, Sealed, Stream, load, note, save
+from agent.spool.state import BatchState, Sealed, Stream, batch_checksum, load, note, save
 from agent.spool.store import scalar
 
 AGE_SEALED_AHEAD = 16
@@ -170,6 +171,7 @@ class Engine:
     def __init__(
         self,
         connection: sqlite3.Connection,
+        *,
         destinations: Sequence[Destination],
         policy: Policy,
         signer: Signer,
@@ -209,8 +211,19 @@ class Engine:
 
         Raises:
             sqlite3.Error: the file cannot be read.
+            SpoolError: it is another spool.
         """
+        ours = self.state.spool_id
         self._attach(connection)
+        if self.state.spool_id != ours:
+            found, self.state.spool_id = self.state.spool_id, ours
+            raise SpoolError(
+                f"another spool ({found.hex()}) lies where {ours.hex()} was",
+                where="spool",
+                hint="put the right card back, or restart the agent to go on with this spool",
+                code="CG-SPL-016",
+                retryable=True,
+            )
 
     def _reload(self) -> None:
         self._connection.execute("BEGIN")
@@ -413,6 +426,11 @@ class Engine:
             stream.next_row = end  # nothing was left of what an earlier filter selected
         if damaged:
             self._lose(stream, Loss.DAMAGED, damaged)
+            # no part of the batch any more; other destinations find out for themselves
+            self._connection.executemany(
+                "UPDATE frame SET route = route & ? WHERE seq = ?",
+                [(~(1 << stream.bit), seq) for seq, _, _ in damaged],
+            )
         stream.next_row = last_row + 1
         while len(stream.filters) > 1 and stream.filters[1][1] <= stream.next_row:
             del stream.filters[0]
@@ -430,12 +448,13 @@ class Engine:
             filter_version=version,
         )
         context = bodies.encode(replace(body, frames=()))
+        place = (stream.key(stream.next_number), first_row, last_row, len(frames))
         self._connection.execute(
-            "INSERT INTO batch (id, first_row, last_row, frames, bytes, state, signed_header, context, context_crc32) "
+            "INSERT INTO batch (id, first_row, last_row, frames, bytes, state, signed_header, context, batch_crc32) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *(stream.key(stream.next_number), first_row, last_row, len(frames), weight, int(BatchState.WAITING)),
-                *(sealed.signed_header, context, zlib.crc32(context)),
+                *(*place, weight, int(BatchState.WAITING), sealed.signed_header, context),
+                batch_checksum(*place, sealed.signed_header, context),
             ),
         )
         stream.sealed[stream.next_number] = Sealed(first_row, last_row, len(frames), weight, BatchState.WAITING)
@@ -447,11 +466,9 @@ class Engine:
         for key in declared:
             del stream.tombstones[key]
         self._pending_since[stream.id] = now_s
-        if damaged:
-            self._free(first_row, last_row)
 
     def _collect(self, stream: Stream, end: int | None) -> tuple[list[Frame], int, int, list[_Lost]]:
-        """Read the next frames of a stream: these, the last row they reach to, their weight, and what is damaged among them."""
+        """Read the next frames of a stream: these, the last row they reach to, their weight, and the damaged ones."""
         frames: list[Frame] = []
         damaged: list[_Lost] = []
         weight = 0
@@ -551,8 +568,17 @@ class Engine:
             stream.hold_reason = stream.hold_detail = None
 
     def _hash_of(self, stream: Stream, number: int) -> bytes | None:
+        """Return what names a batch; the batch behind it is believed before its own header, which may be damaged."""
         if number == stream.through:
             return stream.through_hash
+        if number == stream.next_number - 1:
+            return stream.last_hash
+        found = self._connection.execute(
+            "SELECT signed_header FROM batch WHERE id = ?", (stream.key(number + 1),)
+        ).fetchone()
+        if found is not None:
+            with contextlib.suppress(RefusedError):
+                return codec.read_header(found[0]).previous_hash
         found = self._connection.execute(
             "SELECT signed_header FROM batch WHERE id = ?", (stream.key(number),)
         ).fetchone()
@@ -720,7 +746,7 @@ class Engine:
             self._withdraw(stream, order.number, Loss.DAMAGED)
 
     def _withdraw(self, stream: Stream, number: int, reason: Loss) -> None:
-        """Give up a sealed batch and declare that. If damaged, its good frames go into a later batch; if evicted, none do."""
+        """Give up a sealed batch and declare that. Of a damaged one the good frames go into a later batch."""
         batch = stream.sealed[number]
         good: list[Frame] = []
         ends: list[Frame] = []
@@ -736,14 +762,16 @@ class Engine:
             if reason is Loss.DAMAGED:
                 good.append(frame)
         header, context, crc = self._connection.execute(
-            "SELECT signed_header, context, context_crc32 FROM batch WHERE id = ?", (stream.key(number),)
+            "SELECT signed_header, context, batch_crc32 FROM batch WHERE id = ?", (stream.key(number),)
         ).fetchone()
+        place = (stream.key(number), batch.first_row, batch.last_row, batch.frames)
+        intact = batch_checksum(*place, header, context) == crc
         body = Body((), Account(heard=batch.frames, spooled=batch.frames))  # what is certain when the context is lost
-        if zlib.crc32(context) == crc:
+        if intact:
             with contextlib.suppress(RefusedError):
                 body = bodies.decode(context)
         whole = replace(body, frames=tuple(good))
-        if reason is Loss.DAMAGED and _is_sealed_in(header, whole):
+        if reason is Loss.DAMAGED and intact and _is_sealed_in(header, whole):
             return  # it can be read after all
         del stream.sealed[number]
         lost = batch.frames - len(good)
@@ -764,7 +792,7 @@ class Engine:
                 last_boot_id=ends[1].session.boot_id if ends else UNKNOWN_BOOT,
                 first_number=number,
                 last_number=number,
-                last_hash=codec.header_hash(header),
+                last_hash=self._hash_of(stream, number) or GENESIS_HASH,
             )
         self._connection.execute(
             "UPDATE batch SET state = ? WHERE id = ?", (int(BatchState.WITHDRAWN), stream.key(number))
@@ -786,7 +814,7 @@ _Lost: TypeAlias = "tuple[int, bytes, int]"
 
 
 class _Transaction:
-    """BEGIN, then COMMIT or ROLLBACK; after the latter the state in memory is not that of the file and is read again."""
+    """BEGIN, then COMMIT or ROLLBACK; after the latter the state in memory is stale and is read again."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

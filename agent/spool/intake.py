@@ -32,8 +32,8 @@ class Fingerprint(NamedTuple):
     """What tells one packet of a concentrator session from all others, whatever became of it.
 
     Attributes:
-        counter: low 32 bits of the concentrator's counter, microseconds. The upper bits are not the chip's: a process that
-            takes over a running chip has to guess them.
+        counter: low 32 bits of the concentrator's counter, microseconds. The upper bits are not the chip's: a process
+            that takes over a running chip has to guess them.
         size: of the payload, bytes.
         checksum: CRC-32 of the payload.
     """
@@ -54,8 +54,8 @@ class Heard:
 
     Attributes:
         frames: what to store, oldest first, all of one concentrator session.
-        tallies: where the packets went, one delta per destination in the order of the configuration; `heard`, `bad_crc`,
-            `filtered`, `duplicate`, `spooled` and `overrun` count, `spooled` being the frames routed there.
+        tallies: where the packets went, one delta per destination in the order of the configuration; `heard`,
+            `bad_crc`, `filtered`, `duplicate`, `spooled` and `overrun` count, `spooled` being the frames routed there.
         seen: fingerprints of every packet of this look, also of those that are only counted.
     """
 

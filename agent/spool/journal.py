@@ -3,15 +3,16 @@
 """What was heard and is not committed yet, in a file that outlives the process.
 
 The folder should lie in memory (tmpfs): then nothing here wears the card, the death of the process costs nothing, and
-the loss of power costs no more than the commit window does anyway. Nothing is synced. Each record has a number; the spool keeps the
-highest one that it contains, so that what is above it can be replayed exactly once.
+the loss of power costs no more than the commit window does anyway. Nothing is synced. Each record has a number; the
+spool keeps the highest one that it contains, so that what is above it can be replayed exactly once.
 
-A segment is a file of records `<length u32, CRC-32 u32, number u64, kind u8> payload`, the CRC over number, kind and payload.
-Reading stops at the first record that is not whole. A new process never appends to an old segment.
+A segment is a file of records `<length u32, CRC-32 u32, number u64, kind u8> payload`, the CRC over number, kind and
+payload. Reading stops at the first record that is not whole. A new process never appends to an old segment.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import struct
@@ -174,7 +175,7 @@ class Journal:
         return self.size_bytes >= LIMIT_BYTES
 
     def append(self, heard: Heard, packed: Sequence[bytes]) -> int:
-        """Write a record and return its number. A record that cannot be written is counted in `failures`, not raised."""
+        """Write a record and return its number. One that cannot be written is counted in `failures`, not raised."""
         if self._descriptor is None:
             self._begin_segment()
         self.last_number += 1
@@ -191,14 +192,19 @@ class Journal:
 
     def committed(self, number: int) -> None:
         """Drop segments that hold nothing above `number`."""
-        if self._descriptor is not None and self._size >= SEGMENT_BYTES:
+        if self._size >= SEGMENT_BYTES:
             self._end_segment()
-        # the newest closed segment stays while there is no other: it knows session and fingerprints
+        droppable = self._closed_segments and self._closed_segments[0][1] <= number
+        if droppable and self._descriptor is None:
+            self._begin_segment()  # it carries on session and fingerprints, which the old one alone knows
+            if self._descriptor is None:
+                return
         while self._closed_segments and self._closed_segments[0][1] <= number:
-            if len(self._closed_segments) == 1 and self._descriptor is None:
-                break
             path, _, _ = self._closed_segments.popleft()
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                self._failed(error)
 
     def close(self) -> None:
         """Let go of the file; what it holds stays."""
@@ -240,11 +246,14 @@ class Journal:
             return
         try:
             written = os.write(self._descriptor, data)
-            if written != len(data):
-                raise OSError(28, f"wrote {written} of {len(data)} bytes")
-            self._size += written
         except OSError as error:
             self._failed(error)
+            written = 0
+        if written == len(data):
+            self._size += written
+        else:
+            if written:
+                self._failed(OSError(errno.ENOSPC, f"wrote {written} of {len(data)} bytes"))
             # what was written of the record would hide those behind it
             os.ftruncate(self._descriptor, self._size)
 

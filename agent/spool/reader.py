@@ -8,9 +8,8 @@ Transactions are short: an open one would keep the WAL from being used again.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +22,23 @@ from agent.errors import SpoolError
 from agent.frame import Frame, Session
 from agent.spool import row, state
 from agent.spool.state import NUMBER_BITS, BatchState, State
-from agent.spool.store import database_error, open_reader, scalar
+from agent.spool.store import explained, open_reader, scalar
 
 CHUNK_ROWS = 2000
 """Rows that are in memory at once while everything is looked at."""
+
+_WAITING = (BatchState.WAITING, BatchState.WAITING)
+_HERE = (BatchState.WAITING, BatchState.QUARANTINED)
+
+_STREAM_COLUMNS = "id, destination, bit, stream_id, open, through, through_hash, next_number - 1"
+_STREAM = f"SELECT {_STREAM_COLUMNS} FROM stream WHERE stream_id = ?"  # noqa: S608 - constants, as in all of these
+_OPEN_STREAM = f"SELECT {_STREAM_COLUMNS} FROM stream WHERE destination = ? AND open"  # noqa: S608
+_BATCHES = (
+    "SELECT id, first_row, last_row, frames, state, reason, detail, signed_header, context, batch_crc32 FROM batch "
+    "WHERE id > ? AND id < ? AND state IN (?, ?) ORDER BY id LIMIT ?"
+)
+_FRAMES = f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"  # noqa: S608
+_FRAMES_FOR = f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq LIMIT ?"  # noqa: S608
 
 
 class DamagedBatchError(SpoolError):
@@ -85,7 +97,7 @@ class SealedBatch:
         detail: the platform's words for it.
         signed_header: COSE_Sign1.
         context: the body without its frames.
-        context_crc32: over that.
+        checksum: CRC-32 over all that never changes.
     """
 
     stream: StreamHead
@@ -98,12 +110,19 @@ class SealedBatch:
     detail: str | None
     signed_header: bytes
     context: bytes
-    context_crc32: int
+    checksum: int
 
     @property
     def hash(self) -> bytes:
         """SHA-256 of the signed header: its name in receipts."""
         return codec.header_hash(self.signed_header)
+
+    @property
+    def intact(self) -> bool:
+        """Whether all this is what was sealed; the frames are not looked at."""
+        key = self.stream.key << NUMBER_BITS | self.number
+        found = state.batch_checksum(key, self.first_row, self.last_row, self.frames, self.signed_header, self.context)
+        return found == self.checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +239,7 @@ class SpoolReader:
         Raises:
             SpoolError: the spool knows no such destination, or cannot be read.
         """
-        return self._head("WHERE destination = ? AND open", destination, f"no destination {destination}")
+        return self._head(_OPEN_STREAM, destination, f"no destination {destination}")
 
     def head_of(self, stream_id: bytes) -> StreamHead:
         """Return where a stream stands, open or not.
@@ -228,13 +247,10 @@ class SpoolReader:
         Raises:
             SpoolError: the spool does not know it, or cannot be read.
         """
-        return self._head("WHERE stream_id = ?", stream_id, f"no stream {stream_id.hex()}")
+        return self._head(_STREAM, stream_id, f"no stream {stream_id.hex()}")
 
-    def _head(self, where: str, value: str | bytes, missing: str) -> StreamHead:
-        found = self._rows(
-            "SELECT id, destination, bit, stream_id, open, through, through_hash, next_number - 1 FROM stream " + where,
-            value,
-        )
+    def _head(self, query: str, value: str | bytes, missing: str) -> StreamHead:
+        found = self._rows(query, value)
         if not found:
             raise SpoolError(
                 missing,
@@ -262,11 +278,11 @@ class SpoolReader:
         Raises:
             SpoolError: the spool knows no such destination, or cannot be read.
         """
-        return self._batches(self.head(destination), "state = 0", after, limit)
+        return self._batches(self.head(destination), after, limit)
 
     def batch(self, head: StreamHead, number: int) -> SealedBatch | None:
         """Return a batch of a stream that waits for a receipt, None when it does not."""
-        found = self._batches(head, "state = 0", number - 1, 1)
+        found = self._batches(head, number - 1, 1)
         return found[0] if found and found[0].number == number else None
 
     def wire(self, sealed: SealedBatch) -> bytes:
@@ -280,8 +296,8 @@ class SpoolReader:
         def damaged(what: str) -> DamagedBatchError:
             return DamagedBatchError(sealed.stream.stream_id, sealed.number, what)
 
-        if zlib.crc32(sealed.context) != sealed.context_crc32:
-            raise damaged("its context is damaged")
+        if not sealed.intact:
+            raise damaged("what is kept besides its frames is damaged")
         try:
             header = codec.read_header(sealed.signed_header)
             context = bodies.decode(sealed.context)
@@ -305,7 +321,7 @@ class SpoolReader:
             if destination not in (None, name):
                 continue
             head, after = self.head_of(stream_id), 0
-            while found := self._batches(head, "state IN (0, 2)", after, 64):
+            while found := self._batches(head, after, 64, _HERE):
                 yield from found
                 after = found[-1].number
 
@@ -331,13 +347,13 @@ class SpoolReader:
     ) -> Iterator[StoredFrame | row.DamagedRowError]:
         """Yield frames as `frames` does, and what is damaged as the error that says so."""
         end = (1 << 63) - 1 if last is None else last
-        mask = -1 if bit is None else 1 << bit
         names = {1 << b: str(name) for b, name in self._rows("SELECT bit, destination FROM stream ORDER BY id")}
         routes: dict[int, tuple[str, ...]] = {}
         while first <= end:
-            chunk = self._rows(
-                f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq LIMIT ?",  # noqa: S608 - constants
-                *(first, end, mask, CHUNK_ROWS),
+            chunk = (
+                self._rows(_FRAMES, first, end, CHUNK_ROWS)
+                if bit is None
+                else self._rows(_FRAMES_FOR, first, end, 1 << bit, CHUNK_ROWS)
             )
             for columns in chunk:
                 session, route = columns[2], columns[1]
@@ -369,14 +385,8 @@ class SpoolReader:
 
     def state(self) -> State:
         """Return everything but the frames, of one moment."""
-        try:
-            self._connection.execute("BEGIN")
-            try:
-                return state.load(self._connection)
-            finally:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise database_error(error, self.path) from error
+        with self._moment():
+            return state.load(self._connection)
 
     def status(self) -> SpoolStatus:
         """Return the counts of one moment.
@@ -384,19 +394,13 @@ class SpoolReader:
         Raises:
             SpoolError: the spool cannot be read.
         """
-        try:
-            self._connection.execute("BEGIN")
-            try:
-                now = state.load(self._connection)
-                page = scalar(self._connection, "PRAGMA page_size", int)
-                pages = scalar(self._connection, "PRAGMA page_count", int)
-                free = scalar(self._connection, "PRAGMA freelist_count", int)
-                frames = scalar(self._connection, "SELECT count(*) FROM frame", int)
-                first = self._connection.execute("SELECT min(seq) FROM frame").fetchone()[0]
-            finally:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise database_error(error, self.path) from error
+        with self._moment():
+            now = state.load(self._connection)
+            page = scalar(self._connection, "PRAGMA page_size", int)
+            pages = scalar(self._connection, "PRAGMA page_count", int)
+            free = scalar(self._connection, "PRAGMA freelist_count", int)
+            frames = scalar(self._connection, "SELECT count(*) FROM frame", int)
+            first = self._connection.execute("SELECT min(seq) FROM frame").fetchone()[0]
         return SpoolStatus(
             spool_id=now.spool_id,
             gateway_eui=now.gateway_eui,
@@ -430,29 +434,31 @@ class SpoolReader:
 
     def check(self) -> list[str]:
         """Return what does not add up, one sentence each (see `agent.spool.state.check`)."""
-        try:
-            self._connection.execute("BEGIN")
-            try:
-                return state.check(self._connection)
-            finally:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise database_error(error, self.path) from error
+        with self._moment():
+            return state.check(self._connection)
 
     # ------------------------------------------------------------------ reading
 
     def _rows(self, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]  # columns are known to the query
-        try:
+        with explained(self.path):
             return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise database_error(error, self.path) from error
 
-    def _batches(self, head: StreamHead, where: str, after: int, limit: int) -> list[SealedBatch]:
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """Hold one state of the file."""
+        with explained(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
+
+    def _batches(
+        self, head: StreamHead, after: int, limit: int, states: tuple[BatchState, BatchState] = _WAITING
+    ) -> list[SealedBatch]:
+        base = head.key << NUMBER_BITS
+        rows = self._rows(_BATCHES, base + after, base + (1 << NUMBER_BITS), int(states[0]), int(states[1]), limit)
         return [
-            SealedBatch(head, key - (head.key << NUMBER_BITS), first, last, frames, BatchState(batch_state), *columns)
-            for key, first, last, frames, batch_state, *columns in self._rows(
-                "SELECT id, first_row, last_row, frames, state, reason, detail, signed_header, context, context_crc32 "
-                f"FROM batch WHERE id > ? AND id < ? AND {where} ORDER BY id LIMIT ?",  # noqa: S608 - constants
-                *((head.key << NUMBER_BITS) + after, head.key + 1 << NUMBER_BITS, limit),
-            )
+            SealedBatch(head, key - base, first, last, frames, BatchState(batch_state), reason, detail, *sealed)
+            for key, first, last, frames, batch_state, reason, detail, *sealed in rows
         ]

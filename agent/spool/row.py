@@ -15,12 +15,16 @@ from agent.frame import CrcStatus, Frame, Modulation, Session
 Row: TypeAlias = "tuple[int | bytes | None, ...]"
 """Values of the columns of table frame, in their order."""
 
-Columns: TypeAlias = "tuple[int, int, int, int, int, int, int, int, int, int, int, int, int | None, int | None, int, int, int, int | None, bytes, int, bytes | None]"
+Columns: TypeAlias = (
+    "tuple[int, int, int, int, int, int, int, int, int, int, int, int, int | None, int | None, int, int, int, "
+    "int | None, bytes, int, bytes | None]"
+)
 """The same as they come back from an undamaged file."""
 
 COLUMNS = (
     "seq, route, session, boottime_us, counter_us, frequency_hz, modulation, bandwidth_hz, datarate, coding_rate, crc, "
-    "rssi_ddbm, rssis_ddbm, snr_qdb, frequency_offset_hz, if_chain, rf_chain, fine_timestamp_ns, phy_payload, row_crc32, note"
+    "rssi_ddbm, rssis_ddbm, snr_qdb, frequency_offset_hz, if_chain, rf_chain, fine_timestamp_ns, phy_payload, "
+    "row_crc32, note"
 )
 INSERT = f"INSERT INTO frame ({COLUMNS}) VALUES ({', '.join('?' * (COLUMNS.count(',') + 1))})"  # noqa: S608 - constants
 
@@ -28,8 +32,9 @@ WEIGHT_BYTES = 66
 """What a row takes in the file besides its payload, measured over recorded traffic."""
 MAX_PAYLOAD_BYTES = 255
 
+_MAX_TIME_US = (1 << 53) - 1
 _PLACE = struct.Struct("<qQq")
-_REST = struct.Struct("<qqIBIIBBhhhiBBqB")
+_REST = struct.Struct("<QQIBIIBBhhhiBBqB")
 _REST_FIELDS = attrgetter(
     "boottime_us",
     "counter_us",
@@ -50,6 +55,7 @@ _REST_FIELDS = attrgetter(
 _MODULATIONS = tuple(Modulation)
 _CRC_STATES = tuple(CrcStatus)
 _NO_LEVEL = -32768
+_MAX_FINE_NS = (1 << 32) - 1
 _NO_TIME = -1
 
 
@@ -62,9 +68,11 @@ def pack(frame: Frame) -> bytes:
     fields = _REST_FIELDS(frame)
     rssis, snr, fine = fields[9], fields[10], fields[14]
     payload = frame.phy_payload
+    if fields[0] > _MAX_TIME_US or fields[1] > _MAX_TIME_US or (fine is not None and fine > _MAX_FINE_NS):
+        raise ValueError(f"frame cannot be stored, a time is out of range: {frame}")
+    if _NO_LEVEL in (rssis, snr) or (fine is not None and fine < 0):
+        raise ValueError(f"frame cannot be stored: {frame}")
     try:
-        if rssis == _NO_LEVEL or snr == _NO_LEVEL or (fine is not None and fine < 0) or min(fields[:2]) < 0:
-            raise struct.error("out of range")
         return (
             _REST.pack(
                 *fields[:9],

@@ -70,7 +70,7 @@ class StreamSource:
 
 
 class Outlet:
-    """One destination's way out of the spool: where its sender reads, and where answers go (`agent.uplink.port.Sink`)."""
+    """A destination's way out of the spool: where its sender reads, where answers go (`agent.uplink.port.Sink`)."""
 
     def __init__(self, writer: SpoolWriter, destination: str) -> None:
         self._writer = writer

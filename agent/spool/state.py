@@ -1,14 +1,16 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""What the spool knows besides the frames: streams, their batches and accounts. Read whole, changed in memory, written as a snapshot.
+"""What the spool knows besides the frames: streams, their batches and accounts.
 
-A commit that only adds frames leaves a note on its last frame instead of a snapshot (see `schema/0001_initial.sql`); `load`
-adds the notes to the snapshot.
+It is read whole, changed in memory and written as a snapshot. A commit that only adds frames leaves a note on its last
+frame instead (see `schema/0001_initial.sql`); `load` adds the notes to the snapshot.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import struct
+import zlib
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -19,6 +21,8 @@ from agent.spool.store import scalar
 
 NUMBER_BITS = 40
 """A batch's key is its stream's id, then this many bits of its number."""
+
+_BATCH_PLACE = struct.Struct("<qqqq")
 
 SINCE_BATCH, SINCE_START = 0, 1
 
@@ -156,6 +160,14 @@ class State:
         return next((s for s in self.streams.values() if s.stream_id == stream_id), None)
 
 
+def batch_checksum(key: int, first_row: int, last_row: int, frames: int, *blobs: bytes) -> int:
+    """Return the CRC-32 over what never changes in a row of table batch; `blobs` are signed header and context."""
+    crc = zlib.crc32(_BATCH_PLACE.pack(key, first_row, last_row, frames))
+    for blob in blobs:
+        crc = zlib.crc32(blob, crc)
+    return crc
+
+
 def note(journal: int, deltas: dict[int, Account]) -> bytes:
     """Return what a commit leaves on its last frame.
 
@@ -176,6 +188,15 @@ def load(connection: sqlite3.Connection) -> State:
     Raises:
         sqlite3.Error: the file cannot be read, or holds what was never written.
     """
+    try:
+        state = _load(connection)
+        _add_notes(connection, state)
+    except (LookupError, TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"bookkeeping is damaged: {error!r}") from error
+    return state
+
+
+def _load(connection: sqlite3.Connection) -> State:
     row = connection.execute(
         "SELECT spool_id, gateway_eui, last_row, journal, session, next_anchor FROM spool"
     ).fetchone()
@@ -185,7 +206,8 @@ def load(connection: sqlite3.Connection) -> State:
     state = State(spool_id, eui, last_row, last_row, journal, session, next_anchor, {})
     for columns in connection.execute(
         "SELECT id, destination, bit, stream_id, open, next_row, unsealed, next_number, next_seq, last_hash, through, "
-        "through_hash, delivered, next_anchor, hold_reason, hold_detail, stale_answers, foreign_answers FROM stream ORDER BY id"
+        "through_hash, delivered, next_anchor, hold_reason, hold_detail, stale_answers, foreign_answers "
+        "FROM stream ORDER BY id"
     ):
         stream = Stream(*columns)
         stream.open = bool(stream.open)
@@ -213,7 +235,6 @@ def load(connection: sqlite3.Connection) -> State:
     ):
         stream = state.streams[key >> NUMBER_BITS]
         stream.sealed[key & ((1 << NUMBER_BITS) - 1)] = Sealed(first_row, last, frames, weight, BatchState(batch_state))
-    _add_notes(connection, state)
     return state
 
 
@@ -221,16 +242,13 @@ def _add_notes(connection: sqlite3.Connection, state: State) -> None:
     for (data,) in connection.execute(
         "SELECT note FROM frame WHERE seq > ? AND note IS NOT NULL ORDER BY seq", (state.snapshot_row,)
     ):
-        try:
-            state.journal, *items = cbor2.loads(data)
-            width = 1 + len(BUCKETS)
-            for start in range(0, len(items), width):
-                delta = Account(*items[start + 1 : start + width])
-                stream = state.streams[items[start]]
-                stream.count(delta)
-                stream.unsealed += delta.spooled
-        except (LookupError, TypeError, ValueError) as error:
-            raise sqlite3.DatabaseError(f"note of a commit is damaged: {error}") from error
+        state.journal, *items = cbor2.loads(data)
+        width = 1 + len(BUCKETS)
+        for start in range(0, len(items), width):
+            delta = Account(*items[start + 1 : start + width])
+            stream = state.streams[items[start]]
+            stream.count(delta)
+            stream.unsealed += delta.spooled
     newest = connection.execute(
         "SELECT max(seq), max(session) FROM frame WHERE seq > ?", (state.snapshot_row,)
     ).fetchone()
@@ -247,8 +265,9 @@ def save(connection: sqlite3.Connection, state: State) -> None:
     accounts: list[tuple[int, ...]] = []
     for s in state.streams.values():
         connection.execute(
-            "REPLACE INTO stream (id, destination, bit, stream_id, open, next_row, unsealed, next_number, next_seq, last_hash, "
-            "through, through_hash, delivered, next_anchor, hold_reason, hold_detail, stale_answers, foreign_answers) "
+            "REPLACE INTO stream (id, destination, bit, stream_id, open, next_row, unsealed, next_number, next_seq, "
+            "last_hash, through, through_hash, delivered, next_anchor, hold_reason, hold_detail, stale_answers, "
+            "foreign_answers) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(
@@ -281,8 +300,8 @@ def save(connection: sqlite3.Connection, state: State) -> None:
     )
     connection.execute("DELETE FROM tombstone")
     connection.executemany(
-        "INSERT INTO tombstone (stream, reason, first_number, last_number, last_hash, count, first_boot_id, first_boottime_us, "
-        "last_boot_id, last_boottime_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO tombstone (stream, reason, first_number, last_number, last_hash, count, first_boot_id, "
+        "first_boottime_us, last_boot_id, last_boottime_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 *(s.id, int(t.reason), t.first_number, t.last_number, t.last_hash, t.count),
@@ -298,8 +317,8 @@ def save(connection: sqlite3.Connection, state: State) -> None:
 def check(connection: sqlite3.Connection) -> list[str]:
     """Count everything anew and return what does not add up, one sentence each; empty when all is accounted for.
 
-    heard = bad_crc + filtered + duplicate + spooled; spooled = delivered + waiting + evicted + expired + quarantined, where
-    waiting and quarantined are counted from the frames themselves. The caller holds a transaction.
+    heard = bad_crc + filtered + duplicate + spooled; spooled = delivered + waiting + evicted + expired + quarantined,
+    where waiting and quarantined are counted from the frames themselves. The caller holds a transaction.
     """
     state = load(connection)
     wrong: list[str] = []

@@ -11,6 +11,8 @@ import fcntl
 import os
 import secrets
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Final, TypeVar
@@ -25,8 +27,8 @@ SCHEMA_VERSION: Final = 1
 """`PRAGMA user_version`: the number of the newest file in `schema/`."""
 
 PAGE_BYTES: Final = 1024
-"""Bytes written per frame, against pages of 4096: 0.65 at one frame per commit, 0.69 at ten, never more than 1. A row has about
-100 bytes and at most 320, so that none overflows."""
+"""Bytes written per frame, against pages of 4096: 0.65 at one frame per commit, 0.69 at ten, never more than 1. A row
+has about 100 bytes and at most 320, so that none overflows."""
 AUTOCHECKPOINT_PAGES: Final = 1000
 """The WAL stays near 1 MB; four times as much saves nothing and has to be grown anew at each start."""
 BUSY_TIMEOUT_MS: Final = 5000
@@ -67,36 +69,41 @@ class Lock:
         os.close(self._descriptor)
 
 
-def open_writer(path: Path, quota_bytes: int) -> sqlite3.Connection:
+def open_writer(path: Path, quota_bytes: int, *, create: bool = True) -> sqlite3.Connection:
     """Open the spool for writing, creating or migrating it where needed. The caller holds its `Lock`.
 
     Args:
         path: of the database.
         quota_bytes: the most that the database file may grow to, at least 1 MB.
+        create: make a new one where there is none.
 
     Raises:
         SpoolError: it cannot be used; the file is as it was.
     """
+    if not create:
+        _check_presence(path)
     new = not path.exists() or path.stat().st_size == 0
-    connection = _connect(path, "rwc")
+    connection = _connect(path, "rwc" if create else "rw")
     try:
-        if new:
-            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        else:
-            _check_version(connection, path)
-        _pragma(connection, path, "journal_mode = WAL", "journal_mode", "wal")
-        _pragma(connection, path, "synchronous = FULL", "synchronous", 2)
-        connection.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}")
-        page_bytes = scalar(connection, "PRAGMA page_size", int)
-        connection.execute(f"PRAGMA max_page_count = {max(quota_bytes // page_bytes, 1024)}")
-        migrate(connection)
-    except sqlite3.Error as error:
-        connection.close()
-        raise database_error(error, path) from error
+        with explained(path):
+            _prepare(connection, path, quota_bytes, new=new)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, quota_bytes: int, *, new: bool) -> None:
+    if new:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    else:
+        _check_version(connection, path)
+    _pragma(connection, path, "journal_mode = WAL", "journal_mode", "wal")
+    _pragma(connection, path, "synchronous = FULL", "synchronous", 2)
+    connection.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES}")
+    page_bytes = scalar(connection, "PRAGMA page_size", int)
+    connection.execute(f"PRAGMA max_page_count = {max(quota_bytes // page_bytes, 1024)}")
+    migrate(connection)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -105,30 +112,45 @@ def open_reader(path: Path) -> sqlite3.Connection:
     Raises:
         SpoolError: there is none, or it cannot be read.
     """
+    _check_presence(path)
+    connection = _connect(path, "ro")
+    try:
+        with explained(path):
+            _check_version(connection, path)
+            older = scalar(connection, "PRAGMA user_version", int) < SCHEMA_VERSION
+    except BaseException:
+        connection.close()
+        raise
+    if older:
+        connection.close()
+        raise SpoolError(
+            "spool of an older version",
+            where=str(path),
+            hint="start the agent once: it brings the spool up to date",
+            code="CG-SPL-003",
+        )
+    return connection
+
+
+def _check_presence(path: Path) -> None:
     if not path.exists():
         raise SpoolError(
             "no spool there",
             where=str(path),
-            hint="give the path of a spool with --path, or the agent's configuration with -c",
+            hint="check the path, and that the card or disk it is on is mounted",
             code="CG-SPL-001",
         )
-    connection = _connect(path, "ro")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite and its file can raise into a `SpoolError` that says what to do."""
     try:
-        _check_version(connection, path)
-        if scalar(connection, "PRAGMA user_version", int) < SCHEMA_VERSION:
-            raise SpoolError(
-                "spool of an older version",
-                where=str(path),
-                hint="start the agent once: it brings the spool up to date",
-                code="CG-SPL-003",
-            )
+        yield
     except sqlite3.Error as error:
-        connection.close()
         raise database_error(error, path) from error
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    except UnicodeDecodeError as error:  # Python's, for a message of SQLite that quotes a damaged schema
+        raise database_error(sqlite3.DatabaseError("text that is not UTF-8"), path) from error
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -151,7 +173,8 @@ def migrate(connection: sqlite3.Connection) -> None:
         # executescript would commit by itself before it starts: BEGIN and COMMIT belong into the script
         try:
             connection.executescript(
-                f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number};\nCOMMIT;"
+                f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
+                f"PRAGMA user_version = {number};\nCOMMIT;"
             )
         except BaseException:
             if connection.in_transaction:
@@ -178,20 +201,17 @@ def scalar(connection: sqlite3.Connection, sql: str, kind: type[_T], *parameters
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    if mode == "rwc" and path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):
+    if mode != "ro" and path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):
         # SQLite would fall back to reading and fail later with a vaguer word
         raise file_error(PermissionError(13, "folder is read-only"), path)
-    try:
+    with explained(path):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",
             uri=True,
             isolation_level=None,
             check_same_thread=False,
             timeout=BUSY_TIMEOUT_MS / 1000,
-            cached_statements=64,
         )
-    except sqlite3.Error as error:
-        raise database_error(error, path) from error
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
@@ -248,7 +268,7 @@ def file_error(error: OSError, path: Path) -> SpoolError:
     return SpoolError(
         f"cannot be written: {error.strerror or error}",
         where=str(path),
-        hint=f"let the agent's user write the folder {path.parent}, and check that its file system is not mounted read-only",
+        hint=f"let the agent's user write {path.parent}, and check that its file system is not mounted read-only",
         code="CG-SPL-007",
     )
 
@@ -265,7 +285,7 @@ def database_error(error: sqlite3.Error, path: Path) -> SpoolError:
             hint="move the file aside (never delete it) and start the agent again: it begins a new spool",
             code="CG-SPL-004",
         )
-    if name.startswith(("SQLITE_CORRUPT", "DatabaseError", "SQLITE_MISMATCH")):
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_MISMATCH")) or not name.startswith("SQLITE_"):
         return SpoolError(
             f"damaged: {text}",
             where=where,
@@ -284,7 +304,7 @@ def database_error(error: sqlite3.Error, path: Path) -> SpoolError:
         return SpoolError(
             f"cannot be written: {text}",
             where=where,
-            hint=f"let the agent's user write {path} and its folder, and check that the file system is not mounted read-only",
+            hint=f"let the agent's user write {path.parent}, and check that its file system is not mounted read-only",
             code="CG-SPL-007",
             retryable=True,
         )

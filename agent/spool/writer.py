@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The thread that writes the spool: takes what the radio hands over, commits it in groups, seals, and keeps trying when the disk fails.
+"""The thread that writes the spool: commits in groups what is heard, seals, and keeps trying when the disk fails.
 
-Nobody waits for it. What is offered goes into the journal and a bounded queue at once; when the queue is full it is shed, which is
-counted. While the disk refuses, the state has a name, the queue fills, and everything is committed as soon as it takes again.
+Nobody waits for it. What is offered goes into the journal and a bounded queue at once; when the queue is full it is
+shed, which is counted. While the disk refuses, the state has a name, the queue fills, and everything is committed as
+soon as it takes again.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class WriterState(StrEnum):
     FAILING = "failing"
     """Input or output errors."""
     READ_ONLY = "read-only"
+    MISSING = "missing"
+    """The file is not there: a card that was pulled, a mount that is gone."""
     LOCKED = "locked"
     """Another program holds the file."""
     DAMAGED = "damaged"
@@ -62,6 +65,8 @@ class WriterState(StrEnum):
 
 
 _STATES = {
+    "CG-SPL-001": WriterState.MISSING,
+    "CG-SPL-016": WriterState.MISSING,
     "CG-SPL-004": WriterState.DAMAGED,
     "CG-SPL-005": WriterState.LOCKED,
     "CG-SPL-007": WriterState.READ_ONLY,
@@ -143,7 +148,14 @@ class SpoolWriter:
             raise
         try:
             self._check_identity(gateway_eui)
-            self._engine = Engine(self._connection, destinations, policy, signer, gateway_eui, health)
+            self._engine = Engine(
+                self._connection,
+                destinations=destinations,
+                policy=policy,
+                signer=signer,
+                gateway_eui=gateway_eui,
+                health=health,
+            )
             known = self._engine.state
             self._journal = Journal(journal_folder, known.spool_id, self.destinations, known.journal)
         except sqlite3.Error as error:
@@ -258,7 +270,7 @@ class SpoolWriter:
         self._command(receipt)
 
     def refusal(self, stream_id: bytes, number: int, refusal: Refusal) -> None:
-        """Park a batch, or hold its stream, as a refusal demands. Its signature has been verified by the caller. Only queues.
+        """Park a batch, or hold its stream, as a refusal demands. The caller has verified its signature. Only queues.
 
         Args:
             stream_id: of the batch that was refused.
@@ -301,7 +313,7 @@ class SpoolWriter:
         self._command(Identify(gateway_eui))
 
     def on_sealed(self, destination: str) -> threading.Event:
-        """Return the event that is set after each commit with a new batch for a destination; who waits for it clears it."""
+        """Return the event that is set after each commit with a batch for a destination; who waits for it clears it."""
         return self._events[destination]
 
     def flush(self, timeout_s: float = 10.0) -> bool:
@@ -381,30 +393,60 @@ class SpoolWriter:
 
     def _run(self) -> None:
         more = True  # look once for batches that are due since the last run
-        deadline = None
+        failures = 0
         while True:
             with self._changed:
                 while not more and not self._ready():
                     self._changed.wait(self._patience_s())
                 stopping = self._stopping
-                if stopping and deadline is None:
-                    deadline = time.monotonic() + STOP_S
                 flushes, self._flushes = self._flushes, []
-                entries, orders = self._group()
-            outcome = self._commit(entries, orders, flush=bool(flushes) or stopping, deadline=deadline)
-            if outcome is None:
-                return
-            with self._changed:
-                rest = bool(self._queue or self._orders)
-                more = outcome
-                if flushes and (rest or more):
+                entries, orders = self._group(failing=failures > 0)
+            try:
+                if failures:
+                    self._reopen()
+                outcome = self._engine.apply(entries, orders, time.monotonic(), flush=bool(flushes) or stopping)
+            except sqlite3.Error as error:
+                problem: AgentError | None = store.database_error(error, self.path)
+            except AgentError as error:
+                problem = error
+            except OSError as error:
+                problem = store.file_error(error, self.path)
+            except Exception as error:
+                # a defect must not silence a gateway for good: it is said with its trace, and the next try may do
+                log.exception("event=spool_defect")
+                problem = SpoolError(
+                    f"{type(error).__name__}: {error}",
+                    where=str(self.path),
+                    hint="report it with the log",
+                    code="CG-SPL-015",
+                    retryable=True,
+                )
+            else:
+                problem = None
+            if problem is not None:
+                more = True
+                with self._changed:
                     self._flushes = flushes + self._flushes
+                    if not self._failed(problem, RETRY_S[min(failures, len(RETRY_S) - 1)], last=stopping):
+                        return
+                failures += 1
+                continue
+            failures = 0
+            with self._changed:
+                self._done(entries, orders)
+                more = outcome.more
+                rest = more or bool(self._queue or self._orders)
+                if rest and (flushes or stopping):
                     more = True
+                    self._flushes = flushes + self._flushes
                 else:
                     for done in flushes:
                         done.set()
-                if stopping and not rest and not more:
-                    return
+            for name in outcome.sealed | outcome.changed:
+                if name in self._events:
+                    self._events[name].set()
+            if stopping and not rest:
+                return
 
     def _ready(self) -> bool:
         if self._stopping or self._flushes or self._queued_frames >= self._commit_frames:
@@ -422,87 +464,59 @@ class SpoolWriter:
             due.append(seal)
         return max(min(due) - now, 0.0) if due else None
 
-    def _group(self) -> tuple[list[Entry], list[Order]]:
-        """Take the next group out of the queue; it is counted as queued until it is committed."""
+    def _group(self, *, failing: bool) -> tuple[list[Entry], list[Order]]:
+        """Look up the next group; it stays in the queue until it is committed."""
+        orders = list(self._orders)
         entries: list[Entry] = []
+        if failing and any(isinstance(order, Receipt) for order in orders):
+            return entries, orders  # on a full disk a receipt may be what makes room; nothing else goes with it
         frames = 0
         for entry in self._queue:
             if entries and frames + len(entry.packed) > TRANSACTION_FRAMES:
                 break
             entries.append(entry)
             frames += len(entry.packed)
-        orders = list(self._orders)
         return entries, orders
 
-    def _commit(
-        self, entries: Sequence[Entry], orders: Sequence[Order], *, flush: bool, deadline: float | None
-    ) -> bool | None:
-        """Commit a group, however often it takes; None when the thread has to end without."""
-        for attempt in range(1 << 62):
-            try:
-                if attempt:
-                    self._reopen()
-                outcome = self._engine.apply(entries, orders, time.monotonic(), flush=flush)
-            except sqlite3.Error as error:
-                problem: AgentError = store.database_error(error, self.path)
-            except AgentError as error:
-                problem = error
-            else:
-                break
-            pause_s = RETRY_S[min(attempt, len(RETRY_S) - 1)]
-            if not self._failed(problem, pause_s, deadline):
-                return None
-        self._done(entries, orders)
-        for name in outcome.sealed | outcome.changed:
-            if name in self._events:
-                self._events[name].set()
-        return outcome.more
-
-    def _failed(self, problem: AgentError, pause_s: float, deadline: float | None) -> bool:
-        """Give the state its name and wait; False when there is no sense in trying again."""
-        with self._changed:
-            state_now = _STATES.get(problem.code, WriterState.FAILING)
-            if state_now is not self._status.state:
-                log.error("event=spool_%s detail=%s", state_now.value.replace("-", "_"), problem)
-            self._status = replace(
-                self._status,
-                state=state_now,
-                detail=f"{problem}; {problem.hint} [{problem.code}]",
-                failures=self._status.failures + 1,
-            )
-            end = time.monotonic() + pause_s
-            while (left := end - time.monotonic()) > 0:
-                if self._stopping and (deadline is None or time.monotonic() >= deadline - STOP_S + 1):
-                    return False
-                self._changed.wait(left)
-            return not self._stopping
+    def _failed(self, problem: AgentError, pause_s: float, *, last: bool) -> bool:
+        """Give the state its name and wait; False when the writer stops and has tried once more."""
+        state = _STATES.get(problem.code, WriterState.FAILING)
+        if state is not self._status.state:
+            log.error("event=spool_%s detail=%s", state.value.replace("-", "_"), problem)
+        self._status = replace(
+            self._status,
+            state=state,
+            detail=f"{problem}; {problem.hint} [{problem.code}]",
+            failures=self._status.failures + 1,
+        )
+        self._changed.wait_for(lambda: self._stopping, pause_s)
+        return not last
 
     def _reopen(self) -> None:
         """Begin anew with the file: after an error the old connection is not trusted."""
         self._connection.close()
-        self._connection = store.open_writer(self.path, self._policy.quota_bytes)
+        self._connection = store.open_writer(self.path, self._policy.quota_bytes, create=False)
         self._engine.reattach(self._connection)
 
     def _done(self, entries: Sequence[Entry], orders: Sequence[Order]) -> None:
-        with self._changed:
-            frames = sum(len(entry.packed) for entry in entries)
-            for _ in entries:
-                self._queue.popleft()
-                self._queued_since.popleft()
-            for _ in orders:
-                self._orders.popleft()
-            self._queued_frames -= frames
-            if entries:
-                self._journal.committed(entries[-1].number)
-            if self._status.state is not WriterState.OK:
-                log.info("event=spool_ok failures=%d", self._status.failures)
-            self._status = replace(
-                self._status,
-                state=WriterState.OK,
-                detail="",
-                committed_frames=self._status.committed_frames + frames,
-                commits=self._status.commits + bool(entries or orders),
-            )
+        frames = sum(len(entry.packed) for entry in entries)
+        for _ in entries:
+            self._queue.popleft()
+            self._queued_since.popleft()
+        for _ in orders:
+            self._orders.popleft()
+        self._queued_frames -= frames
+        if entries:
+            self._journal.committed(entries[-1].number)
+        if self._status.state is not WriterState.OK:
+            log.info("event=spool_ok failures=%d", self._status.failures)
+        self._status = replace(
+            self._status,
+            state=WriterState.OK,
+            detail="",
+            committed_frames=self._status.committed_frames + frames,
+            commits=self._status.commits + bool(entries or orders),
+        )
 
 
 _NOTHING = Account()

@@ -85,7 +85,7 @@ CREATE TABLE batch (                        -- sealed: never changes, only its s
     detail        TEXT,
     signed_header BLOB    NOT NULL,
     context       BLOB    NOT NULL,         -- the body without its frames, in the batch format
-    context_crc32 INTEGER NOT NULL
+    batch_crc32   INTEGER NOT NULL          -- over what never changes: all columns but state, reason, detail
 ) STRICT;
 
 CREATE TABLE anchor (                       -- known pairs of CLOCK_BOOTTIME and UTC
