@@ -13,6 +13,8 @@ from agent.uplink.port import BootClock, Fault, LinkError, Uplink
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.config import Destination
+
 DEFAULT_PORTS = {"https": 443, "mqtts": 8883, "mqtt": 1883}
 
 
@@ -47,6 +49,24 @@ class Endpoint:
     connect_timeout_s: float = 10.0
     answer_timeout_s: float = 20.0
     keepalive_s: int = 30
+
+    @classmethod
+    def of(cls, destination: Destination) -> Endpoint:
+        """Take over what the configuration says of a destination."""
+        return cls(
+            name=destination.name,
+            url=destination.url,
+            ca_file=destination.ca_file,
+            cert_file=destination.cert_file,
+            key_file=destination.key_file,
+            user=destination.user,
+            password_file=destination.password_file,
+            mqtt_version=destination.mqtt_version,
+            window=destination.window,
+            connect_timeout_s=destination.connect_timeout_s,
+            answer_timeout_s=destination.answer_timeout_s,
+            keepalive_s=destination.keepalive_s,
+        )
 
     @property
     def scheme(self) -> str:
@@ -93,8 +113,14 @@ class Endpoint:
         return LinkError(Fault.ADDRESS, what, where=f"url of destination {self.name}", hint=hint)
 
 
-def open_uplink(endpoint: Endpoint, gateway_eui: bytes, clock: BootClock) -> Uplink:
+def open_uplink(endpoint: Endpoint, gateway_eui: bytes, clock: BootClock, role: str = "") -> Uplink:
     """Make the transport that the URL asks for. Nothing is connected yet.
+
+    Args:
+        endpoint: the platform.
+        gateway_eui: 8 bytes.
+        clock: of this boot.
+        role: tells this client from the agent at a broker, where two clients of one name push each other out.
 
     Raises:
         LinkError: the URL, a certificate, a key or the password file cannot be used.
@@ -106,4 +132,4 @@ def open_uplink(endpoint: Endpoint, gateway_eui: bytes, clock: BootClock) -> Upl
         return HttpsUplink(endpoint, clock)
     from agent.uplink.mqtt import MqttUplink  # noqa: PLC0415
 
-    return MqttUplink(endpoint, gateway_eui, clock)
+    return MqttUplink(endpoint, gateway_eui, clock, role)

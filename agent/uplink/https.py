@@ -22,7 +22,7 @@ from urllib3.util import SKIP_HEADER, Timeout
 
 from agent.uplink import tcp
 from agent.uplink.port import MAX_ANSWER_BYTES, Arrival, BootClock, Fault, LinkError, Reply, Traffic
-from agent.uplink.tls import client_context, link_error, lost, silent
+from agent.uplink.tls import client_context, link_error, lost, silent, unwelcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +50,7 @@ class _Line:
     def __init__(self) -> None:
         self.deadline = float("inf")
         self.sock: _BoundedSocket | None = None
+        self.answered = False
         self._past = Traffic()
 
     @property
@@ -119,6 +120,7 @@ class _Context(ssl.SSLContext):
         assert isinstance(wrapped, _BoundedSocket)
         wrapped.line = self.line
         self.line.sock = wrapped
+        self.line.answered = False
         return wrapped
 
     def note_session(self) -> None:
@@ -233,6 +235,7 @@ class HttpsUplink:
             hint = "that is not a receipt: check what answers under this url"
             raise LinkError(Fault.OVERSIZE, what, where=self._where, hint=hint)
         response.release_conn()
+        self._line.answered = True
         self._arrived.append(Reply(data, self._clock.boottime_us(), asked_us, batch))
         self._wake()
 
@@ -250,7 +253,8 @@ class HttpsUplink:
             if not isinstance(cause, urllib3.exceptions.HTTPError) or inner is None:
                 break
             cause = inner
-        return link_error(cause, self._where)
+        named = link_error(cause, self._where)
+        return unwelcome(self._where) if named.fault is Fault.LOST and not self._line.answered else named
 
     def _unexpected(self, response: urllib3.BaseHTTPResponse, sent_bytes: int, batch: int | None) -> LinkError:
         """Name a response that is not a signed answer."""

@@ -141,17 +141,18 @@ class MqttUplink:
         endpoint: the broker.
         gateway_eui: 8 bytes, part of the topics and of the client id.
         clock: of this boot.
+        role: appended to the client id.
 
     Raises:
         LinkError: the URL, a certificate, a key or the password file cannot be used.
     """
 
-    def __init__(self, endpoint: Endpoint, gateway_eui: bytes, clock: BootClock) -> None:
+    def __init__(self, endpoint: Endpoint, gateway_eui: bytes, clock: BootClock, role: str = "") -> None:
         self._endpoint = endpoint
         self._where = endpoint.where
         self._clock = clock
         self.window = endpoint.window
-        self._client_id = f"civigate-{gateway_eui.hex()}-{endpoint.name}"
+        self._client_id = "-".join(filter(None, ("civigate", gateway_eui.hex(), endpoint.name, role)))
         self._batch_topic = f"{TOPIC_ROOT}/{gateway_eui.hex()}/batch"
         self._receipt_topic = f"{TOPIC_ROOT}/{gateway_eui.hex()}/receipt"
         self._tls = _tls_context(endpoint)

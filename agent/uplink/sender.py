@@ -483,7 +483,7 @@ class Sender:
     # --- failures
 
     def _overdue(self, number: int) -> LinkError:
-        what = f"batch {number} is not answered within {self._answer_timeout_us // _SECOND_US} s"
+        what = f"batch {number} is not answered within {self._answer_timeout_us / _SECOND_US:g} s"
         hint = "the link is dead, or no receiver works: check the platform (civigate-receiver status)"
         return LinkError(Fault.SILENT, what, where=f"destination {self.name}", hint=hint)
 

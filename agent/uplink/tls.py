@@ -75,7 +75,7 @@ def link_error(error: BaseException, where: str) -> LinkError:
     if isinstance(error, (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)):
         return silent(where)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return lost(where, "the other side closed the connection during TLS")
+        return unwelcome(where)
     if isinstance(error, ssl.SSLError):
         return _tls(error, where)
     if isinstance(error, socket.gaierror):
@@ -105,6 +105,16 @@ def link_error(error: BaseException, where: str) -> LinkError:
 def lost(where: str, what: str) -> LinkError:
     """Make the error of an established connection that broke."""
     return LinkError(Fault.LOST, what, where=where, hint="it is tried again; if it stays, look at the platform's log")
+
+
+def unwelcome(where: str) -> LinkError:
+    """Make the error of a TLS connection that ended before anything was said on it.
+
+    With TLS 1.3 a server tells what it thinks of our certificate after the handshake, and a reset may overtake it.
+    """
+    what = "the other side closed the new connection without a word"
+    hint = "it is tried again; if it stays, our certificate is not taken: check cert_file, and the platform's log"
+    return LinkError(Fault.LOST, what, where=where, hint=hint)
 
 
 def silent(where: str, what: str = "no answer in time") -> LinkError:

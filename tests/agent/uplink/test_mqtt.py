@@ -125,9 +125,9 @@ def test_an_answer_that_does_not_come_makes_it_send_the_same_bytes_again(
     sender = send(endpoint, gateway)
     assert "receiver" in _problem(sender, Fault.SILENT)
     assert sender.drain(15)
-    # After two seconds without a retained receipt the sender goes on by itself.
-    assert platform.arrivals == [1, 2, 3, 1, 2, 3]
-    assert platform.wires[:3] == platform.wires[3:]
+    # The receipt for the first of them covers all three, perhaps before the others have arrived again.
+    assert platform.arrivals[:4] == [1, 2, 3, 1]
+    assert set(platform.wires) == set(gateway.wires.values())
 
 
 def test_a_batch_that_nobody_is_subscribed_to_is_not_delivered(

@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""`civigate uplink check`, against real platforms and against what stands in the way."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.batch.keys import Ed25519Signer
+from agent.cli import uplink
+from agent.errors import ConfigError
+from agent.uplink.endpoint import Endpoint
+from tests.agent.uplink.scene import EUI, PLATFORM_KEY, Broker, HttpsServer, MqttConsumer, Platform, Trust, free_port
+
+Check = Callable[..., int]
+
+
+def _toml(folder: Path, endpoint: Endpoint, key: str, name: str = "city") -> str:
+    files = {"ca_file": endpoint.ca_file, "cert_file": endpoint.cert_file, "key_file": endpoint.key_file}
+    lines = [f'{field} = "{path}"' for field, path in files.items() if path is not None]
+    return "\n".join(
+        [
+            f'[gateway]\neui = "{EUI.hex()}"\nstate_dir = "{folder}"',
+            '[concentrator]\nboard = "rak_2287"',
+            f'[[destination]]\nname = "{name}"\nurl = "{endpoint.url}"\nreceipt_key = "{key}"',
+            "connect_timeout_s = 2.0\nanswer_timeout_s = 2.0",
+            *lines,
+            "[destination.filter]",
+        ]
+    )
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    def run(endpoint: Endpoint, *options: str, key: str = PLATFORM_KEY.public.text) -> int:
+        path = tmp_path / "gateway.toml"
+        path.write_text(_toml(tmp_path, endpoint, key))
+        parser = argparse.ArgumentParser()
+        uplink.add_parser(parser.add_subparsers())
+        args = parser.parse_args(["uplink", "check", "-c", str(path), *options])
+        return int(args.func(args))
+
+    return run
+
+
+def _steps(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, bool, str]]:
+    (entry,) = json.loads(capsys.readouterr().out)["destinations"]
+    assert entry["ok"] == all(step["ok"] for step in entry["steps"])
+    return [(step["step"], step["ok"], f"{step['detail']}; {step['hint']}") for step in entry["steps"]]
+
+
+def test_https_from_the_name_to_the_receipt(
+    trust: Trust, server: HttpsServer, check: Check, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(trust.endpoint("https", server.port), "--json") == 0
+    steps = _steps(capsys)
+    assert [name for name, ok, _ in steps if ok] == ["name", "tcp", "tls", "receipt"]
+    assert "127.0.0.1" in steps[0][2]
+    assert "TLSv1.3" in steps[2][2]
+    assert "batch 0" in steps[3][2]
+    assert "this host +0." in steps[3][2]
+
+
+def test_lines_for_people(trust: Trust, server: HttpsServer, check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(trust.endpoint("https", server.port)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"city: https://localhost:{server.port}"
+    assert [line.split()[:2] for line in lines[1:]] == [["ok", step] for step in ("name", "tcp", "tls", "receipt")]
+
+
+def test_the_first_step_that_fails_ends_it_and_says_what_to_do(
+    trust: Trust, check: Check, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(trust.endpoint("https", free_port())) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["ok", "FAIL"]
+    assert lines[-1].endswith("[CG-UPL-002]")
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "failing", "word"),
+    [
+        ({"url": "https://platform.invalid"}, "name", "DNS"),
+        ({"ca_file": None}, "tls", "ca_file"),
+        ({"cert_file": None, "key_file": None}, "receipt", "cert_file"),
+        ({"ca_file": Path("/nowhere/ca.pem")}, "tls", "/nowhere/ca.pem"),
+    ],
+)
+def test_each_step_can_fail(
+    trust: Trust,
+    server: HttpsServer,
+    check: Check,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, object],
+    failing: str,
+    word: str,
+) -> None:
+    assert check(trust.endpoint("https", server.port, **change), "--json") == 1
+    name, ok, text = _steps(capsys)[-1]
+    assert (name, ok) == (failing, False)
+    assert word in text
+
+
+def test_a_wrong_receipt_key_is_found(
+    trust: Trust, server: HttpsServer, check: Check, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = Ed25519Signer.generate().public.text
+    assert check(trust.endpoint("https", server.port), "--json", key=wrong) == 1
+    name, ok, text = _steps(capsys)[-1]
+    assert (name, ok) == ("receipt", False)
+    assert "receipt_key" in text
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path, "allow_anonymous true")
+    yield broker
+    broker.kill()
+
+
+def test_mqtt_with_and_without_a_retained_receipt(
+    trust: Trust, broker: Broker, platform: Platform, check: Check, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint = trust.endpoint("mqtt", broker.port)
+    assert check(endpoint, "--json") == 0
+    steps = _steps(capsys)
+    assert [name for name, ok, _ in steps if ok] == ["name", "tcp", "login", "receipt"]
+    assert "the first batch brings it" in steps[-1][2]
+    consumer = MqttConsumer(platform, broker.port)
+    try:
+        consumer.publish(platform.receipt(bytes(16)), retain=True)
+    finally:
+        consumer.stop()
+    assert check(endpoint, "--json") == 0
+    assert "verified" in _steps(capsys)[-1][2]
+
+
+def test_a_destination_that_is_not_there_is_named(trust: Trust, check: Check) -> None:
+    with pytest.raises(ConfigError, match='no destination "village"') as caught:
+        check(trust.endpoint("https", 1), "--destination", "village")
+    assert "city" in caught.value.hint
