@@ -121,8 +121,9 @@ def setting(
 def table(cls: type[T]) -> type[T]:
     """Make a TOML table of a class: frozen, keyword-only; the docstring is its documentation.
 
-    A field of a `table` type is a sub-table (absent: all its defaults), one of type `tuple[table, ...]` repeated
-    tables; neither needs a `setting`. `__post_init__` may raise `Unfit`.
+    A field of a `table` type is a sub-table (absent: all its defaults), one of type `table | None` with a default of
+    None a sub-table that may be left away, one of type `tuple[table, ...]` repeated tables; none needs a `setting`.
+    `__post_init__` may raise `Unfit`.
     """
     return dataclasses.dataclass(frozen=True, slots=True, kw_only=True)(cls)
 
@@ -265,9 +266,9 @@ class _Reader:
             here = (*at, name)
             if name in raw:
                 values[name] = self.value(key, raw[name], here)
-            elif key.is_table and not key.many:
+            elif key.is_table and not key.many and key.required:
                 values[name] = self.build(key.type, {}, here)
-            elif key.is_table and key.spec.items[0] == 0:
+            elif key.is_table and key.many and key.spec.items[0] == 0:
                 values[name] = ()
             elif key.required:
                 what, hint = f"missing, expected {key.expected}", f"set it; {key.spec.doc}".rstrip(". ")
@@ -338,8 +339,10 @@ class _Reader:
             if key.is_table and key.many:
                 for number, item in enumerate(cast("list[dict[str, Toml]]", given or []), 1):
                     yield from self.explain(key.type, item, (*at, f"{key.name}[{number}]"))
-            elif key.is_table:
+            elif key.is_table and (key.required or given is not None):
                 yield from self.explain(key.type, cast("dict[str, Toml]", given or {}), here)
+            elif key.is_table:
+                yield Explained(".".join(here), "", "", "default")
             else:
                 value = key.default if given is None else given
                 if key.type is Path and isinstance(given, str):
