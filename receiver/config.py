@@ -232,9 +232,9 @@ class ReceiverConfig:
     """
 
     receiver: ReceiverSection
-    https: HttpsSection | None = setting("", default=None)
-    mqtt: MqttSection | None = setting("", default=None)
-    api: ApiSection | None = setting("", default=None)
+    https: HttpsSection | None = None
+    mqtt: MqttSection | None = None
+    api: ApiSection | None = None
     identity: IdentitySection
     limits: LimitsSection
     logging: LoggingSection
