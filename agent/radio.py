@@ -268,8 +268,8 @@ class Radio:
         """Fetch what the chip holds of an earlier run and nobody has kept yet.
 
         How often its counter had wrapped is not known then, so these packets make a session of their own. Should this
-        process die between the driver's answer and the sink's, a few milliseconds, they are lost: the driver has stopped
-        the chip by then, and does not ask a stopped chip again.
+        process die between the driver's answer and the sink's, a few milliseconds, they are lost: the driver has
+        stopped the chip by then, and does not ask a stopped chip again.
         """
         fetch = concentrator.recover()
         known = set(map(_chip_part, self._seen))
