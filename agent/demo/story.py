@@ -19,6 +19,7 @@ from agent.demo.screen import Scene, Screen
 from agent.demo.stage import Stage
 from agent.demo.traffic import play
 from agent.errors import AgentError
+from agent.spool.reader import SpoolReader
 
 LOOK_INTERVAL_S = 0.1
 FREE_RUN = 0.04
@@ -237,6 +238,11 @@ class Story:
 
 def _spool_figures(spool: Path) -> tuple[int, int]:
     """Return the frames that wait for a receipt, and the batches that have one."""
+    if not spool.exists():
+        return 0, 0
+    with SpoolReader(spool) as reader:
+        streams = reader.status().streams
+    return sum(stream.unsealed + stream.sealed for stream in streams), sum(stream.through for stream in streams)
 
 
 def _ledger_figures(ledger: Path) -> tuple[int, int]:

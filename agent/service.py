@@ -1,0 +1,178 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The service: a thread owns the radio, one writes the spool, one per destination sends; this starts and ends them.
+
+They share nothing but the spool and bounded queues. Data flows one way, and so does the end: first the radio stops
+hearing, then the spool commits and seals what was heard, then the senders bring what the link allows.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from functools import partial
+
+from agent import identity
+from agent.batch.keys import Signer, ring
+from agent.batch.receipt import open_answer
+from agent.clock import HostClock
+from agent.config import Destination, GatewayConfig
+from agent.errors import AgentError, SpoolError
+from agent.filter import Filter
+from agent.radio import Radio, concentrator_opener
+from agent.spool import engine
+from agent.spool.source import Outlet
+from agent.spool.writer import SpoolWriter
+from agent.uplink.endpoint import Endpoint, open_uplink
+from agent.uplink.sender import Sender
+
+logger = logging.getLogger(__name__)
+
+ANCHOR_INTERVAL_S = 300.0
+"""How often the kernel is asked whether it knows the time, and how well."""
+ANCHOR_HASTE_S = 10.0
+"""The same, as long as it does not know."""
+DRAIN_S = 10.0
+"""How long a clean end waits for the platform; what is left then travels after the next start."""
+RADIO_STOP_S = 10.0
+MIB = 1 << 20
+
+
+class Service:
+    """A running gateway.
+
+    Args:
+        config: checked.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self._clock = HostClock()
+        self._stop = threading.Event()
+        self._eui_known = threading.Event()
+        self._eui: bytes | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Receive, keep and deliver until `stop` is set.
+
+        Raises:
+            AgentError: key, spool, journal, or a destination's files cannot be used.
+            DriverError: board, plan or firmware cannot be used. A concentrator that fails is no error: it is tried
+                again and again.
+        """
+        self._stop = stop
+        _make_folder(self._config)
+        who = identity.load_or_create(self._config)
+        open_concentrator = concentrator_opener(self._config, self._clock)
+        filters = [Filter(destination.filter) for destination in self._config.destination]
+        with self._open_spool(who.signer, who.eui, filters) as writer:
+            logger.info("event=started gateway=%s destinations=%d", self._config.gateway.name, len(filters))
+            if who.eui is not None:
+                self._identified(who.eui)
+            radio = Radio(
+                open_concentrator,
+                writer,
+                filters,
+                self._clock,
+                stop,
+                poll_interval_s=self._config.concentrator.poll_interval_ms / 1000,
+                on_eui=partial(self._learn_eui, writer),
+            )
+            ear = threading.Thread(target=radio.run, name="radio", daemon=True)
+            ear.start()
+            senders: list[Sender] = []
+            try:
+                senders = self._start_senders(writer)
+                self._supervise(writer)
+            finally:
+                stop.set()
+                ear.join(RADIO_STOP_S)
+                writer.flush(DRAIN_S)
+                self._end(senders)
+        logger.info("event=ended")
+
+    def _open_spool(self, signer: Signer, eui: bytes | None, filters: list[Filter]) -> SpoolWriter:
+        section = self._config.spool
+        return SpoolWriter(
+            self._config.spool_path,
+            journal_folder=self._config.gateway.runtime_dir,
+            destinations=[
+                engine.Destination(destination.name, chosen.digest)
+                for destination, chosen in zip(self._config.destination, filters, strict=True)
+            ],
+            policy=engine.Policy(section.batch_frames, section.batch_age_s, section.quota_mb * MIB),
+            signer=signer,
+            gateway_eui=eui,
+            commit_window_s=section.commit_window_s,
+            commit_frames=section.commit_frames,
+        )
+
+    def _learn_eui(self, writer: SpoolWriter, chip_eui: bytes) -> None:
+        """Take the chip's EUI as the gateway's, unless the configuration has one; called by the radio's thread."""
+        if self._config.gateway.eui is None:
+            writer.identify(chip_eui)
+            self._identified(chip_eui)
+
+    def _identified(self, eui: bytes) -> None:
+        self._eui = eui
+        self._eui_known.set()
+
+    def _start_senders(self, writer: SpoolWriter) -> list[Sender]:
+        """Start a sender for each destination, as soon as the gateway knows its own name."""
+        while not self._eui_known.wait(1.0):
+            if self._stop.is_set():
+                return []
+        assert self._eui is not None
+        senders = [self._sender(destination, writer, self._eui) for destination in self._config.destination]
+        for sender in senders:
+            sender.start()
+        return senders
+
+    def _sender(self, destination: Destination, writer: SpoolWriter, eui: bytes) -> Sender:
+        outlet = Outlet(writer, destination.name)
+        return Sender(
+            destination.name,
+            open_uplink(Endpoint.of(destination), eui, self._clock),
+            open_source=outlet.open,
+            sink=outlet,
+            verify=partial(open_answer, resolve=ring(destination.receipt_key)),
+            clock=self._clock,
+            window=destination.window,
+            answer_timeout_s=destination.answer_timeout_s,
+            sealed=writer.on_sealed(destination.name),
+        )
+
+    def _supervise(self, writer: SpoolWriter) -> None:
+        """Feed the spool with clock anchors until the end."""
+        while not self._stop.is_set():
+            try:
+                anchor = self._clock.anchor()
+            except AgentError as error:
+                logger.warning("event=clock_unknown problem=%s", error)
+                anchor = None
+            if anchor is not None:
+                writer.anchor(anchor)
+            self._stop.wait(ANCHOR_HASTE_S if anchor is None else ANCHOR_INTERVAL_S)
+
+    @staticmethod
+    def _end(senders: list[Sender]) -> None:
+        deadline = time.monotonic() + DRAIN_S
+        for sender in senders:
+            if not sender.drain(max(0.0, deadline - time.monotonic())):
+                logger.info("event=not_drained destination=%s waiting=%d", sender.name, sender.status.waiting)
+        for sender in senders:
+            sender.stop()
+
+
+def _make_folder(config: GatewayConfig) -> None:
+    folder = config.spool_path.parent
+    try:
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpoolError(
+            f"the folder cannot be made: {error.strerror}",
+            where=str(folder),
+            hint="make it and give it to the user that runs civigate, or correct [gateway] state_dir",
+            code="CG-SVC-001",
+        ) from error
