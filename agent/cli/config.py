@@ -9,8 +9,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from agent import config, settings
-
 _EXAMPLES = """examples:
   civigate config example > /etc/civigate/gateway.toml
   civigate config check /etc/civigate/gateway.toml
@@ -40,12 +38,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _check(args: argparse.Namespace) -> int:
+    from agent import config
+
     config.load(args.file)
     print(f"{args.file}: ok")
     return 0
 
 
 def _explain(args: argparse.Namespace) -> int:
+    from agent import config, settings
+
     lines = settings.explain(config.GatewayConfig, args.file)
     if args.json:
         print(json.dumps([asdict(line) for line in lines], ensure_ascii=False))
@@ -58,5 +60,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _example(_args: argparse.Namespace) -> int:
+    from agent import config, settings
+
     print(settings.example(config.GatewayConfig), end="")
     return 0

@@ -9,10 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import config, identity
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from agent.identity import Identity
 
 _EXAMPLES = """examples:
   civigate identity create -c /etc/civigate/gateway.toml
@@ -42,15 +40,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _show(args: argparse.Namespace) -> int:
-    return _print(args, identity.load)
+    from agent import config, identity
+
+    return _print(args, identity.load(config.load(args.config)))
 
 
 def _create(args: argparse.Namespace) -> int:
-    return _print(args, identity.load_or_create)
+    from agent import config, identity
+
+    return _print(args, identity.load_or_create(config.load(args.config)))
 
 
-def _print(args: argparse.Namespace, obtain: Callable[[config.GatewayConfig], identity.Identity]) -> int:
-    gateway = obtain(config.load(args.config))
+def _print(args: argparse.Namespace, gateway: Identity) -> int:
     public = gateway.signer.public
     if args.json:
         said = {

@@ -48,6 +48,7 @@ class Root:
 
     place: tuple[Place, ...] = setting("", items=(0, 2))
     radio: Radio
+    spare: Place | None = None
 
 
 def put(folder: Path, text: str) -> Path:
@@ -58,6 +59,13 @@ def put(folder: Path, text: str) -> Path:
 
 def test_absent_tables_have_their_defaults(tmp_path: Path) -> None:
     assert load(Root, put(tmp_path, "")) == Root(radio=Radio(), place=())
+
+
+def test_a_table_that_may_be_left_away_is_checked_when_it_is_there(tmp_path: Path) -> None:
+    assert load(Root, put(tmp_path, '[spare]\nname = "a"')).spare == Place(name="a", inner=Inner())
+    with pytest.raises(ConfigError, match=r"spare\.name: missing"):
+        load(Root, put(tmp_path, "[spare]"))
+    assert [line.value for line in explain(Root, put(tmp_path, "")) if line.key == "spare"] == [""]
 
 
 def test_values_are_taken_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -170,7 +178,8 @@ def test_explain_says_where_each_value_comes_from(tmp_path: Path) -> None:
 
 def test_the_example_loads_as_it_is_and_with_every_line_made_live(tmp_path: Path) -> None:
     text = example(Root)
-    assert load(Root, put(tmp_path, text)) == Root(radio=Radio(), place=(Place(name="here", inner=Inner()),))
+    here = Place(name="here", inner=Inner())
+    assert load(Root, put(tmp_path, text)) == Root(radio=Radio(), place=(here,), spare=here)
     live = "\n".join(line.removeprefix("#") for line in text.splitlines() if not line.startswith("# "))
     live = live.replace("number = None", "")
     assert set(tomllib.loads(live)["radio"]) <= {"poll_interval_ms", "gain_db", "plan", "live", "file", "number"}
