@@ -60,7 +60,7 @@ class Table:
             raise self.error(key, f"found {value!r}", f"write a number from {low} to {high}")
         return float(value)
 
-    def boolean(self, key: str, *, default: bool) -> bool:
+    def boolean(self, key: str, *, default: bool | None = None) -> bool:
         """Take true or false."""
         value = self._take(key, default)
         if not isinstance(value, bool):

@@ -9,12 +9,16 @@ anywhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from drivers.profile import Table, open_profile, shipped_names
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+GAINS_LIMIT: Final = 16
+"""Power steps a board may have, as in the vendor's software."""
 
 HEADER_LINES: Final = 53
 """Highest GPIO number of the Broadcom SoCs; the 40-pin header has 0 to 27."""
@@ -34,6 +38,26 @@ class GpioLine:
 
 
 @dataclass(frozen=True, slots=True)
+class TxGain:
+    """One step of a board's transmit power.
+
+    Attributes:
+        power_dbm: at the antenna connector.
+        pa: whether the power amplifier is on.
+        index: of the SX1250's own power, 0 to 22.
+    """
+
+    power_dbm: int
+    pa: bool
+    index: int
+
+    @property
+    def register(self) -> int:
+        """The step as the AGC wants it."""
+        return self.pa << 6 | self.index
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
     """A concentrator board with SX1250 radios on SPI.
 
@@ -48,6 +72,8 @@ class Board:
         clock_radio: the radio that clocks the SX1302, 0 (A) or 1 (B).
         single_input: whether the antenna input of radio A and of B is single-ended.
         rssi_offset_db: what to add to a raw RSSI to have dBm.
+        transmit_radio: the radio that may transmit, 0 (A) or 1 (B).
+        transmit_gains: its power steps, ascending; empty when the board shall not transmit.
     """
 
     name: str
@@ -60,6 +86,8 @@ class Board:
     clock_radio: int
     single_input: tuple[bool, bool]
     rssi_offset_db: float
+    transmit_radio: int
+    transmit_gains: tuple[TxGain, ...]
 
 
 def board_names() -> tuple[str, ...]:
@@ -74,6 +102,7 @@ def load_board(name_or_path: str | Path) -> Board:
         ProfileError: no such profile, or it says something that makes no sense.
     """
     table, name = open_profile(__name__, name_or_path)
+    transmit_radio, transmit_gains = _transmit(table.table("transmit"))
     board = Board(
         name=name,
         title=table.text("title"),
@@ -88,9 +117,32 @@ def load_board(name_or_path: str | Path) -> Board:
             table.boolean("single_input_b", default=False),
         ),
         rssi_offset_db=table.number("rssi_offset_db", -300, 0),
+        transmit_radio=transmit_radio,
+        transmit_gains=transmit_gains,
     )
     table.finish()
     return board
+
+
+def _transmit(table: Table | None) -> tuple[int, tuple[TxGain, ...]]:
+    if table is None:
+        return 0, ()
+    radio = "AB".index(table.choice("radio", ("A", "B")))
+    gains = tuple(_gain(entry) for entry in table.tables("gains", GAINS_LIMIT))
+    if not gains or any(low.power_dbm >= high.power_dbm for low, high in pairwise(gains)):
+        raise table.error("gains", "not in ascending order of dbm", "name at least one, each higher than the last")
+    table.finish()
+    return radio, gains
+
+
+def _gain(table: Table) -> TxGain:
+    gain = TxGain(
+        power_dbm=table.integer("dbm", -20, 30),
+        pa=table.boolean("pa"),
+        index=table.integer("index", 0, 22),
+    )
+    table.finish()
+    return gain
 
 
 def _line(table: Table | None) -> GpioLine | None:

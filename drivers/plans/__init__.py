@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MULTI_SF_CHANNELS: Final = 8
+TRANSMIT_BANDS_LIMIT: Final = 16
 MULTI_SF_BANDWIDTH_HZ: Final = 125_000
 FSK_BANDWIDTH_HZ: Final = 125_000
 SERVICE_BANDWIDTHS_HZ: Final = (125_000, 250_000, 500_000)
@@ -89,6 +90,21 @@ class FskChannel:
 
 
 @dataclass(frozen=True, slots=True)
+class TransmitBand:
+    """A band in which transmission is allowed.
+
+    Attributes:
+        low_hz: lower edge; the whole signal must lie above it.
+        high_hz: upper edge; the whole signal must lie below it.
+        limit_dbm: highest radiated power (EIRP).
+    """
+
+    low_hz: int
+    high_hz: int
+    limit_dbm: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelPlan:
     """What a concentrator listens to.
 
@@ -102,6 +118,7 @@ class ChannelPlan:
         service: IF chain 8.
         fsk: IF chain 9.
         public: LoRaWAN's public sync word 0x34; False for the private 0x12.
+        transmit: where transmission is allowed; nowhere else.
     """
 
     name: str
@@ -113,6 +130,7 @@ class ChannelPlan:
     service: ServiceChannel | None
     fsk: FskChannel | None
     public: bool
+    transmit: tuple[TransmitBand, ...]
 
     def __post_init__(self) -> None:
         """Refuse what the chip cannot do.
@@ -188,6 +206,7 @@ def load_plan(name_or_path: str | Path) -> ChannelPlan:
         service=None if service is None else _service(service),
         fsk=None if fsk is None else _fsk(fsk),
         public=table.boolean("public", default=True),
+        transmit=tuple(_band(entry) for entry in table.tables("transmit", TRANSMIT_BANDS_LIMIT)),
     )
     table.finish()
     return plan
@@ -210,6 +229,13 @@ def _multi_sf(table: Table) -> MultiSfChannel:
     channel = MultiSfChannel(*_place(table))
     table.finish()
     return channel
+
+
+def _band(table: Table) -> TransmitBand:
+    low_hz = table.integer("low_hz", RADIO_LOW_HZ, RADIO_HIGH_HZ)
+    band = TransmitBand(low_hz, table.integer("high_hz", low_hz + 1, RADIO_HIGH_HZ), table.number("limit_dbm", -20, 36))
+    table.finish()
+    return band
 
 
 def _service(table: Table) -> ServiceChannel:

@@ -32,6 +32,8 @@ from drivers.sx1302.startup import (
     read_eui,
     stop_reception,
 )
+from drivers.sx1302.transmission import TxStatus
+from drivers.sx1302.tx import Transmitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from drivers.bus import Clock, OutputLine, SpiBus
     from drivers.plans import ChannelPlan
     from drivers.sx1302.firmware import Firmware
+    from drivers.sx1302.transmission import Transmission, Trigger
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +76,10 @@ class RxFetch:
     """What one visit to the FIFO brought.
 
     Attributes:
-        packets: in the order of the FIFO, which is that of the end of decoding. faults: damage by kind
-        (`Fault`), only those that occurred. counter_us: the 64-bit counter, sampled after the FIFO was
-        emptied, or up to a second ago when it was empty.
+        packets: in the order of the FIFO, which is that of the end of decoding.
+        faults: damage by kind (`Fault`), only those that occurred.
+        counter_us: the 64-bit counter, sampled after the FIFO was emptied, or up to a second ago when it was
+            empty.
         host_monotonic_ns: CLOCK_MONOTONIC at that sample; the two belong together.
     """
 
@@ -89,11 +93,16 @@ class Concentrator:
     """An SX1302 or SX1303 with SX1250 radios.
 
     Args:
-        bus: to the chip. reset: its reset line; None when the bus resets the chip itself. power: the
-        board's power switch; None when it is always on. board: the board's properties. plan: what to listen
-        to. firmware: for the chip's microcontrollers. clock: host time. temperature: reads the radios'
-        temperature in degrees Celsius; 25 is taken without it, and the last good
-            value when it fails.
+        bus: to the chip.
+        reset: its reset line; None when the bus resets the chip itself.
+        power: the board's power switch; None when it is always on.
+        board: the board's properties.
+        plan: what to listen to, and where to transmit.
+        firmware: for the chip's microcontrollers.
+        clock: host time.
+        temperature: reads the radios' temperature in degrees Celsius; 25 is taken without it, and the last
+            good value when it fails.
+        antenna_gain_dbi: of antenna less cable; counts against the radiated power that is allowed.
 
     Raises:
         ProfileError: board and plan do not go together.
@@ -110,6 +119,7 @@ class Concentrator:
         firmware: Firmware,
         clock: Clock,
         temperature: Callable[[], float] | None = None,
+        antenna_gain_dbi: float = 0.0,
     ) -> None:
         if plan.radio_hz[board.clock_radio] is None:
             radio = "AB"[board.clock_radio]
@@ -132,6 +142,9 @@ class Concentrator:
         self._space = AddressSpace(bus)
         self._registers = RegisterMap(self._space)
         self._decoder = Decoder(board, plan)
+        self._transmitter = Transmitter(
+            self._registers, clock, self.counter_us, board=board, plan=plan, antenna_gain_dbi=antenna_gain_dbi
+        )
         self._state = State.OFF
         self._rest = b""
         self._sample = CounterSample(0, 0)
@@ -185,8 +198,7 @@ class Concentrator:
             BusError: the bus fails; only what was being popped at that moment is lost.
             ChipError: the concentrator is not running, or the chip was restarted behind our back.
         """
-        if self._state is not State.RUNNING:
-            raise self._not_running("receive")
+        self._require_running("receive")
         fill_bytes, data = self._drain()
         # Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next
         # call.
@@ -208,10 +220,49 @@ class Concentrator:
             BusError: the bus fails.
             ChipError: the concentrator is not running, or the chip was restarted behind our back.
         """
-        if self._state is not State.RUNNING:
-            raise self._not_running("read counter")
+        self._require_running("read counter")
         self._take_sample(keep_packets=False)
         return self._sample.counter_us
+
+    def transmit(self, transmission: Transmission, trigger: Trigger | int) -> None:
+        """Program a transmission and arm its trigger; returns before it is on the air.
+
+        The gateway hears nothing while it transmits.
+
+        Args:
+            transmission: what to send.
+            trigger: at once, at the next PPS, or the counter value in microseconds at which the first symbol
+                shall leave, 3 ms to 133 s ahead.
+
+        Raises:
+            ForbiddenTransmissionError: board or plan do not allow it; the chip was not touched.
+            LateTransmissionError: its moment has passed, or is too near or too far; nothing was armed.
+            ChipError: the chain is busy, or the concentrator is not running.
+            BusError: the bus fails.
+        """
+        self._require_running("transmit")
+        self._transmitter.send(transmission, trigger)
+
+    def transmit_status(self) -> TxStatus:
+        """Ask the chip what its transmit chain is doing; the only proof that a packet leaves.
+
+        Raises:
+            BusError: the bus fails.
+            ChipError: the concentrator is not running.
+        """
+        self._require_running("read transmit status")
+        return self._transmitter.status()
+
+    def abort_transmission(self) -> None:
+        """Take back what is scheduled, end what is on the air; a second at most.
+
+        Raises:
+            BusError: the bus fails.
+            ChipError: the concentrator is not running.
+            HandshakeTimeoutError: the chain does not become free.
+        """
+        self._require_running("abort transmission")
+        self._transmitter.abort()
 
     def recover(self) -> RxFetch:
         """Fetch what a chip still holds that a killed process left receiving; call before `start`.
@@ -254,12 +305,15 @@ class Concentrator:
         return RxFetch(packets, dict(faults), sample.counter_us, sample.host_ns)
 
     def stop(self) -> None:
-        """Stop reception; the chip stays powered, and `start` brings it back.
+        """Stop transmission and reception; the chip stays powered, and `start` brings it back.
 
         Raises:
             BusError: the bus fails.
+            HandshakeTimeoutError: a transmission does not end.
         """
         if self._state is State.RUNNING:
+            if self._transmitter.status() is not TxStatus.FREE:
+                self._transmitter.abort()
             stop_reception(self._registers)
         self._become(State.OFF)
 
@@ -390,6 +444,10 @@ class Concentrator:
         if state is not self._state:
             logger.debug("event=concentrator_state from=%s to=%s", self._state, state)
         self._state = state
+
+    def _require_running(self, op: str) -> None:
+        if self._state is not State.RUNNING:
+            raise self._not_running(op)
 
     def _not_running(self, op: str) -> ChipError:
         if self._state is State.FAULT:
