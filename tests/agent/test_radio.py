@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from agent.batch.keys import Ed25519Signer
 from agent.batch.model import Account
 from agent.config import load
 from agent.filter import Filter, FilterRules, parse_dev_addrs
 from agent.frame import Session
-from agent.radio import LONGEST_PAUSE_S, Radio, RadioState, Receiver, concentrator_opener
+from agent.radio import LONGEST_PAUSE_S, Radio, RadioState, Receiver, Sink, concentrator_opener
+from agent.spool.engine import Destination, Policy
 from agent.spool.intake import Heard
 from agent.spool.journal import Recovered
+from agent.spool.writer import SpoolWriter
 from drivers.emulator import AirPacket, Emulator
 from drivers.emulator.remote import Server
 from drivers.errors import BusError, FirmwareError
@@ -129,14 +132,20 @@ class Play:
     def damage(self, number: int) -> None:
         self.bench.emulator.inject(air(number, crc=CrcStatus.BAD))
 
-    def run(self, *steps: Step, open_: Callable[[], Receiver] | None = None, filters: tuple[Filter, ...] = ()) -> Radio:
+    def run(
+        self,
+        *steps: Step,
+        open_: Callable[[], Receiver] | None = None,
+        sink: Sink | None = None,
+        filters: tuple[Filter, ...] = (EVERYTHING,),
+    ) -> Radio:
         def play() -> Iterator[None]:
             for step in steps:
                 step()
                 yield
 
         self.script = Script(self.clock, play())
-        radio = Radio(open_ or self.open, self.keeper, filters or (EVERYTHING,), self.clock, self.script)
+        radio = Radio(open_ or self.open, sink or self.keeper, filters, self.clock, self.script)
         radio.run()
         return radio
 
@@ -356,3 +365,31 @@ def test_a_real_bus_needs_real_firmware(tmp_path: Path) -> None:
     config = load(write(tmp_path, "spi:/dev/spidev9.9", 'firmware_dir = "fw"\n'))
     with pytest.raises(FirmwareError, match=r"agc\.bin"):
         concentrator_opener(config, HostTime())
+
+
+def test_what_was_heard_stands_in_the_spool_also_after_a_kill(play: Play, tmp_path: Path) -> None:
+    def writer() -> SpoolWriter:
+        return SpoolWriter(
+            tmp_path / "spool.db",
+            journal_folder=tmp_path / "run",
+            destinations=[Destination("city", EVERYTHING.digest)],
+            policy=Policy(batch_frames=100, batch_age_s=3600, quota_bytes=1 << 24),
+            signer=Ed25519Signer.generate(),
+            gateway_eui=bytes(8),
+        )
+
+    def killed() -> None:
+        raise Killed
+
+    first = writer()
+    with pytest.raises(Killed):
+        play.run(lambda: play.inject(1, 2), lambda: play.inject(3), killed, sink=first)
+    first._abandon()  # the kernel does this for a dead process: it closes its files
+    play.inject(4)
+    with writer() as second:
+        play.run(lambda: play.inject(5), sink=second)
+        assert second.flush()
+        with second.reader() as reader:
+            kept = [stored.frame for stored in reader.frames()]
+    assert [int.from_bytes(frame.phy_payload[1:5], "little") for frame in kept] == [1, 2, 3, 4, 5]
+    assert len({frame.session.number for frame in kept}) == 3
