@@ -282,6 +282,11 @@ class MqttUplink:
         ) -> None:
             inbox.put(_Disconnected(reason))
 
+        def on_socket_open(_c: mqtt.Client, _u: Any, sock: mqtt.SocketLike) -> None:
+            if isinstance(sock, socket.socket):
+                # The library writes header and payload apart; without this the second waits for the first one's ACK.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
         def on_socket_close(_c: mqtt.Client, _u: Any, sock: mqtt.SocketLike) -> None:
             self._past += _carried(sock)
 
@@ -305,6 +310,7 @@ class MqttUplink:
         client.on_publish = on_publish
         client.on_message = on_message
         client.on_disconnect = on_disconnect
+        client.on_socket_open = on_socket_open
         client.on_socket_close = on_socket_close
         return client
 

@@ -114,6 +114,23 @@ def test_the_window_holds_against_a_platform_that_does_not_answer(
     assert not gateway.receipts
 
 
+def test_a_broker_with_fewer_slots_than_the_window(
+    trust: Trust, tmp_path: Path, platform: Platform, consume: Consume, send: Send
+) -> None:
+    """MQTT 5 receive maximum: more unacknowledged publishes would be a protocol error, and the end of the link."""
+    broker = Broker(tmp_path, "allow_anonymous true", "max_inflight_messages 2")
+    try:
+        consume(broker.port)
+        gateway = Gateway(40)
+        sender = send(trust.endpoint("mqtt", broker.port, window=16), gateway)
+        assert sender.drain(15)
+        assert platform.has(gateway)
+        assert sender.status.counts["sent"] == 40
+        assert "failures" not in sender.status.counts
+    finally:
+        broker.kill()
+
+
 @VERSIONS
 def test_an_answer_that_does_not_come_makes_it_send_the_same_bytes_again(
     trust: Trust, broker: Broker, platform: Platform, consume: Consume, send: Send, version: str
