@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: EUPL-1.2
 """What the drivers raise.
 
-One root, `DriverError`; each leaf also descends from the built-in it resembles, so that code which knows nothing of us
-can still catch it. Every error names the operation, the place (register, path, pin), the cause, and the next step for the
-person at the gateway.
+One root, `DriverError`; each leaf also descends from the built-in it resembles, so that code which knows nothing of
+us can still catch it. Every error names the operation, the place (register, path, pin), the cause, and the next step
+for the person at the gateway.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ class DriverError(Exception):
         retryable: whether the same call may succeed later without anybody doing anything.
     """
 
-    def __init__(
-        self, what: str, *, op: str, where: str, hint: str, code: str, retryable: bool = False
-    ) -> None:
+    def __init__(self, what: str, *, op: str, where: str, hint: str, code: str, retryable: bool = False) -> None:
         super().__init__(f"{op}: {where}: {what}")
         self.what = what
         self.op = op

@@ -79,7 +79,7 @@ class Transmission:
     Attributes:
         frame: what was sent.
         outcome: "fifo" if the radio received it; else why not, as the emulator says.
-        counter_us: end of packet by the chip's counter, low 32 bits; meaningful for "fifo".
+        counter_us: end of packet by the chip's counter, microseconds; meaningful for "fifo".
     """
 
     frame: AirFrame
@@ -135,7 +135,7 @@ class Air(threading.Thread):
         while len(log) < len(self._sent):
             rows = self._control.ask({"cmd": "rxlog", "since": len(log)})["rx"]
             log += [
-                Transmission(frame, row["outcome"], row["counter32_us"] or 0)
+                Transmission(frame, row["outcome"], row["counter_us"] or 0)
                 for frame, row in zip(self._sent[len(log) :], rows, strict=False)
             ]
         return log
@@ -160,7 +160,11 @@ class Air(threading.Thread):
     def _play_freely(self) -> None:
         again: deque[AirFrame] = deque()
         while self.progress < self._wanted and not self._stopping.is_set():
-            room = FIFO_SHARE_BYTES - self._control.ask({"cmd": "stats"})["pending_bytes"]
+            stats = self._control.ask({"cmd": "stats"})
+            if not stats["running"]:
+                self._stopping.wait(DEAF_PAUSE_S)
+                continue
+            room = FIFO_SHARE_BYTES - stats["pending_bytes"]
             burst: list[AirFrame] = []
             for _ in range(min(BURST, self._hold_at - self.received)):
                 frame = again.popleft() if again else next(self._traffic)

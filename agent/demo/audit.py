@@ -15,7 +15,9 @@ from pathlib import Path
 
 from agent.demo.air import Transmission
 
-COUNTER_MASK = 0xFFFF_FFFF
+COUNTER_MASK = (1 << 27) - 1
+"""What the chip itself knows of its counter, microseconds: how often it wrapped is known only to the process that
+watched it. A frame rescued after that process was killed is exact modulo this."""
 BUCKETS = ("heard", "bad_crc", "filtered", "duplicate", "spooled")
 
 
@@ -51,12 +53,12 @@ class Verdict:
 def audit(transmissions: Iterable[Transmission], ledger: Path) -> Verdict:
     """Compare the air's log with a receiver's ledger.
 
-    A reception is identified by its payload and the low 32 bits of the concentrator's counter at the end of the packet.
+    A reception is identified by its payload and the low bits of the concentrator's counter at the end of the packet.
     """
     everything = list(transmissions)
     heard = [t for t in everything if t.outcome == "fifo"]
     bad_crc = sum(not t.frame.crc_ok for t in heard)
-    expected = Counter((t.frame.payload, t.counter_us) for t in heard if t.frame.own)
+    expected = Counter((t.frame.payload, t.counter_us & COUNTER_MASK) for t in heard if t.frame.own)
     filtered = len(heard) - bad_crc - expected.total()
 
     with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as db:

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from agent.demo.audit import Verdict, audit
 from agent.demo.screen import Scene, Screen
 from agent.demo.stage import Stage
 from agent.demo.traffic import play
-from agent.errors import AgentError
+from agent.errors import AgentError, SpoolError
 from agent.spool.reader import SpoolReader
 
 LOOK_INTERVAL_S = 0.1
@@ -112,6 +112,7 @@ class Story:
         self._cut_at: float | None = None
         self._outage_s = 0.0
         self._kills = 0
+        self._spool = (0, 0)
 
     def run(self) -> Result:
         """Play it to the end and draw up the account.
@@ -220,7 +221,9 @@ class Story:
         while now - self._heard[0][0] > 1.0:
             self._heard.popleft()
         since, before = self._heard[0]
-        backlog, receipted = _spool_figures(self._stage.spool)
+        with suppress(SpoolError):  # not there yet, or just being made: the last figures stand
+            self._spool = _spool_figures(self._stage.spool)
+        backlog, receipted = self._spool
         delivered, batches = _ledger_figures(self._stage.ledger)
         return Scene(
             progress=self._air.progress,
@@ -238,8 +241,6 @@ class Story:
 
 def _spool_figures(spool: Path) -> tuple[int, int]:
     """Return the frames that wait for a receipt, and the batches that have one."""
-    if not spool.exists():
-        return 0, 0
     with SpoolReader(spool) as reader:
         streams = reader.status().streams
     return sum(stream.unsealed + stream.sealed for stream in streams), sum(stream.through for stream in streams)

@@ -23,7 +23,7 @@ EU868_CHANNELS_HZ = (
     867_900_000,
 )
 
-SHARES = (("tourperret", 0.65), ("lisbon_bf53", 0.2), ("cesnet_ic880a", 0.15))
+SHARES = {"tourperret": 0.65, "lisbon_bf53": 0.2, "cesnet_ic880a": 0.15}
 """Which recording a frame is taken from: the first two are our own sensors, the third is foreign
 (one in five has a bad CRC)."""
 
@@ -74,14 +74,20 @@ def recording(name: str) -> list[AirFrame]:
 def play(seed: int) -> Iterator[AirFrame]:
     """Yield frames without end, mixed from the recordings by `SHARES`, the same for the same seed."""
     chance = random.Random(seed)  # noqa: S311 - a repeatable mixture, nothing secret
-    names, weights = zip(*SHARES, strict=True)
-    recordings = {name: recording(name) for name in names}
+    decks = [_deck(recording(name), chance) for name in SHARES]
     recent: deque[bytes] = deque(maxlen=SPACING)
     while True:
-        frame = chance.choice(recordings[chance.choices(names, weights)[0]])
+        frame = next(chance.choices(decks, list(SHARES.values()))[0])
         if frame.payload not in recent:
             recent.append(frame.payload)
             yield frame
+
+
+def _deck(frames: list[AirFrame], chance: random.Random) -> Iterator[AirFrame]:
+    """Deal frames in random order, each once before any comes again: repeats would flatter the compression."""
+    while True:
+        chance.shuffle(frames)
+        yield from frames
 
 
 def _air_frame(row: dict[str, str | int | float]) -> AirFrame:
