@@ -1,21 +1,31 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""`civigate emulate`: a virtual concentrator in a process of its own."""
+"""`civigate emulate`: a virtual concentrator in a process of its own, or under any program."""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
+import sys
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from drivers.emulator import Emulator
 
 _EXAMPLES: Final = """examples:
   civigate emulate --spi-socket /tmp/spi.sock --control /tmp/air.sock
       then, in gateway.toml: bus = "emulator:/tmp/spi.sock"
   echo '{"cmd":"inject","freq_hz":868100000,"sf":7,"payload":"40010203"}' | socat - UNIX-CONNECT:/tmp/air.sock
       lets the gateway hear a frame
+  civigate emulate --control /tmp/air.sock -- ./lora_pkt_fwd -c global_conf.json
+      runs somebody else's forwarder: it finds /dev/spidev0.0, /dev/i2c-1 and /dev/gpiochip0
 """
+_CELSIUS: Final = (-64.0, 127.0)
+_NO_SENSOR: Final = "none"
+_NOT_STARTED: Final = {126: "may not be executed", 127: "is not there"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,15 +33,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "emulate",
         help="run a virtual concentrator, without hardware",
-        description="Run a virtual SX1302 concentrator until it is interrupted; prints `ready` once it can be used.",
+        usage="civigate emulate [OPTIONS] [-- COMMAND ARGS...]",
+        description="Run a virtual SX1302 concentrator: until it is interrupted (prints `ready` once it can be used), "
+        "or for as long as COMMAND runs on it, whose exit code is passed on.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--spi-socket", type=Path, required=True, metavar="PATH", help="Unix socket for the SPI bus")
-    parser.add_argument(
-        "--control", type=Path, required=True, metavar="PATH", help="Unix socket for the air: JSON lines"
-    )
+    parser.add_argument("--spi-socket", type=Path, metavar="PATH", help="Unix socket for the SPI bus")
+    parser.add_argument("--control", type=Path, metavar="PATH", help="Unix socket for the air: JSON lines")
     parser.add_argument("--model", choices=("sx1302", "sx1303"), default="sx1302", help="the chip (%(default)s)")
+    parser.add_argument(
+        "--board",
+        default="semtech_corecell_eu868",
+        metavar="NAME",
+        help="the profile that says which GPIO lines lead to the board (%(default)s)",
+    )
     parser.add_argument(
         "--eui", type=_eui, metavar="HEX", help="the concentrator's EUI, 16 hexadecimal digits (0016C001FF123456)"
     )
@@ -42,25 +58,71 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="US",
         help="the counter after each reset, in microseconds below 2^27 (%(default)s)",
     )
-    parser.set_defaults(func=run)
+    parser.add_argument(
+        "--i2c-temp",
+        type=_celsius,
+        default=25.0,
+        metavar="CELSIUS",
+        help="what the board's temperature sensor measures, or `none` for a board without (%(default)s)",
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(func=run, refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, or until the command is done.
 
     Raises:
-        BusError: a socket cannot be made.
+        BusError: a socket cannot be made, or the library for virtual devices cannot be built.
+        ProfileError: there is no such board.
     """
+    from drivers.boards import load_board
     from drivers.emulator import Emulator, Model
-    from drivers.emulator.emulator import DEFAULT_EUI
+    from drivers.emulator.emulator import DEFAULT_EUI, pins_of
+
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command and (args.spi_socket is None or args.control is None):
+        args.refuse("give --spi-socket and --control, or -- and a command to run")
+    emulator = Emulator(
+        model=Model(args.model),
+        eui=args.eui or DEFAULT_EUI,
+        counter_start_us=args.counter_start,
+        celsius=args.i2c_temp,
+        pins=pins_of(load_board(args.board)),
+    )
+    return _run_command(emulator, command, args) if command else _serve(emulator, args)
+
+
+def _run_command(emulator: Emulator, command: list[str], args: argparse.Namespace) -> int:
+    from drivers.emulator.program import run_program
+
+    code = run_program(emulator, command, spi_socket=args.spi_socket, control_socket=args.control)
+    if code in _NOT_STARTED and shutil.which(command[0]) is None:
+        print(f"civigate: emulate: {command[0]}: {_NOT_STARTED[code]}", file=sys.stderr)
+    return code
+
+
+def _serve(emulator: Emulator, args: argparse.Namespace) -> int:
     from drivers.emulator.remote import serve
 
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    emulator = Emulator(model=Model(args.model), eui=args.eui or DEFAULT_EUI, counter_start_us=args.counter_start)
     serve(emulator, args.spi_socket, args.control, stop=stop, ready=lambda: print("ready", flush=True))
     return 0
+
+
+def _celsius(text: str) -> float | None:
+    if text == _NO_SENSOR:
+        return None
+    try:
+        celsius = float(text)
+    except ValueError:
+        celsius = float("nan")
+    low, high = _CELSIUS
+    if not low <= celsius <= high:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {low:g} to {high:g}, or {_NO_SENSOR}")
+    return celsius
 
 
 def _eui(text: str) -> bytes:

@@ -193,7 +193,7 @@ def _stats(emulator: Emulator, _request: _Request) -> _Answer:
 
 
 def _gpio(emulator: Emulator, _request: _Request) -> _Answer:
-    return dict(emulator.lines())
+    return {**emulator.lines(), "high": emulator.high_lines()}
 
 
 def _complaints(emulator: Emulator, _request: _Request) -> _Answer:

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from drivers.emulator.chip import Chip, Model, Reception
 from drivers.emulator.counter import TICKS_PER_US
+from drivers.emulator.header import GpioHeader, I2cBus, Stts751
 from drivers.errors import BusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from drivers.boards import Board
     from drivers.bus import OutputLine, SpiBus
     from drivers.emulator.air import AirPacket
     from drivers.emulator.tx import Emission
@@ -39,6 +41,38 @@ PENDING_LIMIT: Final = 50_000
 """Packets that may be on their way at a time."""
 
 _NS_PER_US: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """How the board is wired to the host's GPIO.
+
+    Attributes:
+        reset: line of the chip's reset; None when it is not wired.
+        reset_active_high: whether a high level resets.
+        power: line of the supply's switch; None when the supply is always on.
+        power_active_high: whether a high level switches it on.
+    """
+
+    reset: int | None
+    reset_active_high: bool
+    power: int | None
+    power_active_high: bool
+
+
+CORECELL_PINS: Final = Pins(reset=23, reset_active_high=True, power=18, power_active_high=True)
+"""Semtech's reference design on a Raspberry Pi, BCM numbers."""
+
+
+def pins_of(board: Board) -> Pins:
+    """Return how a board of that profile is wired."""
+    reset, power = board.reset, board.power
+    return Pins(
+        reset=None if reset is None else reset.number,
+        reset_active_high=reset is None or reset.active_high,
+        power=None if power is None else power.number,
+        power_active_high=power is None or power.active_high,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +145,8 @@ class Emulator:
         model: SX1302, or SX1303 with fine timestamps.
         eui: 8 bytes, as burnt into the chip.
         counter_start_us: value of the counter after each reset, 0 to 2^27 - 1, to reach a wrap in seconds.
+        celsius: temperature of the board; None for a board without a sensor, as most are.
+        pins: the host's GPIO lines that lead to the board.
         monotonic_ns: the clock; CLOCK_MONOTONIC unless a test passes its own.
     """
 
@@ -120,6 +156,8 @@ class Emulator:
         model: Model = Model.SX1302,
         eui: bytes = DEFAULT_EUI,
         counter_start_us: int = 0,
+        celsius: float | None = 25.0,
+        pins: Pins = CORECELL_PINS,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         if len(eui) != 8:
@@ -133,6 +171,12 @@ class Emulator:
         self._chip.advance(counter_start_us * _NS_PER_US)
         self._log: deque[tuple[str | None, Reception]] = deque(maxlen=RX_LOG_KEPT)
         self._injected = 0
+        self._i2c = I2cBus(None if celsius is None else Stts751(celsius))
+        self._header = GpioHeader()
+        if pins.power is not None:
+            self._header.wire(pins.power, lambda high: self.drive_power(active=high is pins.power_active_high))
+        if pins.reset is not None:
+            self._header.wire(pins.reset, lambda high: self.drive_reset(active=high is pins.reset_active_high))
 
     # -- the host's side -------------------------------------------------------------------------------------
 
@@ -148,25 +192,39 @@ class Emulator:
         """Open the switch of the chip's supply, which is on to begin with."""
         return EmulatedLine(self.drive_power)
 
-    def transfer(self, frame: bytes) -> bytes:
-        """Exchange one SPI frame.
+    def transfer(self, frame: bytes, chip_select: int = 0) -> bytes:
+        """Exchange one SPI frame with the device behind a chip select: 0 is the concentrator, elsewhere is nothing.
 
         Raises:
             ValueError: an empty frame, or one no SPI controller would take.
         """
         if not 0 < len(frame) <= FRAME_LIMIT_BYTES:
             raise ValueError(f"frame of {len(frame)} bytes: outside 1 to {FRAME_LIMIT_BYTES}")
+        if chip_select:
+            return bytes(len(frame))
         with self._lock:
             return self._chip.transfer(frame, self._monotonic_ns() - self._origin_ns)
 
-    def transfer_all(self, frames: Sequence[bytes]) -> list[bytes]:
-        """Exchange several SPI frames without anybody else in between."""
-        for frame in frames:
-            if not 0 < len(frame) <= FRAME_LIMIT_BYTES:
-                raise ValueError(f"frame of {len(frame)} bytes: outside 1 to {FRAME_LIMIT_BYTES}")
-        clock, origin, transfer = self._monotonic_ns, self._origin_ns, self._chip.transfer
+    def transfer_all(self, frames: Sequence[bytes], chip_select: int = 0) -> list[bytes]:
+        """Exchange several SPI frames, one chip select after the other."""
+        return [self.transfer(frame, chip_select) for frame in frames]
+
+    def i2c(self, address: int, messages: Sequence[bytes | int]) -> list[bytes]:
+        """Carry out an I2C transaction: bytes are written, a number of bytes is read.
+
+        Raises:
+            OSError: nobody acknowledges.
+        """
         with self._lock:
-            return [transfer(frame, clock() - origin) for frame in frames]
+            return self._i2c.transfer(address, messages)
+
+    def set_gpio(self, line: int, *, high: bool) -> None:
+        """Drive a GPIO line of the host; some lead to the board."""
+        self._header.set(line, high=high)
+
+    def gpio(self, line: int) -> bool:
+        """Return the level of a GPIO line of the host."""
+        return self._header.get(line)
 
     def drive_reset(self, *, active: bool) -> None:
         """Drive the reset line."""
@@ -281,6 +339,10 @@ class Emulator:
         """Return the levels of the chip's wires: held in reset, supplied."""
         with self._lock:
             return {"reset": self._chip.in_reset, "power": self._chip.powered}
+
+    def high_lines(self) -> list[int]:
+        """Return the numbers of the host's GPIO lines that are driven high."""
+        return self._header.high()
 
     def _now_ns(self) -> int:
         return self._monotonic_ns() - self._origin_ns

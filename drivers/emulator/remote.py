@@ -12,6 +12,7 @@ Not modelled: the kernel's driver; two openers may talk to the chip at the same 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -133,18 +134,31 @@ class Server:
 
     def _operate(self, operation: int, item: int, count: int, body: bytes) -> bytes:
         if operation == Operation.TRANSFER:
-            if item != 0:
-                raise WireError(f"no device behind chip select {item}")
-            if count == 1:
-                frames = [self._emulator.transfer(*wire.unpack_frames(body, 1))]
-            else:
-                frames = self._emulator.transfer_all(wire.unpack_frames(body, count))
-            return wire.message(operation | wire.ANSWER, item, count, wire.pack_frames(frames))
-        if operation == Operation.SET_WIRE:
+            try:
+                if count == 1:
+                    frames = [self._emulator.transfer(wire.unpack_frames(body, 1)[0], item)]
+                else:
+                    frames = self._emulator.transfer_all(wire.unpack_frames(body, count), item)
+            except OSError as error:
+                return wire.failure(operation, error)
+            return wire.message(operation | wire.ANSWER, 0, count, wire.pack_frames(frames))
+        if operation == Operation.I2C:
+            try:
+                read = self._emulator.i2c(item, wire.unpack_i2c(body, count))
+            except OSError as error:
+                return wire.failure(operation, error)
+            return wire.message(operation | wire.ANSWER, 0, len(read), wire.pack_frames(read) if read else b"")
+        if operation == Operation.GET_LINE:
+            level = bytes((self._emulator.gpio(item),))
+            return wire.message(operation | wire.ANSWER, 0, 1, level)
+        if operation in {Operation.SET_WIRE, Operation.SET_LINE}:
             if len(body) != 1 or body[0] > 1:
-                raise WireError("the level of a wire is one byte, 0 or 1")
-            self._set_wire(item, active=bool(body[0]))
-            return wire.message(operation | wire.ANSWER, item, 0, b"")
+                raise WireError("a level is one byte, 0 or 1")
+            if operation == Operation.SET_LINE:
+                self._emulator.set_gpio(item, high=bool(body[0]))
+            else:
+                self._set_wire(item, active=bool(body[0]))
+            return wire.message(operation | wire.ANSWER, 0, 0, b"")
         raise WireError(f"unknown operation 0x{operation:02X}")
 
     def _set_wire(self, item: int, *, active: bool) -> None:
@@ -281,9 +295,11 @@ def _ask(connection: socket.socket, where: str, message: bytes) -> bytes:
         raise _bus_error(str(error) or type(error).__name__, where) from error
     if received is None:
         raise _bus_error("the emulator has closed the connection", where)
-    answered, _, _, answer = received
+    answered, error_number, _, answer = received
     if answered != message[0] | wire.ANSWER:
         raise _bus_error(f"refused: {answer.decode(errors='replace')}", where)
+    if error_number:
+        raise _bus_error(os.strerror(error_number), where)
     return answer
 
 

@@ -6,16 +6,25 @@ A connection on the Unix stream socket is one opener of the device. Each message
 bytes, little-endian, and a body:
 
     byte 0     operation; in an answer with bit 7 set; 0xFF is a refusal whose body says why, in UTF-8
-    byte 1     which chip select, or which wire
+    byte 1     what it is for: a chip select, a wire, a GPIO line, an I2C address; in an answer 0, or the number of the
+               error that the kernel would have given (and then no body)
     bytes 2-3  number of items in the body
     bytes 4-7  length of the body, at most 4 MiB
 
-The body of a transfer, there and back, is a sequence of SPI frames, each behind its length in two bytes. What breaks
-the rules is refused and the connection closed; the chip does not notice.
+    operation          body                                            body of the answer
+    0x01 transfer      SPI frames, each behind its length in two bytes the same
+    0x02 set wire      level, one byte
+    0x03 set line      level, one byte
+    0x04 get line                                                      level, one byte
+    0x05 I2C           messages: 0 or 1 (read), length in two bytes,   what was read, each behind its length
+                       and if it is written the data
+
+What breaks the rules is refused and the connection closed; the chip does not notice.
 """
 
 from __future__ import annotations
 
+import errno
 import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
@@ -38,6 +47,9 @@ class Operation(IntEnum):
 
     TRANSFER = 0x01
     SET_WIRE = 0x02
+    SET_LINE = 0x03
+    GET_LINE = 0x04
+    I2C = 0x05
 
 
 class Wire(IntEnum):
@@ -82,9 +94,39 @@ def unpack_frames(body: bytes, count: int) -> list[bytes]:
     return frames
 
 
+def unpack_i2c(body: bytes, count: int) -> list[bytes | int]:
+    """Return the messages of an I2C transaction: data to write, or a number of bytes to read.
+
+    Raises:
+        WireError: the body is not `count` messages long.
+    """
+    messages: list[bytes | int] = []
+    at = 0
+    for _ in range(count):
+        if at + 3 > len(body):
+            raise WireError("body ends within a message")
+        length = body[at + 1] | body[at + 2] << 8
+        at += 3
+        if body[at - 3]:
+            messages.append(length)
+            continue
+        if at + length > len(body):
+            raise WireError("body ends within a message")
+        messages.append(body[at : at + length])
+        at += length
+    if at != len(body):
+        raise WireError(f"{len(body) - at} bytes behind the last message")
+    return messages
+
+
 def message(operation: int, item: int, count: int, body: bytes) -> bytes:
     """Return a whole message or answer."""
     return HEADER.pack(operation, item, count, len(body)) + body
+
+
+def failure(operation: int, error: OSError) -> bytes:
+    """Return the answer that reports an error of the device."""
+    return message(operation | ANSWER, error.errno or errno.EIO, 0, b"")
 
 
 def receive(connection: socket.socket) -> tuple[int, int, int, bytes] | None:

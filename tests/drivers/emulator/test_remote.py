@@ -166,7 +166,10 @@ def test_only_the_owner_may_connect(server: Server, paths: tuple[Path, Path]) ->
         (wire.message(1, 0, 1, b"\x01\0ab"), "behind the last frame"),
         (wire.message(1, 0, 1, b"\0\0"), "frame of 0 bytes"),
         (wire.message(1, 0, 2, b"\x01\0a\0\0"), "frame of 0 bytes"),
-        (wire.message(1, 5, 1, b"\x01\0a"), "chip select 5"),
+        (wire.message(3, 54, 0, b"\x01"), "GPIO line 54"),
+        (wire.message(5, 0x39, 1, b"\0\x02\0a"), "within a message"),
+        (wire.message(5, 0x39, 1, b"\0\0"), "within a message"),
+        (wire.message(5, 0x39, 1, b"\x01\x02\0a"), "behind the last message"),
         (wire.message(2, 0, 0, b"\x02"), "level"),
         (wire.message(2, 9, 0, b"\x01"), "no wire"),
     ],
@@ -224,7 +227,7 @@ def test_packets_are_injected_over_the_control_socket(raw: Callable[[int], socke
     at_us = int(str(now["us"])) + 60_000_000
     later = ask(air, json.dumps({"cmd": "inject", "freq_hz": 868_100_000, "sf": 7, "payload": "", "at_us": at_us}))
     assert later["outcome"] == "pending"
-    assert ask(air, '{"cmd":"gpio"}') == {"ok": True, "reset": False, "power": True}
+    assert ask(air, '{"cmd":"gpio"}') == {"ok": True, "reset": False, "power": True, "high": []}
     assert ask(air, '{"cmd":"txlog"}') == {"ok": True, "tx": []}
     assert ask(air, '{"cmd":"complaints"}') == {"ok": True, "complaints": []}
 
