@@ -260,7 +260,9 @@ class HttpsUplink:
         """Name a response that is not a signed answer."""
         status = response.status
         location = response.headers.get("location", "")[:100]
+        wait = response.headers.get("retry-after", "")[:6]
         fault, what = Fault.STATUS, f"HTTP status {status}"
+        blamed: int | None = None
         if status in _ANSWERS or 300 <= status < 400 or status == _PORTAL_STATUS:
             fault = Fault.PORTAL
             kind = response.headers.get("content-type", "no content type").split(";")[0][:40]
@@ -270,13 +272,16 @@ class HttpsUplink:
             hint = "the platform does not let this gateway in: check cert_file and its registration there"
         elif status == 404:
             hint = "no receiver under this url: check its path"
-        elif status == 413:
-            fault, what = Fault.OVERSIZE, f"it takes no body of {sent_bytes} bytes (HTTP status 413)"
-            hint = "let the proxy in front of the platform take 1 MiB (nginx: client_max_body_size 1m)"
         elif status in {429, 503}:
             hint = "the platform is busy: it is tried again later"
+        elif status == 413:
+            fault, what, blamed = Fault.OVERSIZE, f"it takes no body of {sent_bytes} bytes (HTTP status 413)", batch
+            hint = "let the proxy in front of the platform take 1 MiB (nginx: client_max_body_size 1m)"
         elif 500 <= status < 600:
+            blamed = batch
             hint = "the platform, or a proxy in front of it, is ill: look at its log"
         else:
+            blamed = batch
             hint = "check the url, and what answers under it"
-        return LinkError(fault, what, where=self._where, hint=hint, batch=batch)
+        wait_s = float(wait) if wait.isascii() and wait.isdigit() else 0.0
+        return LinkError(fault, what, where=self._where, hint=hint, batch=blamed, wait_s=wait_s)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from agent.uplink.endpoint import Endpoint
 
 TOPIC_ROOT = "civigate/v1"
-RETAINED_S = 0.25
+RETAINED_S = 0.1
 """How long to wait for a retained receipt after the broker answered the subscription, on a link without delay."""
 MAX_QUEUED = 1024
 """Arrivals that wait for the sender. More is dropped and counted: receipts are cumulative, the next one says it all."""

@@ -87,13 +87,17 @@ class LinkError(UplinkError):
         what: one clause, with the value that was found.
         where: host and port, or file.
         hint: one sentence: what to do next.
-        batch: number of the batch it is the answer to, None when it concerns the link.
+        batch: number of the batch that is to blame, None when another one would have fared alike.
+        wait_s: how long the other side asked to be left alone.
     """
 
-    def __init__(self, fault: Fault, what: str, *, where: str, hint: str, batch: int | None = None) -> None:
+    def __init__(
+        self, fault: Fault, what: str, *, where: str, hint: str, batch: int | None = None, wait_s: float = 0.0
+    ) -> None:
         super().__init__(what, where=where, hint=hint, code=fault.code, retryable=True)
         self.fault = fault
         self.batch = batch
+        self.wait_s = wait_s
 
 
 class UnreadableBatchError(AgentError):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NEAR_CAP_S = 5.0
+NEAR_CAP_S = 4.0
 """Longest pause while nothing answers at all: a link that returns is used within seconds."""
 PATIENCE_S = 600.0
 """Age of an outage after which the pauses grow to `FAR_CAP_S` whatever the fault."""
@@ -155,6 +155,8 @@ class Sender:
         self._problem: AgentError | None = None
         self._contradiction: AgentError | None = None
         self._said: set[str] = set()
+        self._wait_s = 0.0
+        self._tried_us: int | None = None
         self._down_since_us: int | None = None
         self._retry_at_us: int | None = None
         self._status = self._snapshot()
@@ -238,6 +240,7 @@ class Sender:
 
     def _session(self) -> None:
         self._read_stream()
+        self._tried_us = self._clock.boottime_us()
         self._apply(machine.Connect())
         self._wake.set()
         while not self._stopping.is_set():
@@ -291,6 +294,7 @@ class Sender:
             self._state, actions = machine.step(self._state, events.popleft(), self._clock.boottime_us())
             if self._state.phase in machine.LINKED and not linked:
                 logger.info("uplink online destination=%s waiting=%d", self.name, len(self._state.waiting))
+                self._tried_us = None
             if self._state.phase in machine.LINKED and self._state.fault is None:
                 self._recovered()
             self._publish()
@@ -489,6 +493,7 @@ class Sender:
 
     def _failed(self, error: AgentError, fault: Fault, batch: int | None) -> None:
         self._uplink.close()
+        self._wait_s = error.wait_s if isinstance(error, LinkError) else 0.0
         now_us = self._clock.boottime_us()
         self._state, _ = machine.step(self._state, machine.Failed(fault, batch), now_us)
         if self._down_since_us is None:
@@ -516,16 +521,20 @@ class Sender:
 
     def _delay_s(self, tries: RetryCallState) -> float:
         """Draw the next pause: exponential with full jitter, from the failures since the last success."""
+        now_us = self._clock.boottime_us()
         fault = self._state.fault
-        down_us = self._clock.boottime_us() - (self._down_since_us or 0)
         if self._state.phase is machine.Phase.REFUSED:
             cap_s = STANDING_CAP_S
-        elif fault is not None and fault.cheap and down_us < PATIENCE_S * _SECOND_US:
+        elif fault is not None and fault.cheap and now_us - (self._down_since_us or 0) < PATIENCE_S * _SECOND_US:
             cap_s = NEAR_CAP_S
         else:
             cap_s = FAR_CAP_S
         tries.attempt_number = max(1, self._state.failures)
-        return wait_random_exponential(multiplier=0.5, max=cap_s)(tries)
+        pause_s = wait_random_exponential(multiplier=0.5, max=cap_s)(tries)
+        if self._tried_us is not None:
+            # A try that found nobody for seconds was a pause already: another one would only miss the link's return.
+            pause_s -= (now_us - self._tried_us) / _SECOND_US
+        return max(pause_s, min(self._wait_s, FAR_CAP_S), 0.0)
 
     def _pause_s(self, seconds: float) -> None:
         self._retry_at_us = self._clock.boottime_us() + round(seconds * _SECOND_US)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,18 @@ from agent.uplink.endpoint import open_uplink
 from agent.uplink.machine import Phase
 from agent.uplink.port import Fault, Outgoing
 from agent.uplink.sender import FAR_CAP_S, NEAR_CAP_S, PATIENCE_S, STANDING_CAP_S, Sender
-from tests.agent.uplink.scene import EUI, Gateway, HostClock, HttpsServer, Pauses, Platform, Trust, free_port, until
+from tests.agent.uplink.scene import (
+    EUI,
+    Gateway,
+    Handler,
+    HostClock,
+    HttpsServer,
+    Pauses,
+    Platform,
+    Trust,
+    free_port,
+    until,
+)
 
 Send = Callable[..., Sender]
 
@@ -46,6 +58,31 @@ def test_pauses_grow_at_once_when_something_answers_wrongly(trust: Trust, server
     send(trust.endpoint("https", server.port), Gateway(1), pause=pauses)
     until(lambda: len(pauses.wanted_s) >= 30)
     assert NEAR_CAP_S < max(pauses.wanted_s) <= FAR_CAP_S
+
+
+def test_a_platform_that_asks_for_patience_gets_it(trust: Trust, server: HttpsServer, send: Send) -> None:
+    def busy(handler: Handler) -> None:
+        handler.send_response_only(503)
+        handler.send_header("retry-after", "37")
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+
+    pauses = Pauses()
+    server.divert = busy
+    send(trust.endpoint("https", server.port), Gateway(1), pause=pauses)
+    until(lambda: pauses.wanted_s)
+    assert pauses.wanted_s[0] == 37.0
+
+
+def test_a_try_that_took_long_was_a_pause_already(trust: Trust, send: Send) -> None:
+    """Nobody answers the handshake for half a second, which is as long as the first pause can be."""
+    pauses = Pauses()
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        endpoint = trust.endpoint("https", nobody.getsockname()[1], connect_timeout_s=0.5)
+        sender = send(endpoint, Gateway(1), pause=pauses)
+        until(lambda: pauses.wanted_s)
+    assert pauses.wanted_s[0] == 0.0
+    assert Fault.SILENT.code in (sender.status.problem or "")
 
 
 def test_success_resets_the_pauses(trust: Trust, server: HttpsServer, send: Send) -> None:
