@@ -120,10 +120,13 @@ bodies = st.builds(
 )
 
 
-def traffic(count: int, seed: int = 1) -> tuple[Frame, ...]:
-    """Make frames as a gateway in a town hears them: 60 devices, eight channels, about one frame a second."""
+def traffic(count: int, seed: int = 1, longest: int = 39) -> tuple[Frame, ...]:
+    """Make frames as a gateway in a town hears them: 60 devices, eight channels, about one frame a second.
+
+    Behind nine bytes of LoRaWAN header stand 20 to `longest` random bytes: encrypted payload and MIC.
+    """
     rng = random.Random(seed)
-    devices = [(rng.getrandbits(24).to_bytes(3, "little") + b"\x26", rng.randrange(20, 40)) for _ in range(60)]
+    devices = [(rng.getrandbits(24).to_bytes(3, "little") + b"\x26", rng.randrange(20, longest + 1)) for _ in range(60)]
     counts = [rng.randrange(60_000) for _ in devices]
     session = Session(BOOT, 3)
     boottime_us = 5_000_000_000

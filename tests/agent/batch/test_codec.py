@@ -94,6 +94,18 @@ def test_compression_is_used_only_where_it_helps() -> None:
     assert len(packed) < len(large.signed_header) + len(large.body)
 
 
+@pytest.mark.parametrize(("count", "most"), [(100, 48), (1000, 45)])
+def test_a_frame_costs_little_on_the_wire(count: int, most: float) -> None:
+    """All included, at a mean PHYPayload of 36.5 bytes of which 27.5 are random."""
+    frames = traffic(1000, longest=35)
+    assert sum(len(frame.phy_payload) for frame in frames) / 1000 == pytest.approx(36.5, abs=0.5)
+    total = 0
+    for start in range(0, 1000, count):
+        body = replace(ordinary(0), frames=frames[start : start + count])
+        total += len(wire(body))
+    assert total / 1000 <= most
+
+
 @pytest.mark.parametrize("signer", SIGNERS)
 @pytest.mark.parametrize("count", [0, 3, 60])
 def test_no_altered_bit_is_accepted(signer: Signer, count: int) -> None:
