@@ -86,7 +86,7 @@ class Receiver(Protocol):
         ...
 
     def recover(self) -> RxFetch:
-        """Stop reception and fetch what the chip still holds."""
+        """Pause reception and fetch what the chip still holds; may be asked again."""
         ...
 
     def start(self) -> None:
@@ -267,9 +267,9 @@ class Radio:
     def _rescue(self, concentrator: Receiver) -> None:
         """Fetch what the chip holds of an earlier run and nobody has kept yet.
 
-        How often its counter had wrapped is not known then, so these packets make a session of their own. Should this
-        process die between the driver's answer and the sink's, a few milliseconds, they are lost: the driver has
-        stopped the chip by then, and does not ask a stopped chip again.
+        How often its counter had wrapped is not known then, so these packets make a session of their own. The chip
+        stays paused, with all it has, until it is started or stopped. So should this process die here, before the
+        sink has kept the packets, the next one gets them again.
         """
         fetch = concentrator.recover()
         known = set(map(_chip_part, self._seen))

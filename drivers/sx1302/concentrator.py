@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Final
 from drivers.errors import ChipError, DriverError, ProfileError
 from drivers.sx1302 import channelizer, service
 from drivers.sx1302.counter import WRAP_US, CounterSample, first_sample, next_sample, read_counter
-from drivers.sx1302.fifo import LONGEST_LEGACY_FRAME_BYTES, Fault, FifoRecord, parse
+from drivers.sx1302.fifo import (
+    LONGEST_FRAME_BYTES,
+    LONGEST_LEGACY_FRAME_BYTES,
+    SYNC,
+    Fault,
+    FifoRecord,
+    Parsed,
+    parse,
+)
 from drivers.sx1302.packet import RxPacket
 from drivers.sx1302.registers import field
 from drivers.sx1302.regmap import RegisterMap
@@ -26,9 +34,11 @@ from drivers.sx1302.spi import RX_FIFO_ADDRESS, AddressSpace
 from drivers.sx1302.startup import (
     GENERAL,
     KNOWN_VERSIONS,
+    PAUSED,
     RECEIVING,
     VERSION,
     bring_up,
+    pause_reception,
     read_eui,
     stop_reception,
 )
@@ -267,10 +277,13 @@ class Concentrator:
     def recover(self) -> RxFetch:
         """Fetch what a chip still holds that a killed process left receiving; call before `start`.
 
-        Reception is stopped, then the FIFO emptied, then the 4096 bytes of RAM behind it are read, for
+        Reception is paused, then the FIFO emptied, then the 4096 bytes of RAM behind it are read, for
         frames which the dead process had taken out and not kept. So packets may come that were handed up
-        before: know them by counter, payload and channel. Oldest first. An empty fetch when no chip is
-        receiving: `stop` leaves none.
+        before: know them by counter, payload and channel. Oldest first. An empty fetch when the chip was
+        stopped or reset.
+
+        The chip stays paused: should this process die before it has kept the packets, the next one gets
+        them again. Only `stop` and `start` end that.
 
         Counters are those of the old session. How often its counter had wrapped is not in the chip: they
         are exact modulo 2^27 us (134 s), and `counter_us` of the fetch on the same scale; a packet is taken
@@ -285,17 +298,20 @@ class Concentrator:
             ChipError: the link breaks down on the way.
         """
         registers = RegisterMap(self._space)
-        if registers.read(VERSION) not in KNOWN_VERSIONS or registers.read_bytes(GENERAL, 1)[0] != RECEIVING:
+        left = registers.read_bytes(GENERAL, 1)[0]
+        if registers.read(VERSION) not in KNOWN_VERSIONS or left not in (RECEIVING, PAUSED):
             return RxFetch((), {}, 0, self._clock.monotonic_ns())
         registers.prime()
-        _, data = self._drain()
-        stop_reception(registers)
+        registers.write(DIRECT_RAM_IF, 0)  # a process that died while it read the RAM left it set
+        data = self._drain()[1]
+        pause_reception(registers)
         data += self._drain()[1]
         sample = first_sample(read_counter(self._space, self._clock))
         sample = CounterSample(sample.counter_us + WRAP_US, sample.host_ns, sample.bracket_us)
-        parsed = parse(data, final=True)
+        ram = self._read_ram(registers)
+        parsed = _complete(ram, data)
         faults = Counter[str](parsed.faults)
-        records = dict.fromkeys((*parse(self._read_ram(registers), final=True).records, *parsed.records))
+        records = dict.fromkeys((*parse(ram, final=True).records, *parsed.records))
         packets: tuple[RxPacket, ...] = ()
         if self._listens_to_plan(registers):
             packets = self._decode(records, sample, faults)
@@ -465,3 +481,24 @@ class Concentrator:
             code="CG-CHIP-007",
             retryable=True,
         )
+
+
+def _complete(ram: bytes, data: bytes) -> Parsed:
+    """Take apart what was in the FIFO, with the beginning of its first frame if only the RAM still has that.
+
+    A process that died while it popped a frame leaves the frame's end in the FIFO; that is no damage.
+
+    Args:
+        ram: the ring, the oldest byte first.
+        data: what was popped; the end of `ram`.
+    """
+    parsed = parse(data, final=True)
+    if not parsed.faults or not ram.endswith(data):
+        return parsed
+    end = len(ram) - len(data)
+    for begin in range(end - 1, max(end - LONGEST_FRAME_BYTES, 0) - 1, -1):
+        if ram.startswith(SYNC, begin):
+            whole = parse(ram[begin:], final=True)
+            if sum(whole.faults.values()) < sum(parsed.faults.values()):
+                return whole
+    return parsed

@@ -47,6 +47,9 @@ OVERHEAD_BYTES: Final = HEADER.size + TRAILER.size + 1
 LONGEST_LEGACY_FRAME_BYTES: Final = OVERHEAD_BYTES + 255
 """Without timing metrics."""
 
+LONGEST_FRAME_BYTES: Final = LONGEST_LEGACY_FRAME_BYTES + 2 * 255
+"""With as many timing metrics as its count can say."""
+
 IF_CHAINS: Final = 10
 SERVICE_MODEM: Final = 16
 FSK_MODEM: Final = 17

@@ -46,6 +46,11 @@ NO_LINK: Final = (0x00, 0xFF)
 RECEIVING: Final = 0x0F
 """COMMON_GEN with all modems and the whole chip enabled."""
 
+PAUSED: Final = 0x08
+"""COMMON_GEN with the chip enabled and no modem: nothing more comes in, and what came is not yet in safe hands.
+
+No start leaves the chip like this, so whoever finds it so finds a rescue that was cut short."""
+
 EUI_BYTES: Final = 8
 """At the start of the one-time programmable memory."""
 
@@ -142,8 +147,17 @@ def bring_up(
     registers.write(frontend.GPIO_OUTPUT, frontend.CONFIGURATION_DONE)
 
 
+def pause_reception(registers: RegisterMap) -> None:
+    """Disable all modems; the FIFO keeps what it has.
+
+    Raises:
+        BusError: the transfer did not complete.
+    """
+    registers.write_bytes(GENERAL, bytes((PAUSED,)))
+
+
 def stop_reception(registers: RegisterMap) -> None:
-    """Disable all modems and the whole chip; the FIFO keeps what it has.
+    """Disable all modems and the whole chip: says that nobody needs what the FIFO has.
 
     Raises:
         BusError: the transfer did not complete.

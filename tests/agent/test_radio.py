@@ -5,6 +5,7 @@
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,41 @@ def test_however_often_it_is_killed_nothing_is_lost_or_doubled(play: Play, seed:
         if chance.random() < 0.5:
             more()  # while nobody listens but the chip
     play.run(lambda: None)
+    assert sorted(play.keeper.frames) == sent
+    assert play.keeper.account() == Account(heard=len(sent), spooled=len(sent))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_wherever_a_kill_falls_nothing_that_the_chip_received_is_lost_or_doubled(play: Play, seed: int) -> None:
+    """The process dies behind any SPI message, also in the middle of its rescue, its start or its pop of a frame."""
+    chance = random.Random(seed)
+    sent: list[int] = []
+    number = 0
+    left = [0]
+
+    def more() -> None:
+        nonlocal number
+        for _ in range(chance.randint(1, 4)):
+            number += 1
+            if play.bench.emulator.inject(air(number)).outcome == "fifo":
+                sent.append(number)
+
+    def count_down(_: bytes, answer: bytes) -> bytes:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return answer
+
+    play.bench.bus.meddle = count_down
+    for _ in range(60):
+        left[0] = chance.choice((chance.randint(1, 60), chance.randint(1, 400), chance.randint(200, 800)))
+        with suppress(Killed):
+            play.run(*[more] * chance.randint(0, 6))
+        if chance.random() < 0.5:
+            more()  # while nobody listens but the chip
+    left[0] = 0
+    play.run(lambda: None)
+    assert len(sent) > 50
     assert sorted(play.keeper.frames) == sent
     assert play.keeper.account() == Account(heard=len(sent), spooled=len(sent))
 
