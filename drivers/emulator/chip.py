@@ -12,6 +12,7 @@ answer, as the HAL's start sequence needs them to.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +21,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from drivers.emulator.counter import TICKS_PER_US, Counter
+from drivers.emulator.faults import Faults
 from drivers.emulator.fifo import SIZE as FIFO_SIZE
 from drivers.emulator.fifo import RxFifo
 from drivers.emulator.frame import OVERHEAD_BYTES, encode, metric_pairs
@@ -103,7 +105,7 @@ class Reception:
     Attributes:
         packet: the packet, dropped once its fate is known.
         end_ns: when it left the air, in nanoseconds of the emulator.
-        outcome: "pending", "fifo", "overflow" or "not_received: why".
+        outcome: "pending", "fifo", "overflow", "damaged: how" or "not_received: why".
         read: the host has popped the whole frame.
         counter_us: the unwrapped counter at its end, in microseconds; None if it never reached the chip.
     """
@@ -129,6 +131,7 @@ class Chip:
         counter: the 32 MHz counter.
         fifo: the receive FIFO.
         tx: the two transmit chains.
+        faults: what is wrong right now.
         emissions: the last transmissions, oldest first.
         complaints: the last things a real chip would not have put up with.
         messages: SPI frames seen; message_bytes: their bytes.
@@ -147,6 +150,7 @@ class Chip:
         self.agc = Agc(self.registers, self._complain)
         self.arb = Arb(self.registers, self._complain)
         self.counter = Counter(counter_start_us)
+        self.faults = Faults()
         # RAM holds anything at power-up; a driver must not take it for frames.
         self._noise = Random(seed)  # noqa: S311 - content of unwritten RAM, nothing to protect
         self.fifo = RxFifo(self._noise.randbytes(FIFO_SIZE))
@@ -180,10 +184,27 @@ class Chip:
     # -- the host's side -------------------------------------------------------------------------------------
 
     def transfer(self, mosi: bytes, now_ns: int) -> bytes:
-        """Exchange one SPI frame (one assertion of chip select)."""
+        """Exchange one SPI frame (one assertion of chip select).
+
+        Raises:
+            OSError: the bus fails (a fault).
+        """
         self.messages += 1
         self.message_bytes += len(mosi)
         self.advance(now_ns)
+        if self.faults.on_bus:
+            return self._faulty_exchange(mosi)
+        return self._exchange(mosi)
+
+    def _faulty_exchange(self, mosi: bytes) -> bytes:
+        faults = self.faults
+        if faults.bus_errors_left:
+            faults.bus_errors_left -= 1
+            raise OSError(faults.bus_error, os.strerror(faults.bus_error))
+        answer = self._exchange(mosi)
+        return answer if faults.miso is None else bytes((faults.miso,)) * len(answer)
+
+    def _exchange(self, mosi: bytes) -> bytes:
         length = len(mosi)
         if self._in_reset or not self._powered or length < 2:
             return bytes(length)
@@ -217,6 +238,11 @@ class Chip:
             if on:
                 self.fifo.ram[:] = self._noise.randbytes(FIFO_SIZE)
         self._powered = on
+
+    def brown_out(self, now_ns: int) -> None:
+        """Lose the supply for a moment: the chip comes back reset, and nobody has asked for it."""
+        self.advance(now_ns)
+        self._reset()
 
     @property
     def in_reset(self) -> bool:
@@ -278,6 +304,9 @@ class Chip:
         if self._in_reset or not self._powered:
             reception.outcome = "not_received: the chip is in reset or without power"
             return
+        if self.faults.stalled:
+            reception.outcome = "not_received: reception has stalled"
+            return
         try:
             by = self.gate.demodulator(packet)
             end = ticks(reception.end_ns)
@@ -287,8 +316,18 @@ class Chip:
             return
         reception.counter_us = end // TICKS_PER_US
         frame = self._frames(packet, by, reception.end_ns, readable_ns)
-        reception.outcome = "fifo" if self.fifo.push(frame, reception.mark_read) else "overflow"
+        reception.outcome = self._push(frame, reception)
         self._count(packet, by)
+
+    def _push(self, frame: bytes, reception: Reception) -> str:
+        faults, outcome = self.faults, "fifo"
+        if faults.overflows_left:
+            faults.overflows_left -= 1
+            return "overflow"
+        if faults.damage_left and faults.damage is not None:
+            faults.damage_left -= 1
+            frame, outcome = faults.damage(frame), f"damaged: {faults.damage_name}"
+        return outcome if self.fifo.push(frame, reception.mark_read) else "overflow"
 
     def _check_half_duplex(self, start: int, end: int) -> None:
         for emission in reversed(self._on_air):
@@ -337,9 +376,9 @@ class Chip:
         on_write[_GPS_CONTROL] = self._on_gps
         for address in _FLAG_REGISTERS:
             on_write[address] = self._flag_clearer(address)
-        on_read[_VERSION] = lambda: _VERSION_OF[self.model]
+        on_read[_VERSION] = self._read_version
         on_read[_OTP_DATA] = self._read_otp
-        on_read[_NB_BYTES] = lambda: self.fifo.nb_bytes >> 8
+        on_read[_NB_BYTES] = self._read_fill_high
         on_read[_NB_BYTES + 1] = lambda: self.fifo.nb_bytes & 0xFF
         on_read[_LAST_READ] = lambda: self._latch_pointer(self.fifo.last_read)
         on_read[_LAST_WRITTEN] = lambda: self._latch_pointer(self.fifo.last_written)
@@ -360,6 +399,10 @@ class Chip:
             radio.drive(supplied=False, running=False)
         self.fifo.reset()
         self.counter.reset(self._now_ns)
+        if self.faults.stalled:
+            self.faults.stalled = False
+            self.faults.names.discard("stall")
+            self.agc.stuck_status = None
 
     def _read(self, address: int, length: int) -> bytes:
         self._count_snapshot = b""
@@ -398,8 +441,12 @@ class Chip:
 
     def _read_program(self, address: int, length: int) -> bytes:
         mcu, at = self._microcontroller(address)
-        data = bytes(mcu.memory[at : at + length])
-        return data + bytes(length - len(data))
+        data = bytearray(mcu.memory[at : at + length])
+        if self.faults.flipped is not None:
+            flipped, mask = self.faults.flipped
+            if address <= flipped < address + len(data):
+                data[flipped - address] ^= mask
+        return bytes(data) + bytes(length - len(data))
 
     def _write_program(self, address: int, data: bytes) -> None:
         mcu, at = self._microcontroller(address)
@@ -425,19 +472,20 @@ class Chip:
             self._complain(f"radio {'AB'[index]} addressed as SX125x; an SX1250 is there")
             return bytes(len(mosi))
         answer = b"\0" + self.radios[index].transfer(mosi[1:])
-        self._update_clock()
+        self.update_clock()
         return answer
 
     def _on_clock(self, _old: int, _new: int, _value: int) -> None:
-        self._update_clock()
+        self.update_clock()
 
     def _on_radio_enable(self, _old: int, _new: int, _value: int) -> None:
         for radio, address in zip(self.radios, _RADIO_ENABLES, strict=True):
             bits = self.registers.stored[address]
             radio.drive(supplied=bool(bits & _RADIO_EN), running=bool(bits & _RADIO_RST))
-        self._update_clock()
+        self.update_clock()
 
-    def _update_clock(self) -> None:
+    def update_clock(self) -> None:
+        """Run the chip if a selected radio clocks it, and stop it if none does."""
         select = self.registers.stored[_CLOCK_SELECT]
         clocked = bool(select & _CLKDIV_EN) and any(
             select >> index & 1 and radio.clocking for index, radio in enumerate(self.radios)
@@ -453,6 +501,17 @@ class Chip:
     def _flag_clearer(self, address: int) -> Callable[[int, int, int], None]:
         # Whether silicon clears flags by ones or by zeros is not documented; ones are assumed.
         return lambda _old, _new, value: self.registers.clear_bits(address, value)
+
+    def _read_version(self) -> int:
+        return _VERSION_OF[self.model] if self.faults.version is None else self.faults.version
+
+    def _read_fill_high(self) -> int:
+        fill = self.fifo.nb_bytes
+        if self.faults.torn_fill_left and fill > 0xFF:
+            # As if a frame had arrived between the two bytes: the high one is that of before.
+            self.faults.torn_fill_left -= 1
+            return (fill >> 8) - 1
+        return fill >> 8
 
     def _read_otp(self) -> int:
         address = self.registers.stored[_OTP_ADDRESS]
@@ -470,6 +529,9 @@ class Chip:
             if not self._count_snapshot:
                 pps = self.counter.pps_ticks(self._now_ns) & 0xFFFFFFFF
                 now = self.counter.ticks(self._now_ns) & 0xFFFFFFFF
+                if self.faults.torn_counter_left:
+                    self.faults.torn_counter_left -= 1
+                    now ^= 0x01000000
                 self._count_snapshot = (pps << 32 | now).to_bytes(8, "big")
             return self._count_snapshot[index]
 

@@ -41,6 +41,7 @@ _PACKET_KEYS: Final = frozenset(
 )
 
 
+_NO_FAULT: Final = "none"
 _T = TypeVar("_T")
 
 
@@ -200,8 +201,23 @@ def _complaints(emulator: Emulator, _request: _Request) -> _Answer:
     return {"complaints": emulator.complaints()}
 
 
+def _fault(emulator: Emulator, request: _Request) -> _Answer:
+    parameters = {key: value for key, value in request.items() if key not in {"cmd", "kind"}}
+    kind = request.get("kind")
+    if kind == _NO_FAULT:
+        if parameters:
+            raise _RequestError(f"kind {_NO_FAULT!r} takes no parameters")
+        emulator.clear_faults()
+    elif isinstance(kind, str):
+        emulator.fault(kind, **cast("dict[str, int | str]", parameters))
+    elif kind is not None or parameters:
+        raise _RequestError(f"kind: expected the name of a fault, found {kind!r}")
+    return {"faults": emulator.faults()}
+
+
 _COMMANDS: Final[Mapping[str, Callable[[Emulator, _Request], _Answer]]] = {
     "complaints": _complaints,
+    "fault": _fault,
     "gpio": _gpio,
     "inject": _inject,
     "inject_many": _inject_many,

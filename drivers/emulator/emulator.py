@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from drivers.emulator.chip import Chip, Model, Reception
 from drivers.emulator.counter import TICKS_PER_US
+from drivers.emulator.faults import clear_faults, set_fault
 from drivers.emulator.header import GpioHeader, I2cBus, Stts751
 from drivers.errors import BusError
 
@@ -81,7 +82,7 @@ class Injected:
 
     Attributes:
         number: in the reception log, from 1.
-        outcome: so far: "pending", "fifo", "overflow", "not_received: why".
+        outcome: so far, as in the reception log.
         pending_bytes: in the FIFO and on their way there.
     """
 
@@ -97,7 +98,8 @@ class RxLogEntry:
     Attributes:
         number: from 1, in the order of injection.
         identifier: of the packet.
-        outcome: "pending", "fifo" (it entered the FIFO), "overflow", "not_received: why".
+        outcome: "pending", "fifo" (it entered the FIFO), "overflow", "damaged: how" (it entered the FIFO, but not
+            whole), "not_received: why".
         read: the host has popped all of it.
         end_us: when it left the air, in the emulator's time.
         counter_us: the concentrator's unwrapped counter at that moment; None when the chip never had it.
@@ -277,6 +279,31 @@ class Emulator:
                 results.append(Injected(self._injected, reception.outcome, chip.pending_bytes))
             return results
 
+    # -- faults ----------------------------------------------------------------------------------------------
+
+    def fault(self, kind: str, **parameters: int | str) -> None:
+        """Make something go wrong; what there is, is in `drivers.emulator.faults.KINDS`.
+
+        Raises:
+            FaultError: unknown kind or parameter.
+        """
+        with self._lock:
+            now_ns = self._now_ns()
+            self._chip.advance(now_ns)
+            set_fault(self._chip, self._i2c.sensor, now_ns, kind, parameters)
+
+    def clear_faults(self) -> None:
+        """Make all whole again; what a fault has already done stays done."""
+        with self._lock:
+            now_ns = self._now_ns()
+            self._chip.advance(now_ns)
+            clear_faults(self._chip, self._i2c.sensor, now_ns)
+
+    def faults(self) -> list[str]:
+        """Return the kinds of the active faults."""
+        with self._lock:
+            return sorted(self._chip.faults.names)
+
     def now_us(self) -> int:
         """Return the emulator's time."""
         return self._now_ns() // _NS_PER_US
@@ -356,28 +383,33 @@ class EmulatedBus:
         self._open = True
 
     def transfer(self, frame: bytes) -> bytes:
-        """Exchange one frame."""
-        self._check_open()
-        return self._emulator.transfer(frame)
+        """Exchange one frame.
+
+        Raises:
+            BusError: the bus is closed, or a fault was asked for.
+        """
+        return self.transfer_all([frame])[0]
 
     def transfer_all(self, frames: Sequence[bytes]) -> list[bytes]:
-        """Exchange several frames."""
-        self._check_open()
-        return self._emulator.transfer_all(frames)
+        """Exchange several frames.
+
+        Raises:
+            BusError: the bus is closed, or a fault was asked for.
+        """
+        if not self._open:
+            raise _bus_error("the bus is closed", hint="open the bus again")
+        try:
+            return self._emulator.transfer_all(frames)
+        except OSError as error:
+            raise _bus_error(error.strerror or str(error), hint="clear the fault", retryable=True) from error
 
     def close(self) -> None:
         """Release the bus; the chip goes on."""
         self._open = False
 
-    def _check_open(self) -> None:
-        if not self._open:
-            raise BusError(
-                "the bus is closed",
-                op="transfer",
-                where="emulator",
-                hint="open the bus again",
-                code="CG-EMU-001",
-            )
+
+def _bus_error(what: str, *, hint: str, retryable: bool = False) -> BusError:
+    return BusError(what, op="transfer", where="emulator", hint=hint, code="CG-EMU-001", retryable=retryable)
 
 
 class EmulatedLine:

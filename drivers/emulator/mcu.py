@@ -54,6 +54,8 @@ class Microcontroller:
     Attributes:
         memory: the program memory as the host wrote it.
         alive: a recognised program is running (it may still be waiting for its parameters).
+        ready: it has all its parameters and does its work.
+        silent: a fault: it never starts.
     """
 
     def __init__(self, kind: Mcu, control: int, registers: RegisterFile, complain: Callable[[str], None]) -> None:
@@ -61,12 +63,12 @@ class Microcontroller:
         self.memory = bytearray(IMAGE_BYTES)
         self.alive = False
         self.ready = False
+        self.silent = False
         self._control = control
         self._registers = registers
         self._complain = complain
         self._clocked = False
         self._released = False
-        self.silent = False
         registers.on_write[control] = self._on_control
 
     @property
@@ -82,6 +84,10 @@ class Microcontroller:
         """Give or take the clock; a released program starts with it."""
         self._clocked = running
         self._judge()
+
+    def lose_parity(self) -> None:
+        """Notice a parity error while running (a fault)."""
+        self._registers.set_bits(self._control, _PARITY_ERROR)
 
     def _on_control(self, _old: int, _new: int, _value: int) -> None:
         self._judge()

@@ -73,11 +73,13 @@ class Sx1250:
         mode: present chip mode.
         registers: the radio's own address space, as far as it was written.
         image_band: the two parameters of the last image calibration.
-        fail_image_calibration: answer the next calibrations with an error (a fault of the part).
+        fail_image_calibration: a fault: image calibrations end with an error.
+        missing: a fault: the part does not answer.
     """
 
     def __init__(self) -> None:
         self.fail_image_calibration = False
+        self.missing = False
         self.mode = RadioMode.STANDBY_RC
         self.registers: dict[int, int] = {}
         self.image_band: tuple[int, int] | None = None
@@ -88,17 +90,17 @@ class Sx1250:
     @property
     def alive(self) -> bool:
         """Whether supply and reset let the radio work."""
-        return self._alive
+        return self._alive and not self.missing
 
     @property
     def clocking(self) -> bool:
         """Whether its crystal runs, so that it can clock the SX1302."""
-        return self._alive and self.mode >= RadioMode.STANDBY_XOSC
+        return self.alive and self.mode >= RadioMode.STANDBY_XOSC
 
     @property
     def receiving(self) -> bool:
         """Whether it is in receive mode."""
-        return self._alive and self.mode is RadioMode.RECEIVE
+        return self.alive and self.mode is RadioMode.RECEIVE
 
     @property
     def frequency_hz(self) -> float:
@@ -115,7 +117,7 @@ class Sx1250:
 
     def transfer(self, command: bytes) -> bytes:
         """Execute one command (opcode and parameters) and return what goes out meanwhile."""
-        if not self._alive or not command:
+        if not self.alive or not command:
             return bytes(len(command))
         status = (self.mode << 4) | self._command_status
         answer = bytearray([status]) * len(command)

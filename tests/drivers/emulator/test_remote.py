@@ -120,6 +120,15 @@ def test_the_wires_work(bus: SocketBus, paths: tuple[Path, Path], emulator: Emul
             line.set(active=True)
 
 
+def test_a_failing_bus_is_an_error_and_the_connection_stays(bus: SocketBus, emulator: Emulator) -> None:
+    emulator.fault("bus_error", times=2)
+    with pytest.raises(BusError, match="Input/output error"):
+        bus.transfer(READ_VERSION)
+    with pytest.raises(BusError, match="Input/output error"):
+        bus.transfer_all([READ_VERSION, READ_VERSION])
+    assert bus.transfer(READ_VERSION) == VERSION
+
+
 def test_nobody_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(BusError, match="No such file") as error:
         SocketBus(tmp_path / "none")
