@@ -80,7 +80,7 @@ class LiveScreen:
         """Redraw."""
         self._bar.update(self._task, completed=scene.progress)
         table = Table.grid(padding=(0, 3))
-        radio = Text("receives", "green") if scene.receiving else Text("starts", "yellow")
+        radio = Text("receives", "green") if scene.receiving else Text("does not receive", "yellow")
         table.add_row("concentrator", radio, f"{scene.heard} frames heard, {scene.frames_per_s:.0f}/s")
         table.add_row("spool", "", f"{scene.backlog} frames wait for a receipt")
         link = Text("up", "green") if scene.link_up else Text("DOWN", "bold red")
@@ -118,7 +118,7 @@ class PlainScreen:
         self.tell(
             f"{scene.progress}/{self._frames} frames on the air, "
             f"heard {scene.heard} ({scene.frames_per_s:.0f}/s), "
-            f"concentrator {'receives' if scene.receiving else 'starts'}, "
+            f"concentrator {'receives' if scene.receiving else 'does not receive'}, "
             f"link {'up' if scene.link_up else 'DOWN'}, backlog {scene.backlog}, "
             f"delivered {scene.delivered} in {scene.batches} batches, {scene.receipted} receipts back, "
             f"{scene.wire_bytes} bytes"
