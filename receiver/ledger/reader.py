@@ -25,7 +25,7 @@ class LedgerReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
 
@@ -78,7 +78,7 @@ class LedgerReader:
     def snapshot(self) -> Iterator[LedgerReader]:
         """Give queries that all see the same state, for one thread."""
         with self._reading() as db:
-            yield _Snapshot(self._path, db)
+            yield _Snapshot(self.path, db)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -89,11 +89,11 @@ class LedgerReader:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Borrow a connection; all queries of the block see the same state."""
-        with translated(self._path):
+        with translated(self.path):
             try:
                 db = self._idle.pop()
             except IndexError:
-                db = open_reader(self._path)
+                db = open_reader(self.path)
             try:
                 db.execute("BEGIN")
                 yield db
@@ -115,5 +115,5 @@ class _Snapshot(LedgerReader):
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with translated(self._path):
+        with translated(self.path):
             yield self._db

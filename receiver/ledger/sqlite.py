@@ -178,7 +178,7 @@ class SqliteLedger(LedgerReader):
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold the writing connection in a transaction that ends with this block: committed, or as if never begun."""
-        with self._writing, translated(self._path):
+        with self._writing, translated(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -305,7 +305,7 @@ def _add_context(db: sqlite3.Connection, stream: _StreamRow, number: int, body: 
                 int(anchor.source),
             ),
         )
-        times.note(db, boot, anchor.boottime_us)
+        times.note(db, boot, anchor.source, anchor.boottime_us)
     db.executemany(
         "INSERT INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -438,7 +438,8 @@ def _advance(db: sqlite3.Connection, stream: _StreamRow, number: int, body: Body
     covered = [(number, number)]
     covered += [(item.first_number, item.last_number) for item in body.tombstones if item.last_number]
     for first, last in covered:
-        _cover(db, stream.id, first, last)
+        if last > through:
+            _cover(db, stream.id, max(first, through + 1), last)
     row = db.execute(
         "SELECT last FROM span WHERE stream = ? AND first <= ? AND last > ? ORDER BY first LIMIT 1",
         (stream.id, through + 1, through),

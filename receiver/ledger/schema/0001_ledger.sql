@@ -150,7 +150,7 @@ CREATE TABLE anchor (
     FOREIGN KEY (stream, number) REFERENCES batch (stream, number)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX anchor_by_time ON anchor (boot, boottime_us);
+CREATE INDEX anchor_by_time ON anchor (boot, source, boottime_us);
 
 -- Gaps that the gateway declared. A tombstone that names batches closes the chain over them.
 CREATE TABLE tombstone (
