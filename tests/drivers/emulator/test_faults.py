@@ -207,9 +207,9 @@ def test_a_lost_pps(receiving: Bench) -> None:
 def test_a_temperature_sensor_that_dies(bench: Bench) -> None:
     sensor = Stts751(25.0)
     set_fault(bench.chip, sensor, 0, "i2c", {})
-    assert sensor.failing
+    failing = [sensor.failing]
     clear_faults(bench.chip, sensor, 0)
-    assert not sensor.failing
+    assert [*failing, sensor.failing] == [True, False]
     with pytest.raises(FaultError, match="no temperature sensor"):
         break_it(bench, "i2c")
 
