@@ -55,6 +55,7 @@ MAX_QUEUED = 1024
 """Arrivals that wait for the sender. More is dropped and counted: receipts are cumulative, the next one says it all."""
 
 _NO_SUBSCRIBERS = 0x10
+_NOT_AUTHORISED = 0x87
 _VERSIONS = {"5": mqtt.MQTTv5, "3.1.1": mqtt.MQTTv311}
 _PACKET_OVERHEAD_BYTES = 64
 """Topic, packet id and lengths around a payload; generous."""
@@ -372,8 +373,10 @@ class MqttUplink:
             raise LinkError(Fault.NOBODY, what, where=self._where, hint=hint)
         if reason.is_failure:
             what = f"the broker does not take batch {batch}: {reason}"
-            hint = f"let this client publish to {self._batch_topic}; look at the broker's quota and log"
-            raise LinkError(Fault.LOGIN, what, where=self._where, hint=hint)
+            fault, hint = Fault.STATUS, "look at the broker's quota and log"
+            if reason.value == _NOT_AUTHORISED:
+                fault, hint = Fault.LOGIN, f"let this client publish to {self._batch_topic}"
+            raise LinkError(fault, what, where=self._where, hint=hint)
         return batch
 
     def _not_let_in(self, what: str) -> LinkError:

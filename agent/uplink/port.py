@@ -46,7 +46,7 @@ class Fault(Enum):
     PORTAL = ("CG-UPL-007", False)
     """Something that is not the platform answers, as the login page of a captive portal does."""
     STATUS = ("CG-UPL-008", False)
-    """The platform, or a proxy in front of it, answers with an error."""
+    """The platform, or the proxy or broker in front of it, answers with an error."""
     LOGIN = ("CG-UPL-009", False)
     """The broker does not let this gateway in, or not to its topics."""
     NOBODY = ("CG-UPL-010", False)

@@ -4,8 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -114,21 +121,76 @@ def test_the_window_holds_against_a_platform_that_does_not_answer(
     assert not gateway.receipts
 
 
-def test_a_broker_with_fewer_slots_than_the_window(
-    trust: Trust, tmp_path: Path, platform: Platform, consume: Consume, send: Send
-) -> None:
+class SlowBroker:
+    """Just enough of an MQTT 5 broker to be unreasonable: it wants two batches at a time and takes none of them."""
+
+    def __init__(self, puback_reason: int | None = None) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._puback_reason = puback_reason
+        self.port = int(self._listener.getsockname()[1])
+        self.published = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                with contextlib.suppress(OSError, IndexError), client, client.makefile("rb") as stream:
+                    while True:
+                        self._answer(client, *self._packet(stream))
+
+    def _packet(self, stream: BinaryIO) -> tuple[int, bytes]:
+        kind, length, shift = stream.read(1)[0], 0, 0
+        while True:
+            digit = stream.read(1)[0]
+            length |= (digit & 0x7F) << shift
+            shift += 7
+            if not digit & 0x80:
+                return kind >> 4, stream.read(length)
+
+    def _answer(self, client: socket.socket, kind: int, body: bytes) -> None:
+        if kind == 1:
+            client.sendall(bytes([0x20, 6, 0, 0, 3, 0x21, 0, 2]))  # CONNACK, receive maximum 2
+        elif kind == 8:
+            client.sendall(bytes([0x90, 4, *body[:2], 0, 1]))  # SUBACK, QoS 1
+        elif kind == 3:
+            self.published += 1
+            if self._puback_reason is not None:
+                start = 2 + int.from_bytes(body[:2], "big")
+                client.sendall(bytes([0x40, 3, *body[start : start + 2], self._puback_reason]))
+        elif kind == 12:
+            client.sendall(bytes([0xD0, 0]))
+
+
+def test_no_more_is_published_than_the_broker_has_slots_for(trust: Trust, send: Send) -> None:
     """MQTT 5 receive maximum: more unacknowledged publishes would be a protocol error, and the end of the link."""
-    broker = Broker(tmp_path, "allow_anonymous true", "max_inflight_messages 2")
+    broker = SlowBroker()
     try:
-        consume(broker.port)
-        gateway = Gateway(40)
-        sender = send(trust.endpoint("mqtt", broker.port, window=16), gateway)
-        assert sender.drain(15)
-        assert platform.has(gateway)
-        assert sender.status.counts["sent"] == 40
-        assert "failures" not in sender.status.counts
+        sender = send(trust.endpoint("mqtt", broker.port, window=16), Gateway(40))
+        until(lambda: sender.status.in_flight == 15 and broker.published == 2)
+        sender.sealed()
+        assert not sender.drain(0.2)
+        assert broker.published == 2
     finally:
-        broker.kill()
+        broker.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "fault", "words"),
+    [(0x97, Fault.STATUS, "Quota exceeded"), (0x87, Fault.LOGIN, f"civigate/v1/{EUI.hex()}/batch")],
+)
+def test_a_broker_that_does_not_take_a_batch_is_named(
+    trust: Trust, send: Send, reason: int, fault: Fault, words: str
+) -> None:
+    broker = SlowBroker(reason)
+    try:
+        assert words in _problem(send(trust.endpoint("mqtt", broker.port), Gateway(1)), fault)
+    finally:
+        broker.close()
 
 
 @VERSIONS
@@ -316,8 +378,6 @@ def test_tls_with_client_certificates(
 ) -> None:
     worker = trust.authority.client("receiver")
     endpoint = trust.endpoint("mqtts", closed_broker.port, mqtt_version=version)
-    import ssl
-
     context = client_context(ssl.SSLContext, trust.authority.certificate, worker.certificate, worker.key)
     consumer = MqttConsumer(platform, closed_broker.port, context)
     try:
@@ -336,9 +396,6 @@ def test_a_broker_that_does_not_let_us_in_is_named(trust: Trust, closed_broker: 
 
 @VERSIONS
 def test_user_and_password(trust: Trust, tmp_path: Path, send: Send, version: str) -> None:
-    import shutil
-    import subprocess
-
     passwords = tmp_path / "passwords"
     program = shutil.which("mosquitto_passwd")
     assert program is not None, "mosquitto_passwd is part of the mosquitto package"
