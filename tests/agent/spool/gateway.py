@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from agent.batch import codec
 from agent.batch.codec import Opened
 from agent.batch.keys import Ed25519Signer
@@ -24,7 +26,8 @@ from agent.spool.writer import SpoolWriter
 EUI = bytes.fromhex("0016c001f1500812")
 BOOT = bytes(range(16))
 SESSION = Session(BOOT, 1)
-SIGNER = Ed25519Signer.generate()
+SIGNER = Ed25519Signer(Ed25519PrivateKey.from_private_bytes(b"a key for tests; nobody's secret"))
+"""The same in every process: spools are handed from one to the next."""
 CITY = Destination("city", b"filter 1")
 WATER = Destination("water", b"filter 2")
 POLICY = Policy(batch_frames=10, batch_age_s=3600.0, quota_bytes=64 << 20)
