@@ -225,6 +225,9 @@ class HttpsUplink:
             data = response.read(MAX_ANSWER_BYTES + 1, decode_content=False)
             self._context.note_session()
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            if not self._line.answered:
+                # It may be the resumed session that the server does not like: next time from the beginning.
+                self._context.session = None
             raise self._named(error) from error
         if response.status not in _ANSWERS or response.headers.get("content-type", "").split(";")[0] != ANSWER_TYPE:
             response.close()

@@ -209,7 +209,7 @@ class Sender:
         try:
             tries(self._try)
         except AgentError as error:
-            logger.debug("uplink ended destination=%s problem=%s", self.name, error)
+            logger.debug("event=uplink_ended destination=%s problem=%s", self.name, error)
         finally:
             self._uplink.close()
             self._state, _ = machine.step(self._state, machine.Stop(), self._clock.boottime_us())
@@ -233,7 +233,7 @@ class Sender:
             # A defect must not silence a gateway for good: it is said with its trace, and the next try may do.
             what = f"{type(error).__name__}: {error}"
             if self._problem is None or self._problem.what != what:
-                logger.exception("uplink defect destination=%s", self.name)
+                logger.exception("event=uplink_defect destination=%s", self.name)
             defect = LinkError(Fault.INTERNAL, what, where=f"destination {self.name}", hint="report it with the log")
             self._failed(defect, Fault.INTERNAL, None)
             raise defect from error
@@ -293,7 +293,7 @@ class Sender:
             linked = self._state.phase in machine.LINKED
             self._state, actions = machine.step(self._state, events.popleft(), self._clock.boottime_us())
             if self._state.phase in machine.LINKED and not linked:
-                logger.info("uplink online destination=%s waiting=%d", self.name, len(self._state.waiting))
+                logger.info("event=uplink_online destination=%s waiting=%d", self.name, len(self._state.waiting))
                 self._tried_us = None
             if self._state.phase in machine.LINKED and self._state.fault is None:
                 self._recovered()
@@ -331,7 +331,7 @@ class Sender:
 
     def _skip(self, number: int, error: UnreadableBatchError) -> None:
         self._counts["unreadable"] += 1
-        logger.error("uplink unreadable destination=%s batch=%d problem=%s", self.name, number, error)
+        logger.error("event=uplink_unreadable destination=%s batch=%d problem=%s", self.name, number, error)
         self._sink.unreadable(number, error)
 
     # --- answers
@@ -358,7 +358,7 @@ class Sender:
     def _odd(self, kind: str, reply: Reply, what: str) -> None:
         self._counts[kind] += 1
         if self._counts[kind] == 1:
-            logger.warning("uplink %s destination=%s what=%s", kind, self.name, what)
+            logger.warning("event=uplink_%s destination=%s what=%s", kind, self.name, what)
         self._publish()
         if reply.asked_us is not None:
             # The answer to a request of ours: whoever answers there is not the platform.
@@ -418,7 +418,7 @@ class Sender:
             self._counts["stale"] += 1
             if self._state.phase is machine.Phase.CONNECTING:
                 logger.warning(
-                    "uplink platform went back destination=%s through=%d acknowledged=%d",
+                    "event=uplink_platform_went_back destination=%s through=%d acknowledged=%d",
                     self.name,
                     receipt.through,
                     self._state.through,
@@ -458,7 +458,7 @@ class Sender:
                 hint = "update the receiver, then the gateway: the receiver must know the gateway's batch format"
             raise LinkError(Fault.STANDING, what, where=f"destination {self.name}", hint=hint)
         self._counts["refused"] += 1
-        logger.error("uplink quarantine destination=%s what=%s", self.name, what)
+        logger.error("event=uplink_quarantine destination=%s what=%s", self.name, what)
         del self._hashes[about]
         self._first_sent_us.pop(about, None)
         self._apply(machine.Parked(about))
@@ -509,12 +509,14 @@ class Sender:
         """Log a problem, as a warning the first time since all was well."""
         level = logging.DEBUG if error.code in self._said else logging.WARNING
         self._said.add(error.code)
-        logger.log(level, "uplink down destination=%s problem=%s; %s [%s]", self.name, error, error.hint, error.code)
+        logger.log(
+            level, "event=uplink_down destination=%s problem=%s; %s [%s]", self.name, error, error.hint, error.code
+        )
 
     def _recovered(self) -> None:
         if self._down_since_us is not None:
             down_s = (self._clock.boottime_us() - self._down_since_us) / _SECOND_US
-            logger.info("uplink restored destination=%s down_s=%.1f", self.name, down_s)
+            logger.info("event=uplink_restored destination=%s down_s=%.1f", self.name, down_s)
             self._said.clear()
         self._down_since_us = None
         self._problem = None

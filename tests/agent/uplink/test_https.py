@@ -121,6 +121,24 @@ def test_a_new_connection_resumes_the_tls_session(
     assert second < first - 1000
 
 
+def test_a_server_with_other_keys_costs_a_new_session_and_nothing_else(
+    trust: Trust, server: HttpsServer, platform: Platform, send: Send
+) -> None:
+    """Restarted, it cannot read the ticket of the session before."""
+    gateway = Gateway(1)
+    sender = send(trust.endpoint("https", server.port), gateway)
+    assert sender.drain(15)
+    server.stop()
+    restarted = HttpsServer(platform, trust.server_context(), server.port)
+    try:
+        gateway.seal(3)
+        sender.sealed()
+        assert sender.drain(15)
+        assert platform.has(gateway)
+    finally:
+        restarted.stop()
+
+
 def test_a_port_where_nobody_listens_is_named_and_tried_again(
     trust: Trust, platform: Platform, send: Send, pauses: Pauses
 ) -> None:
@@ -375,7 +393,7 @@ def test_a_platform_that_went_back_gets_what_is_still_there(
     until(lambda: set(platform.arrivals) == {3, 4})
     assert sender.drain(15)
     assert sender.status.counts["stale"] == 3
-    assert "went back" in caplog.text
+    assert "uplink_platform_went_back" in caplog.text
 
 
 def test_receipts_give_clock_anchors(trust: Trust, server: HttpsServer, send: Send) -> None:
