@@ -21,6 +21,8 @@ from receiver.errors import ServiceError
 HEADERS_LIMIT_S = 10.0
 """For the headers of a request, from the first byte; for the first request, from the connection."""
 HANDSHAKE_LIMIT_S = 10.0
+GOODBYE_LIMIT_S = 1.0
+"""For the other side's share in ending TLS."""
 MAX_HEADER_BYTES = 8192
 START_LIMIT_S = 10.0
 STOP_LIMIT_S = 5
@@ -91,11 +93,12 @@ class _Protocol(H11Protocol):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Gives up on TLS handshakes sooner than asyncio's minute; uvicorn has no setting for it."""
+    """Waits less for the other side in TLS than asyncio's minute for a hello; uvicorn has no setting for it."""
 
     async def create_server(self, *args: Any, **kwargs: Any) -> asyncio.Server:
         if kwargs.get("ssl") is not None:
             kwargs.setdefault("ssl_handshake_timeout", HANDSHAKE_LIMIT_S)
+            kwargs.setdefault("ssl_shutdown_timeout", GOODBYE_LIMIT_S)
         return await super().create_server(*args, **kwargs)
 
 

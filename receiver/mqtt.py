@@ -135,6 +135,8 @@ class MqttConsumer:
         self._said = ""
         self.subscribed = threading.Event()
         """Set while batches can come."""
+        self.tried = threading.Event()
+        """Set once the first attempt to reach the broker has succeeded or failed."""
         self.dropped = 0
         # With a shared subscription the others take over what one leaves, and a broker would go on to put a share aside
         # for a session that never returns. Alone, the session keeps what comes while we restart.
@@ -225,8 +227,8 @@ class MqttConsumer:
         if reasons[0].is_failure:
             self._say(f"subscription refused: {reasons[0]}")
             return
-        self._say("subscribed")
         self.subscribed.set()
+        self._say("subscribed")
 
     def _on_connect_fail(self, _client: mqtt.Client, _userdata: object) -> None:
         self._say("cannot be reached, or TLS fails")
@@ -255,6 +257,7 @@ class MqttConsumer:
 
     def _say(self, state: str) -> None:
         """Log a state once, however often it repeats."""
+        self.tried.set()
         if state != self._said:
             self._said = state
             level = logging.INFO if state == "subscribed" else logging.WARNING

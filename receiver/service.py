@@ -29,6 +29,8 @@ from receiver.tls import server_context
 
 REVISION_PAUSE_S = 0.01
 """Between two portions of times that are estimated anew: batches that wait go first."""
+BROKER_LIMIT_S = 3.0
+"""How long to wait for a broker before saying "ready" without it."""
 API_CONNECTIONS = 100
 API_IDLE_S = 30
 _ASKED = "asked to"
@@ -68,7 +70,7 @@ class Service:
             self.intake = Intake(ledger, signer, committed=self._changed.set, rate=rate)
             # who has entered the data folder is trusted to bring as much as he likes
             by_hand = Intake(ledger, signer, committed=self._changed.set)
-            self._mqtt = None if config.mqtt is None else MqttConsumer(config.mqtt, self.intake, signer.kid[:6].hex())
+            self.mqtt = None if config.mqtt is None else MqttConsumer(config.mqtt, self.intake, signer.kid[:6].hex())
             self._listeners = []
             if https is not None:
                 door = Door(https.max_body_bytes, _strangers(https.strangers_per_minute))
@@ -104,6 +106,8 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         with self.serving():
+            if self.mqtt is not None:
+                self.mqtt.tried.wait(BROKER_LIMIT_S)
             _log.info("ready %s", " ".join(self._places()))
             why = self._why.get()
             _log.info("stopping why=%r", why)
@@ -122,16 +126,16 @@ class Service:
                 self._reviser.start()
                 for listener in self._listeners:
                     listener.start()
-                if self._mqtt is not None:
-                    self._mqtt.start()
+                if self.mqtt is not None:
+                    self.mqtt.start()
                 yield
             finally:
                 self._ended.set()
                 self._changed.set()
                 for listener in self._listeners:
                     listener.stop()
-                if self._mqtt is not None:
-                    self._mqtt.stop()
+                if self.mqtt is not None:
+                    self.mqtt.stop()
                 self._control.stop()
                 if self._reviser.is_alive():
                     self._reviser.join()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ import httpx
 from agent.batch.keys import PublicKey, Resolve, ring
 from agent.demo.authority import Credentials
 from receiver import config
+from receiver.cli.main import main
 from receiver.service import Service
 
 LIMIT_S = 20.0
@@ -35,6 +37,15 @@ class Certificates:
     authority: Path
     server: Credentials
     client: Credentials
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
 
 
 @dataclass
@@ -69,17 +80,18 @@ class Platform:
             context.load_cert_chain(self.certificates.client.certificate, self.certificates.client.key)
         return httpx.Client(base_url=self.url, verify=context, timeout=LIMIT_S)
 
-    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run a command with our configuration."""
-        return subprocess.run(
-            [*PROGRAM, *map(str, arguments), "-c", str(self.toml)], capture_output=True, text=True, timeout=LIMIT_S
-        )
+    def run(self, *arguments: str | Path) -> Done:
+        """Run a command with our configuration, in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([*map(str, arguments), "-c", str(self.toml)])
+        return Done(code, out.getvalue(), err.getvalue())
 
     def json(self, *arguments: str | Path) -> dict:  # type: ignore[type-arg] # what JSON gives
         """Run a command that answers with JSON."""
         done = self.run(*arguments, "--json")
-        assert done.stdout, done.stderr
-        return dict(json.loads(done.stdout))
+        assert done.out, done.err
+        return dict(json.loads(done.out))
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[Service]:
