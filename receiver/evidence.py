@@ -143,11 +143,15 @@ def report(ledger: Queries, summary: StreamSummary) -> StreamReport:
         for link in ledger.links(summary.stream_id):
             if not any(item.first <= link.number <= item.last for item in withdrawn):
                 total += link.account
+            if link.number == summary.through and link.hash != summary.hash:
+                chain.flaw(f"receipts name another batch {link.number} than the stored one")
             yield _verified(link, summary, chain)
 
     follow(chain, steps(), withdrawn, from_start=True)
     if chain.frames != summary.frames:
         chain.flaw(f"{summary.frames} frames are counted, the batches say {chain.frames}")
+    if tuple(chain.missing) != summary.missing:
+        chain.flaw("other batches are missing than the ledger says")
     account = summary.account
     # what was withdrawn but arrived all the same was moved from the lost to the delivered ones
     recovered = replace(account, evicted=total.evicted, expired=total.expired)
