@@ -8,15 +8,18 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 ARGS  ?=
 
-# What a fresh Debian 12 or Raspberry Pi OS lacks: the headers that spidev is built with, and the broker of the tests.
+# What a fresh Debian 12 or Raspberry Pi OS lacks: the headers that spidev is built with, the broker of the tests, and
+# Node.js for the batch format's second, independent reader.
 DEBIAN := gcc libc6-dev mosquitto python3 python3-dev python3-venv
+DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
+JAVASCRIPT := tests/agent/batch/javascript
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: setup demo test lint check bench clean
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml $(JAVASCRIPT)/package-lock.json
 	@missing="$$(dpkg-query -W -f='$${Package} $${Status}\n' $(DEBIAN) 2>/dev/null | awk '/ok installed$$/ {print $$1}' | sort | comm -13 - <(printf '%s\n' $(DEBIAN) | sort))"; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing Debian packages:" $$missing; \
@@ -25,6 +28,7 @@ $(VENV)/.ready: pyproject.toml
 	@[ -x $(BIN)/python ] || python3 -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@npm ci --silent --ignore-scripts --omit=optional --no-audit --no-fund --prefix $(JAVASCRIPT)
 	@touch $@
 
 demo: setup
@@ -47,4 +51,4 @@ bench: setup
 	@$(BIN)/python -m tests.bench --out build/bench.json $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(JAVASCRIPT)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

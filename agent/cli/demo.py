@@ -41,14 +41,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--frames", type=_whole(1, 1_000_000), default=1500, metavar="N", help="frames on the air (1500)"
+        "--frames", type=_whole(1, 1_000_000), default=1200, metavar="N", help="frames on the air (1200)"
     )
     parser.add_argument(
         "--rate",
         type=_number(0, 1000),
-        default=75.0,
+        default=50.0,
         metavar="F",
-        help="frames per second, 0: as fast as the path takes (75)",
+        help="frames per second, 0: as fast as the path takes (50)",
     )
     parser.add_argument(
         "--outage",
