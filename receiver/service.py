@@ -9,7 +9,6 @@ import logging
 import queue
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -171,14 +170,3 @@ class Service:
 
 def _strangers(per_minute: int) -> Buckets[str] | None:
     return None if per_minute == 0 else Buckets[str](per_minute / 60, max(per_minute, 1))
-
-
-def start_logging(level: str) -> None:
-    """Write log lines to standard error, in the one form of this program."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    # what strangers do wrong is theirs; what uvicorn cannot do is ours
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)

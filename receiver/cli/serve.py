@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
+from agent import logs
 from receiver import config
 from receiver.cli.arguments import add_config
 
@@ -30,7 +32,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _run(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
     # the web framework takes a while to load: the other commands do without
-    from receiver.service import Service, start_logging
+    from receiver.service import Service
 
-    start_logging(loaded.logging.level)
+    logs.configure(loaded.logging.level)
+    # what strangers do wrong is theirs; what uvicorn cannot do is ours
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     return Service(loaded).run()
