@@ -19,7 +19,7 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml $(JAVASCRIPT)/package-lock.json
+$(VENV)/.ready: pyproject.toml $(JAVASCRIPT)/package.json
 	@missing="$$(dpkg-query -W -f='$${Package} $${Status}\n' $(DEBIAN) 2>/dev/null | awk '/ok installed$$/ {print $$1}' | sort | comm -13 - <(printf '%s\n' $(DEBIAN) | sort))"; \
 	if [ -n "$$missing" ]; then \
 	  echo "installing Debian packages:" $$missing; \
@@ -28,7 +28,7 @@ $(VENV)/.ready: pyproject.toml $(JAVASCRIPT)/package-lock.json
 	@[ -x $(BIN)/python ] || python3 -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@npm ci --silent --ignore-scripts --omit=optional --no-audit --no-fund --prefix $(JAVASCRIPT)
+	@npm install --silent --ignore-scripts --omit=optional --no-audit --no-fund --no-package-lock --prefix $(JAVASCRIPT) >/dev/null
 	@touch $@
 
 demo: setup

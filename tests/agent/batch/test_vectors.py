@@ -124,7 +124,7 @@ def test_the_example_of_the_document_is_the_first_vector() -> None:
 def test_a_verifier_in_javascript_written_from_the_document_agrees() -> None:
     node = shutil.which("node")
     if node is None or not (JAVASCRIPT / "node_modules").is_dir():
-        pytest.skip("needs Node, and `npm ci` in tests/agent/batch/javascript")
+        pytest.skip("needs Node, and `npm install` in tests/agent/batch/javascript")
     done = subprocess.run([node, JAVASCRIPT / "vectors.mjs", PATH], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert f"{len(VECTORS['batches'])} batches" in done.stdout
