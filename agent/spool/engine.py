@@ -27,6 +27,7 @@ from agent.batch import codec
 from agent.batch.errors import RefusedError
 from agent.batch.keys import Signer
 from agent.batch.model import (
+    BUCKETS,
     GENESIS_HASH,
     MAX_FRAMES,
     MAX_HEALTH,
@@ -45,8 +46,8 @@ from agent.batch.model import (
 )
 from agent.errors import SpoolError
 from agent.frame import Frame, Session
-from agent.spool import row
 from agent.spool.intake import MAX_DESTINATIONS, Heard
+from agent.spool.row import COLUMNS, INSERT, WEIGHT_BYTES, DamagedRowError, Row, from_row, pack, to_row, with_note
 from agent.spool.state import BatchState, Sealed, Stream, batch_checksum, load, note, save
 from agent.spool.store import scalar
 
@@ -237,6 +238,7 @@ class Engine:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         self._routes: dict[int, int] = {}
+        self._headroom_pages = 0
         self._stale = False
 
     def _transaction(self) -> _Transaction:
@@ -297,10 +299,11 @@ class Engine:
             seal = [s for s in self.state.open_streams() if self._due(s, now_s, flush=flush)]
             fresh = self.state.last_row - self.state.snapshot_row
             if rows and not changed and not seal and fresh < SNAPSHOT_ROWS:
-                self._insert(rows, note(self.state.journal, deltas))
+                rows[-1] = with_note(rows[-1], note(self.state.journal, deltas))
+                self._connection.executemany(INSERT, rows)
                 outcome = Outcome(frozenset(), frozenset(), more=False)
             elif rows or entries or changed or seal:
-                self._insert(rows, None)
+                self._connection.executemany(INSERT, rows)
                 sealed, more = set(), False
                 for stream in seal:
                     count = 0
@@ -329,23 +332,29 @@ class Engine:
 
     # ------------------------------------------------------------------ frames
 
-    def _take(self, entries: Sequence[Entry], now_s: float) -> tuple[list[_Pending], dict[int, Account]]:
-        """Count what was heard and number its frames."""
+    def _take(self, entries: Sequence[Entry], now_s: float) -> tuple[list[Row], dict[int, Account]]:
+        """Count what was heard, and make rows of its frames."""
         state = self.state
         streams = [state.stream_of(destination.name) for destination in self.destinations]
         deltas: dict[int, Account] = {}
-        rows: list[_Pending] = []
+        rows: list[Row] = []
         seq = state.last_row
+        routes = self._routes
+        session = None
         for entry in entries:
             for stream, tally in zip(streams, entry.heard.tallies, strict=True):
                 assert stream is not None
                 deltas[stream.id] = deltas[stream.id] + tally if stream.id in deltas else tally
             for routed, packed in zip(entry.heard.frames, entry.packed, strict=True):
                 seq += 1
-                rows.append((seq, self._route(routed.route), routed.frame, packed))
+                frame = routed.frame
+                if frame.session is not session:
+                    session = frame.session
+                    self._know(session)
+                rows.append(to_row(seq, routes.get(routed.route) or self._route(routed.route), frame, packed))
         for number, delta in deltas.items():
             stream = state.streams[number]
-            stream.count(delta)
+            stream.since_batch += delta
             stream.unsealed += delta.spooled
             self._pending_since.setdefault(number, now_s)
         if entries:
@@ -353,35 +362,24 @@ class Engine:
             state.last_row = seq
         return rows, deltas
 
+    def _know(self, session: Session) -> None:
+        """Keep which boot a session belongs to."""
+        if session.number not in self._sessions:
+            self._connection.execute(
+                "INSERT INTO session (number, boot_id) VALUES (?, ?)", (session.number, session.boot_id)
+            )
+            self._sessions[session.number] = session
+            self.state.session = max(self.state.session, session.number)
+
     def _route(self, route: int) -> int:
         """Return the bits of the streams for those of the configuration."""
-        bits = self._routes.get(route)
-        if bits is None:
-            bits = 0
-            for index, destination in enumerate(self.destinations):
-                stream = self.state.stream_of(destination.name)
-                if route >> index & 1 and stream is not None:
-                    bits |= 1 << stream.bit
-            self._routes[route] = bits
+        bits = 0
+        for index, destination in enumerate(self.destinations):
+            stream = self.state.stream_of(destination.name)
+            if route >> index & 1 and stream is not None:
+                bits |= 1 << stream.bit
+        self._routes[route] = bits
         return bits
-
-    def _insert(self, rows: Sequence[_Pending], last_note: bytes | None) -> None:
-        if not rows:
-            return
-        session = None
-        for _, _, frame, _ in rows:
-            if frame.session is not session:
-                session = frame.session
-                if session.number not in self._sessions:
-                    self._connection.execute(
-                        "INSERT INTO session (number, boot_id) VALUES (?, ?)", (session.number, session.boot_id)
-                    )
-                    self._sessions[session.number] = session
-                    self.state.session = max(self.state.session, session.number)
-        values = [row.to_row(*pending) for pending in rows]
-        if last_note is not None:
-            values[-1] = row.to_row(*rows[-1], last_note)
-        self._connection.executemany(row.INSERT, values)
 
     # ------------------------------------------------------------------ sealing
 
@@ -462,6 +460,7 @@ class Engine:
         stream.next_seq += len(frames)
         stream.last_hash = sealed.hash
         stream.unsealed -= len(frames)
+        stream.in_batches += stream.since_batch
         stream.since_batch = Account()
         for key in declared:
             del stream.tombstones[key]
@@ -477,17 +476,17 @@ class Engine:
         if not limit:
             return frames, last_row, weight, damaged
         cursor = self._connection.execute(
-            f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq LIMIT ?",  # noqa: S608 - constants
+            f"SELECT {COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq LIMIT ?",  # noqa: S608 - constants
             (stream.next_row, last_row, 1 << stream.bit, limit),
         )
         for columns in cursor:
             try:
-                frame = row.from_row(columns, self._sessions)
-            except row.DamagedRowError:
+                frame = from_row(columns, self._sessions)
+            except DamagedRowError:
                 damaged.append((columns[0], UNKNOWN_BOOT, 0))
             else:
                 frames.append(frame)
-                weight += row.WEIGHT_BYTES + len(frame.phy_payload)
+                weight += WEIGHT_BYTES + len(frame.phy_payload)
             if len(frames) + len(damaged) == limit or weight > MAX_BATCH_WEIGHT_BYTES:
                 last_row = columns[0]
                 break
@@ -613,7 +612,7 @@ class Engine:
     def _quarantine(self, stream: Stream, number: int, refusal: Refusal) -> None:
         batch = stream.sealed[number]
         batch.state = BatchState.QUARANTINED
-        stream.count(Account(quarantined=batch.frames))
+        stream.since_batch += Account(quarantined=batch.frames)
         self._connection.execute(
             "UPDATE batch SET state = ?, reason = ?, detail = ? WHERE id = ?",
             (int(BatchState.QUARANTINED), int(refusal.reason), refusal.detail, stream.key(number)),
@@ -633,8 +632,8 @@ class Engine:
             spooled=spooled,
             quarantined=0,
         )
-        new.count(moved)
-        old.since_start = Account(*(a - b for a, b in zip(_counts(old.since_start), _counts(moved), strict=True)))
+        new.since_batch = moved
+        old.in_batches = _less(old.since_start, moved)
         old.since_batch = Account()
         old.open, old.unsealed, old.tombstones = False, 0, {}
         self._pending_since[new.id] = self._pending_since.pop(old.id, 0.0)
@@ -679,14 +678,18 @@ class Engine:
 
     def _make_room(self, entries: Sequence[Entry]) -> bool:
         """Evict what is needed for these frames to fit below the quota; True when something was."""
-        weight = sum(row.WEIGHT_BYTES + len(packed) for entry in entries for packed in entry.packed)
-        need = RESERVE_PAGES + weight * 5 // (4 * self._page_bytes)
+        weight = sum(WEIGHT_BYTES + len(packed) for entry in entries for packed in entry.packed)
+        need = 2 + weight * 5 // (4 * self._page_bytes)
+        self._headroom_pages -= need
+        if self._headroom_pages >= 0:
+            return False  # what was counted last is more than was added since
         evicted = False
         for _ in range(EVICTION_ROUNDS):
             pages = scalar(self._connection, "PRAGMA page_count", int)
             free = scalar(self._connection, "PRAGMA freelist_count", int)
+            self._headroom_pages = self._max_pages - pages + free - RESERVE_PAGES - need
             # when all that is left waits in batches, SQLite will say that the quota is reached
-            if pages - free + need <= self._max_pages or not (self._evict_quarantined() or self._evict_unsealed()):
+            if self._headroom_pages >= 0 or not (self._evict_quarantined() or self._evict_unsealed()):
                 break
             evicted = True
         return evicted
@@ -726,7 +729,7 @@ class Engine:
     def _lose(self, stream: Stream, reason: Loss, lost: Sequence[_Lost]) -> None:
         """Count unsealed frames that never travel, and declare them in the next batch."""
         stream.unsealed -= len(lost)
-        stream.count(Account(evicted=len(lost)))
+        stream.since_batch += Account(evicted=len(lost))
         first, last = lost[0], lost[-1]
         before = stream.tombstones.get((reason, 0))
         if before is not None:
@@ -751,12 +754,12 @@ class Engine:
         good: list[Frame] = []
         ends: list[Frame] = []
         for columns in self._connection.execute(
-            f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq",  # noqa: S608 - constants
+            f"SELECT {COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq",  # noqa: S608 - constants
             (batch.first_row, batch.last_row, 1 << stream.bit),
         ):
             try:
-                frame = row.from_row(columns, self._sessions)
-            except row.DamagedRowError:
+                frame = from_row(columns, self._sessions)
+            except DamagedRowError:
                 continue
             ends = [ends[0] if ends else frame, frame]
             if reason is Loss.DAMAGED:
@@ -775,9 +778,10 @@ class Engine:
             return  # it can be read after all
         del stream.sealed[number]
         lost = batch.frames - len(good)
-        stream.since_start += Account(evicted=lost)
-        if stream.open:  # a closed stream has no later batch to say it in
-            stream.since_batch += body.account + Account(evicted=lost)
+        stream.since_batch += Account(evicted=lost)
+        if stream.open:  # a closed stream has no later batch to say more in
+            stream.since_batch += body.account
+            stream.in_batches = _less(stream.in_batches, body.account)
             for anchor in body.anchors:
                 self._anchor(anchor)
             for stone in body.tombstones:
@@ -799,16 +803,14 @@ class Engine:
         )
         self._free(batch.first_row, batch.last_row)
         again = [
-            (self.state.last_row + 1 + index, 1 << stream.bit, frame, row.pack(frame))
+            to_row(self.state.last_row + 1 + index, 1 << stream.bit, frame, pack(frame))
             for index, frame in enumerate(good)
         ]
         self.state.last_row += len(again)
-        self._insert(again, None)
+        self._connection.executemany(INSERT, again)
         stream.unsealed += len(again)
 
 
-_Pending: TypeAlias = "tuple[int, int, Frame, bytes]"
-"""Row number, route, frame, its canonical bytes."""
 _Lost: TypeAlias = "tuple[int, bytes, int]"
 """Row number, boot id, boottime of a frame that is taken out."""
 
@@ -846,8 +848,8 @@ def _is_sealed_in(signed_header: bytes, body: Body) -> bool:
     return hashlib.sha256(bodies.encode(body)).digest() == sealed.body_sha256
 
 
-def _counts(account: Account) -> tuple[int, ...]:
-    return tuple(getattr(account, name) for name in Account.__dataclass_fields__)
+def _less(account: Account, part: Account) -> Account:
+    return Account(*(getattr(account, name) - getattr(part, name) for name in BUCKETS))
 
 
 def _joined(ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

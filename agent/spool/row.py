@@ -6,57 +6,64 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from agent.frame import CrcStatus, Frame, Modulation, Session
 
 Row: TypeAlias = "tuple[int | bytes | None, ...]"
 """Values of the columns of table frame, in their order."""
 
-Columns: TypeAlias = (
-    "tuple[int, int, int, int, int, int, int, int, int, int, int, int, int | None, int | None, int, int, int, "
-    "int | None, bytes, int, bytes | None]"
-)
-"""The same as they come back from an undamaged file."""
-
 COLUMNS = (
     "seq, route, session, boottime_us, counter_us, frequency_hz, modulation, bandwidth_hz, datarate, coding_rate, crc, "
-    "rssi_ddbm, rssis_ddbm, snr_qdb, frequency_offset_hz, if_chain, rf_chain, fine_timestamp_ns, phy_payload, "
+    "rssi_ddbm, frequency_offset_hz, if_chain, rf_chain, rssis_ddbm, snr_qdb, fine_timestamp_ns, phy_payload, "
     "row_crc32, note"
 )
 INSERT = f"INSERT INTO frame ({COLUMNS}) VALUES ({', '.join('?' * (COLUMNS.count(',') + 1))})"  # noqa: S608 - constants
 
 WEIGHT_BYTES = 66
 """What a row takes in the file besides its payload, measured over recorded traffic."""
-MAX_PAYLOAD_BYTES = 255
+MAX_TIME_US = (1 << 53) - 1
+MAX_FINE_NS = (1 << 32) - 1
 
-_MAX_TIME_US = (1 << 53) - 1
-_PLACE = struct.Struct("<qQq")
-_REST = struct.Struct("<QQIBIIBBhhhiBBqB")
-_REST_FIELDS = attrgetter(
+_FIXED = struct.Struct("<QQIBIIBBhiBBhhqB")
+_fields = attrgetter(
+    "session.number",
     "boottime_us",
     "counter_us",
     "frequency_hz",
-    "modulation",
+    "modulation._value_",  # plain integers: sqlite3 looks for an adapter of anything else
     "bandwidth_hz",
     "datarate",
     "coding_rate",
-    "crc",
+    "crc._value_",
     "rssi_ddbm",
-    "rssis_ddbm",
-    "snr_qdb",
     "frequency_offset_hz",
     "if_chain",
     "rf_chain",
+    "rssis_ddbm",
+    "snr_qdb",
     "fine_timestamp_ns",
+    "phy_payload",
 )
 _MODULATIONS = tuple(Modulation)
 _CRC_STATES = tuple(CrcStatus)
 _NO_LEVEL = -32768
-_MAX_FINE_NS = (1 << 32) - 1
 _NO_TIME = -1
+
+
+def _canonical(values: Sequence[int], rssis: int | None, snr: int | None, fine: int | None, payload: bytes) -> bytes:
+    return (
+        _FIXED.pack(
+            *values,
+            _NO_LEVEL if rssis is None else rssis,
+            _NO_LEVEL if snr is None else snr,
+            _NO_TIME if fine is None else fine,
+            len(payload),
+        )
+        + payload
+    )
 
 
 def pack(frame: Frame) -> bytes:
@@ -65,26 +72,16 @@ def pack(frame: Frame) -> bytes:
     Raises:
         ValueError: a field is outside the range that its column and the batch format have room for.
     """
-    fields = _REST_FIELDS(frame)
-    rssis, snr, fine = fields[9], fields[10], fields[14]
-    payload = frame.phy_payload
-    if fields[0] > _MAX_TIME_US or fields[1] > _MAX_TIME_US or (fine is not None and fine > _MAX_FINE_NS):
-        raise ValueError(f"frame cannot be stored, a time is out of range: {frame}")
-    if _NO_LEVEL in (rssis, snr) or (fine is not None and fine < 0):
-        raise ValueError(f"frame cannot be stored: {frame}")
     try:
-        return (
-            _REST.pack(
-                *fields[:9],
-                _NO_LEVEL if rssis is None else rssis,
-                _NO_LEVEL if snr is None else snr,
-                *fields[11:14],
-                _NO_TIME if fine is None else fine,
-                len(payload),
-            )
-            + payload
-        )
-    except (struct.error, TypeError) as error:
+        _, *values, rssis, snr, fine, payload = _fields(frame)
+        if (
+            max(values[0], values[1]) > MAX_TIME_US
+            or _NO_LEVEL in (rssis, snr)
+            or not (fine is None or 0 <= fine <= MAX_FINE_NS)
+        ):
+            raise ValueError(f"frame cannot be stored, a value is out of range: {frame}")
+        return _canonical(values, rssis, snr, fine, payload)
+    except (struct.error, TypeError, AttributeError) as error:
         raise ValueError(f"frame cannot be stored: {error}: {frame}") from error
 
 
@@ -95,49 +92,46 @@ def unpack(data: bytes, session: Session) -> Frame:
         ValueError: the bytes are not from `pack`.
     """
     try:
-        (*head, rssis, snr, offset, if_chain, rf_chain, fine, size) = _REST.unpack_from(data)
+        (*values, rssis, snr, fine, size) = _FIXED.unpack_from(data)
     except struct.error as error:
         raise ValueError(f"not a frame: {error}") from error
-    payload = data[_REST.size :]
+    payload = data[_FIXED.size :]
     if len(payload) != size:
         raise ValueError(f"not a frame: payload of {len(payload)} bytes, expected {size}")
-    return Frame(
-        session,
-        head[0],
-        head[1],
-        head[2],
-        Modulation(head[3]),
-        head[4],
-        head[5],
-        head[6],
-        CrcStatus(head[7]),
-        head[8],
-        None if rssis == _NO_LEVEL else rssis,
-        None if snr == _NO_LEVEL else snr,
-        offset,
-        if_chain,
-        rf_chain,
-        payload,
-        None if fine == _NO_TIME else fine,
-    )
+    levels = (None if rssis == _NO_LEVEL else rssis, None if snr == _NO_LEVEL else snr)
+    return _frame(session, values, levels, None if fine == _NO_TIME else fine, payload)
+
+
+def _frame(
+    session: Session, values: Sequence[int], levels: tuple[int | None, int | None], fine: int | None, payload: bytes
+) -> Frame:
+    bt, cu, freq, modulation, bandwidth, datarate, coding_rate, crc, rssi, offset, if_chain, rf_chain = values
+    radio = (freq, _MODULATIONS[modulation], bandwidth, datarate, coding_rate, _CRC_STATES[crc], rssi, *levels)
+    return Frame(session, bt, cu, *radio, offset, if_chain, rf_chain, payload, fine)
 
 
 def checksum(seq: int, route: int, session: int, packed: bytes, note: bytes | None) -> int:
-    """Return the CRC-32 over a whole row."""
-    crc = zlib.crc32(packed, zlib.crc32(_PLACE.pack(seq, route, session)))
+    """Return the CRC-32 over a whole row.
+
+    It starts from its place: different odd factors make it another start for every single changed bit there, and for
+    rows that were exchanged.
+    """
+    start = (seq * 0x9E3779B1 + route * 0x85EBCA6B + session * 0xC2B2AE35) & 0xFFFFFFFF
+    crc = zlib.crc32(packed, start)
     return zlib.crc32(note, crc) if note is not None else crc
 
 
 def to_row(seq: int, route: int, frame: Frame, packed: bytes, note: bytes | None = None) -> Row:
     """Return the row of a frame; `packed` is what `pack` gave for it."""
-    bt, cu, fr, mo, bw, dr, cr, crc, rssi, rssis, snr, fo, ifc, rfc, fine = _REST_FIELDS(frame)
-    session = frame.session.number
-    return (
-        *(seq, route, session, bt, cu, fr, int(mo), bw, dr, cr, int(crc), rssi, rssis, snr, fo, ifc, rfc, fine),
-        frame.phy_payload,
-        checksum(seq, route, session, packed, note),
-        note,
-    )
+    fields = _fields(frame)
+    return (seq, route, *fields, checksum(seq, route, fields[0], packed, note), note)
+
+
+def with_note(row: Row, note: bytes) -> Row:
+    """Return a row of `to_row` with a note."""
+    *values, payload, check, _ = row
+    assert isinstance(check, int)
+    return (*values, payload, zlib.crc32(note, check), note)  # the note comes last in the checksum
 
 
 class DamagedRowError(ValueError):
@@ -148,40 +142,18 @@ class DamagedRowError(ValueError):
         self.seq = seq
 
 
-def from_row(row: Columns, sessions: Mapping[int, Session]) -> Frame:
+def from_row(row: Sequence[Any], sessions: Mapping[int, Session]) -> Frame:
     """Return the frame of a row after its checksum has been verified.
 
     Raises:
         DamagedRowError: the row is not what was written.
     """
-    seq, route, session, bt, cu, fr, mo, bw, dr, cr, crc, rssi, rssis, snr, fo, ifc, rfc, fine, payload, check, note = (
-        row
-    )
+    seq, route, session, *values, rssis, snr, fine, payload, check, note = row
     try:
-        frame = Frame(
-            sessions[session],
-            *(
-                bt,
-                cu,
-                fr,
-                _MODULATIONS[mo],
-                bw,
-                dr,
-                cr,
-                _CRC_STATES[crc],
-                rssi,
-                rssis,
-                snr,
-                fo,
-                ifc,
-                rfc,
-                payload,
-                fine,
-            ),
-        )
-        intact = checksum(seq, route, session, pack(frame), note) == check
-    except (LookupError, TypeError, ValueError, struct.error) as error:
+        packed = _canonical(values, rssis, snr, fine, payload)
+        intact = checksum(seq, route, session, packed, note) == check
+        if intact:
+            return _frame(sessions[session], values, (rssis, snr), fine, payload)
+    except (LookupError, TypeError, struct.error) as error:
         raise DamagedRowError(seq) from error
-    if not intact:
-        raise DamagedRowError(seq)
-    return frame
+    raise DamagedRowError(seq)

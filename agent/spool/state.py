@@ -24,7 +24,7 @@ NUMBER_BITS = 40
 
 _BATCH_PLACE = struct.Struct("<qqqq")
 
-SINCE_BATCH, SINCE_START = 0, 1
+SINCE_BATCH, IN_BATCHES = 0, 1
 
 
 class BatchState(IntEnum):
@@ -77,7 +77,8 @@ class Stream:
     sealed: dict[int, Sealed] = field(default_factory=dict)
     """By number, ascending: batches whose frames are still needed."""
     since_batch: Account = field(default_factory=Account)
-    since_start: Account = field(default_factory=Account)
+    in_batches: Account = field(default_factory=Account)
+    """Sum of the accounts in the batches of this stream."""
     tombstones: dict[tuple[Loss, int], Tombstone] = field(default_factory=dict)
     """By reason and first batch."""
 
@@ -85,10 +86,10 @@ class Stream:
         """Return the key of a batch in table batch."""
         return (self.id << NUMBER_BITS) | number
 
-    def count(self, account: Account) -> None:
-        """Add to both accounts."""
-        self.since_batch += account
-        self.since_start += account
+    @property
+    def since_start(self) -> Account:
+        """Where the frames went since the stream began."""
+        return self.in_batches + self.since_batch
 
     def frames_in(self, state: BatchState) -> int:
         """Return how many frames the batches in a state have."""
@@ -221,7 +222,7 @@ def _load(connection: sqlite3.Connection) -> State:
         if scope == SINCE_BATCH:
             state.streams[number].since_batch = Account(*counts)
         else:
-            state.streams[number].since_start = Account(*counts)
+            state.streams[number].in_batches = Account(*counts)
     for number, reason, first, last, last_hash, count, boot_a, us_a, boot_b, us_b in connection.execute(
         "SELECT stream, reason, first_number, last_number, last_hash, count, first_boot_id, first_boottime_us, "
         "last_boot_id, last_boottime_us FROM tombstone"
@@ -247,7 +248,7 @@ def _add_notes(connection: sqlite3.Connection, state: State) -> None:
         for start in range(0, len(items), width):
             delta = Account(*items[start + 1 : start + width])
             stream = state.streams[items[start]]
-            stream.count(delta)
+            stream.since_batch += delta
             stream.unsealed += delta.spooled
     newest = connection.execute(
         "SELECT max(seq), max(session) FROM frame WHERE seq > ?", (state.snapshot_row,)
@@ -286,7 +287,7 @@ def save(connection: sqlite3.Connection, state: State) -> None:
                 *(s.hold_detail, s.stale_answers, s.foreign_answers),
             ),
         )
-        for scope, account in ((SINCE_BATCH, s.since_batch), (SINCE_START, s.since_start)):
+        for scope, account in ((SINCE_BATCH, s.since_batch), (IN_BATCHES, s.in_batches)):
             accounts.append((s.id, scope, *(getattr(account, name) for name in BUCKETS)))
         if s.filters:
             connection.executemany(

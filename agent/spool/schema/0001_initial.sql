@@ -34,11 +34,11 @@ CREATE TABLE frame (                        -- columns as in agent.frame.Frame
     coding_rate         INTEGER NOT NULL,
     crc                 INTEGER NOT NULL,
     rssi_ddbm           INTEGER NOT NULL,
-    rssis_ddbm          INTEGER,
-    snr_qdb             INTEGER,
     frequency_offset_hz INTEGER NOT NULL,
     if_chain            INTEGER NOT NULL,
     rf_chain            INTEGER NOT NULL,
+    rssis_ddbm          INTEGER,
+    snr_qdb             INTEGER,
     fine_timestamp_ns   INTEGER,
     phy_payload         BLOB    NOT NULL,
     row_crc32           INTEGER NOT NULL,     -- over everything else in the row: SQLite does not notice flipped bits
@@ -113,7 +113,7 @@ CREATE TABLE tombstone (                    -- to be declared in the next batch;
 
 CREATE TABLE account (                      -- columns as in agent.batch.model.Account, at the snapshot
     stream      INTEGER NOT NULL,
-    scope       INTEGER NOT NULL,           -- 0 since the last batch, 1 since the stream began
+    scope       INTEGER NOT NULL,           -- 0 since the last batch, 1 in all batches of the stream
     heard       INTEGER NOT NULL,
     bad_crc     INTEGER NOT NULL,
     filtered    INTEGER NOT NULL,
