@@ -298,3 +298,17 @@ def test_quarantine_limits_of_nothing_keep_nothing(tmp_path: Path) -> None:
         Intake(ledger, SIGNER).submit(Gateway().wire(), sender=HERE)
         assert ledger.quarantined() == (0, 0)
         assert len(ledger.alarms()) == 1
+
+
+def test_the_documented_columns_are_those_of_the_view(ledger: SqliteLedger, intake: Intake, gateway: Gateway) -> None:
+    intake.submit(gateway.wire(1), sender=HERE)
+    text = (Path(__file__).parents[2] / "docs" / "receiver-schema.md").read_text()
+    section = text.partition("## `reception`")[2].partition("## What stands behind it")[0]
+    documented = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert documented == list(ledger.frames(0, 1)[0])
+    with closing(sqlite3.connect(ledger.path)) as db:
+        tables = db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+        ).fetchall()
+    behind = text.partition("## What stands behind it")[2]
+    assert all(f"`{name}`" in behind for (name,) in tables)
