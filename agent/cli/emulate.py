@@ -8,7 +8,10 @@ import argparse
 import shutil
 import signal
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +23,8 @@ _EXAMPLES: Final = """examples:
       then, in gateway.toml: bus = "emulator:/tmp/spi.sock"
   echo '{"cmd":"inject","freq_hz":868100000,"sf":7,"payload":"40010203"}' | socat - UNIX-CONNECT:/tmp/air.sock
       lets the gateway hear a frame
+  civigate emulate --usb /tmp/ttyACM0 --control /tmp/air.sock
+      a board with USB, for programs that open /tmp/ttyACM0
   civigate emulate --control /tmp/air.sock -- ./lora_pkt_fwd -c global_conf.json
       runs somebody else's forwarder: it finds /dev/spidev0.0, /dev/i2c-1 and /dev/gpiochip0
 """
@@ -41,6 +46,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--spi-socket", type=Path, metavar="PATH", help="Unix socket for the SPI bus")
     parser.add_argument("--control", type=Path, metavar="PATH", help="Unix socket for the air: JSON lines")
+    parser.add_argument(
+        "--usb", type=Path, metavar="LINK", help="make LINK a serial port with the USB variant of the board behind it"
+    )
     parser.add_argument("--model", choices=("sx1302", "sx1303"), default="sx1302", help="the chip (%(default)s)")
     parser.add_argument(
         "--board",
@@ -79,10 +87,11 @@ def run(args: argparse.Namespace) -> int:
     from drivers.boards import load_board
     from drivers.emulator import Emulator, Model
     from drivers.emulator.emulator import DEFAULT_EUI, pins_of
+    from drivers.emulator.usb import UsbPort
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    if not command and (args.spi_socket is None or args.control is None):
-        args.refuse("give --spi-socket and --control, or -- and a command to run")
+    if not command and args.usb is None and (args.spi_socket is None or args.control is None):
+        args.refuse("give --spi-socket and --control, or --usb, or -- and a command to run")
     emulator = Emulator(
         model=Model(args.model),
         eui=args.eui or DEFAULT_EUI,
@@ -90,7 +99,10 @@ def run(args: argparse.Namespace) -> int:
         celsius=args.i2c_temp,
         pins=pins_of(load_board(args.board)),
     )
-    return _run_command(emulator, command, args) if command else _serve(emulator, args)
+    with ExitStack() as stack:
+        if args.usb is not None:
+            stack.enter_context(UsbPort(emulator, args.usb, time.monotonic_ns))
+        return _run_command(emulator, command, args) if command else _serve(emulator, args)
 
 
 def _run_command(emulator: Emulator, command: list[str], args: argparse.Namespace) -> int:
@@ -108,7 +120,9 @@ def _serve(emulator: Emulator, args: argparse.Namespace) -> int:
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    serve(emulator, args.spi_socket, args.control, stop=stop, ready=lambda: print("ready", flush=True))
+    with TemporaryDirectory(prefix="civigate-emulate-") as folder:
+        spi_socket, control = args.spi_socket or Path(folder) / "spi", args.control or Path(folder) / "control"
+        serve(emulator, spi_socket, control, stop=stop, ready=lambda: print("ready", flush=True))
     return 0
 
 

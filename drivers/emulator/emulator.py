@@ -150,6 +150,9 @@ class Emulator:
         celsius: temperature of the board; None for a board without a sensor, as most are.
         pins: the host's GPIO lines that lead to the board.
         monotonic_ns: the clock; CLOCK_MONOTONIC unless a test passes its own.
+
+    Attributes:
+        on_usb_plug: called when the USB bridge may have been unplugged or plugged in.
     """
 
     def __init__(
@@ -173,6 +176,7 @@ class Emulator:
         self._chip.advance(counter_start_us * _NS_PER_US)
         self._log: deque[tuple[str | None, Reception]] = deque(maxlen=RX_LOG_KEPT)
         self._injected = 0
+        self.on_usb_plug: Callable[[], None] | None = None
         self._i2c = I2cBus(None if celsius is None else Stts751(celsius))
         self._header = GpioHeader()
         if pins.power is not None:
@@ -291,6 +295,7 @@ class Emulator:
             now_ns = self._now_ns()
             self._chip.advance(now_ns)
             set_fault(self._chip, self._i2c.sensor, now_ns, kind, parameters)
+        self._tell_usb()
 
     def clear_faults(self) -> None:
         """Make all whole again; what a fault has already done stays done."""
@@ -298,11 +303,35 @@ class Emulator:
             now_ns = self._now_ns()
             self._chip.advance(now_ns)
             clear_faults(self._chip, self._i2c.sensor, now_ns)
+        self._tell_usb()
 
     def faults(self) -> list[str]:
         """Return the kinds of the active faults."""
         with self._lock:
             return sorted(self._chip.faults.names)
+
+    @property
+    def usb_unplugged(self) -> bool:
+        """Whether a fault has unplugged the USB bridge."""
+        return self._chip.faults.unplugged
+
+    def take_usb_fault(self) -> str:
+        """Return what shall happen to the next answer of the USB bridge; empty for nothing."""
+        with self._lock:
+            faults = self._chip.faults
+            if not faults.usb_left:
+                return ""
+            faults.usb_left -= 1
+            return faults.usb
+
+    @property
+    def celsius(self) -> float | None:
+        """Temperature of the board; None when nothing measures it."""
+        return None if self._i2c.sensor is None else self._i2c.sensor.celsius
+
+    def _tell_usb(self) -> None:
+        if self.on_usb_plug is not None:
+            self.on_usb_plug()
 
     def now_us(self) -> int:
         """Return the emulator's time."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from drivers.emulator.header import Stts751
 
 FOREVER: Final = 1 << 62
+USB_FAULTS: Final = ("stall", "short", "refuse")
+"""The bridge gives no answer, half of one, or a command error."""
+
 _GARBAGE: Final = bytes.fromhex("5a00ffa5a5c1175a")
 _TRUNCATED_BYTES: Final = 5
 _SIZE_AT: Final = 2
@@ -44,6 +47,8 @@ class Faults:
         torn_fill_left: readings of the fill level that will be torn; torn_counter_left: of the counter.
         damage: what happens to the next frames on their way into the FIFO; damage_left: to how many.
         overflows_left: frames that find the FIFO full.
+        usb: what happens to the next answers of the USB bridge; usb_left: to how many.
+        unplugged: the USB bridge is not there.
     """
 
     names: set[str] = field(default_factory=set)
@@ -59,6 +64,9 @@ class Faults:
     damage_name: str = ""
     damage_left: int = 0
     overflows_left: int = 0
+    usb: str = ""
+    usb_left: int = 0
+    unplugged: bool = False
 
     @property
     def on_bus(self) -> bool:
@@ -238,6 +246,18 @@ def _i2c(place: _Place, _values: _Values) -> None:
     place.sensor.failing = True
 
 
+def _usb(place: _Place, values: _Values) -> None:
+    how = values["how"]
+    if how not in USB_FAULTS:
+        raise FaultError(f"how {how!r}: expected one of {', '.join(USB_FAULTS)}")
+    place.chip.faults.usb = str(how)
+    place.chip.faults.usb_left = _times(values)
+
+
+def _unplug(place: _Place, _values: _Values) -> None:
+    place.chip.faults.unplugged = True
+
+
 def _resummed(frame: bytes) -> bytes:
     return frame[:-1] + bytes((sum(frame[:-1]) & 0xFF,))
 
@@ -290,5 +310,7 @@ KINDS: Final[Mapping[str, _Kind]] = {
     "pps_lost": _Kind(_pps_lost),
     "rate": _Kind(_rate, {"ppb": 20_000}),
     "i2c": _Kind(_i2c),
+    "usb": _Kind(_usb, {"how": "stall", "times": 1}),
+    "usb_unplug": _Kind(_unplug),
 }
 """Every fault by name, with its parameters and their defaults."""
