@@ -27,7 +27,7 @@ $(VENV)/.ready: pyproject.toml $(JAVASCRIPT)/package.json
 	fi
 	@[ -x $(BIN)/python ] || python3 -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@npm install --silent --ignore-scripts --omit=optional --no-audit --no-fund --no-package-lock --prefix $(JAVASCRIPT) >/dev/null
 	@touch $@
 
