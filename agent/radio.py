@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from agent.filter import Filter
     from agent.frame import Session
     from agent.spool.journal import Recovered
-    from drivers.boards import Board
+    from drivers.boards import Board, CommandLine, GpioLine
     from drivers.bus import OutputLine, SpiBus
     from drivers.sx1302.packet import RxPacket
 
@@ -357,13 +357,13 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     section = config.concentrator
     board = load_board(section.board)
     plan = load_plan(section.plan)
-    bus = section.bus or Bus("spi", Path(board.spi_device))
+    bus = section.bus or _default_bus(board)
     emulated = bus.kind == "emulator"
     if emulated and section.firmware_dir is None:
         firmware = _synthetic()
     else:
-        folder = config.firmware_dir
-        firmware = images.load(folder / "agc.bin", folder / "arb.bin", allow_synthetic=emulated)
+        agc, arb = (config.firmware_dir / images.FILE_NAMES[mcu] for mcu in (images.Mcu.AGC, images.Mcu.ARB))
+        firmware = images.load(agc, arb, allow_synthetic=emulated)
 
     def open_() -> Concentrator:
         spi, reset, power = _wires(bus, board)
@@ -386,12 +386,27 @@ def _wires(bus: Bus, board: Board) -> tuple[SpiBus, OutputLine | None, OutputLin
         # An emulator has all lines, whatever the board.
         return SocketBus(bus.path), SocketResetLine(bus.path), SocketPowerLine(bus.path)
     # The C extensions behind these exist on Linux only, and an emulated gateway does without them.
-    from drivers.linux.gpio import HeaderLine  # noqa: PLC0415
     from drivers.linux.spi import SpidevBus  # noqa: PLC0415
 
     spi = SpidevBus(str(bus.path), board.spi_clock_hz)
-    reset, power = (None if line is None else HeaderLine(line) for line in (board.reset, board.power))
-    return spi, reset, power
+    return spi, _line(board.reset, board.reset_command), _line(board.power, board.power_command)
+
+
+def _line(gpio: GpioLine | None, command: CommandLine | None) -> OutputLine | None:
+    from drivers.linux.command import ProgramLine  # noqa: PLC0415
+    from drivers.linux.gpio import HeaderLine  # noqa: PLC0415
+
+    if command is not None:
+        return ProgramLine(command)
+    return None if gpio is None else HeaderLine(gpio)
+
+
+def _default_bus(board: Board) -> Bus:
+    """Return the bus that the board's profile names."""
+    if board.spi_device is not None:
+        return Bus("spi", Path(board.spi_device))
+    assert board.usb_device is not None, "checked when the profile was read"
+    return Bus("usb", Path(board.usb_device))
 
 
 def _synthetic() -> images.Firmware:

@@ -46,6 +46,21 @@ class Table:
             raise self.error(key, f"found {value!r}", "write a text in quotes")
         return value
 
+    def optional_text(self, key: str) -> str | None:
+        """Take a non-empty string, or None when the file has none of that name."""
+        self._taken.add(key)
+        return self.text(key) if key in self._values else None
+
+    def texts(self, key: str, most: int) -> tuple[str, ...]:
+        """Take a list of at most `most` non-empty strings; empty when the file has none of that name."""
+        self._taken.add(key)
+        value = self._values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise self.error(key, f"found {value!r}", 'write texts in quotes: ["...", "..."]')
+        if len(value) > most:
+            raise self.error(key, f"found {len(value)} of them", f"write at most {most}")
+        return tuple(value)
+
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
         """Take an integer from `low` to `high`."""
         value = self._take(key, default)

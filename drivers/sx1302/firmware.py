@@ -40,6 +40,8 @@ class Mcu(StrEnum):
 
     AGC = "agc"
     ARB = "arb"
+    CALIBRATION = "calibration"
+    """No microcontroller: what the AGC runs for a while to calibrate SX1255 and SX1257 radios."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,15 @@ class FirmwareId:
     radio: str | None
     releases: str
     synthetic: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether this driver runs it."""
+        return self.version == REQUIRED_VERSION.get(self.mcu) and self.radio in (None, "SX1250")
+
+    def __str__(self) -> str:
+        radio = "" if self.radio is None else f" {self.radio}"
+        return f"{self.mcu.upper()} version {self.version}{radio} of sx1302_hal {self.releases}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +101,22 @@ KNOWN_IMAGES: Final[Mapping[str, FirmwareId]] = {
     "85dada4552e0d63c80a7be0b2c2c5292a6393f8ecb3046175bd5159539b3f9ac": FirmwareId(
         Mcu.ARB, 1, None, "V1.0.0 to V1.1.2"
     ),
+    "48b381021068a760d53e6366094f51e35084097f272c801ba8b47e7226d68d44": FirmwareId(
+        Mcu.CALIBRATION, 1, "SX125x", "V1.0.0 to V2.1.0"
+    ),
 }
 """SHA-256 of the decoded images in Semtech's sx1302_hal, all release tags."""
 
 REQUIRED_VERSION: Final[Mapping[Mcu, int]] = {Mcu.AGC: 10, Mcu.ARB: 2}
 """The pair that drives SX1250 boards with the start sequence of sx1302_hal V2.x [HAL 2.1.0]."""
 
-_OBTAIN = "take agc_fw_sx1250 and arb_fw from sx1302_hal V2.1.0 (libloragw/src) and import them"
+_OBTAIN = (
+    "run: civigate firmware import PATH, where PATH is a copy of Semtech's sx1302_hal V2.1.0 or a packet forwarder "
+    "built from it"
+)
+
+FILE_NAMES: Final[Mapping[Mcu, str]] = {Mcu.AGC: "agc.bin", Mcu.ARB: "arb.bin"}
+"""Of the pair, in the firmware folder."""
 
 
 def pack_word(opcode: int) -> bytes:
@@ -147,6 +167,15 @@ def load(agc: Path, arb: Path, *, allow_synthetic: bool = False) -> Firmware:
     return Firmware(agc_image, arb_image, agc_id, arb_id)
 
 
+def check_file(path: Path, mcu: Mcu) -> FirmwareId:
+    """Read and check one image, and say what it is.
+
+    Raises:
+        FirmwareError: as `load`.
+    """
+    return _read(path, mcu, allow_synthetic=False)[1]
+
+
 def _read(path: Path, mcu: Mcu, *, allow_synthetic: bool) -> tuple[bytes, FirmwareId]:
     try:
         with path.open("rb") as file:
@@ -168,14 +197,14 @@ def _check(image: bytes, path: Path, mcu: Mcu, *, allow_synthetic: bool) -> Firm
         digest = hashlib.sha256(image).hexdigest()
         raise _refuse(path, f"unknown image, SHA-256 {digest[:16]}…", _OBTAIN, "CG-FW-004")
     if identity.mcu is not mcu:
-        hint = "exchange the two files"
+        hint = _OBTAIN if identity.mcu is Mcu.CALIBRATION else "exchange the two files"
         raise _refuse(path, f"is the {identity.mcu.upper()} image, not the {mcu.upper()}'s", hint, "CG-FW-005")
     if identity.synthetic and not allow_synthetic:
         raise _refuse(path, "was made for the emulator and is no program", _OBTAIN, "CG-FW-006")
-    if identity.version != REQUIRED_VERSION[mcu] or identity.radio == "SX125x":
-        found = f"version {identity.version} {identity.radio or ''}".strip()
-        what = f"{mcu.upper()} {found} of sx1302_hal {identity.releases}; needed is {REQUIRED_VERSION[mcu]}"
-        raise _refuse(path, what, _OBTAIN, "CG-FW-007")
+    if not identity.required:
+        needed = REQUIRED_VERSION[mcu]
+        radio = " for SX1250 radios" if mcu is Mcu.AGC else ""
+        raise _refuse(path, f"{identity}; needed is {needed}{radio}", _OBTAIN, "CG-FW-007")
     return identity
 
 

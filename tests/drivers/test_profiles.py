@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drivers.boards import GpioLine, board_names, load_board
-from drivers.errors import ProfileError
+from drivers.boards import CommandLine, GpioLine, board_names, known_boards, load_board
+from drivers.errors import BusError, ProfileError
+from drivers.linux.command import ProgramLine
 from drivers.plans import load_plan, plan_names
 
 if TYPE_CHECKING:
@@ -41,8 +42,94 @@ radio = "A"
 def test_every_shipped_board_is_sound(name: str) -> None:
     board = load_board(name)
     assert board.name == name
-    assert board.reset is not None
-    assert "http" in board.source or "V2.1.0" in board.source or "0904a8d" in board.source
+    assert board.usb_device or board.reset or board.reset_command
+    assert any(
+        publication in board.source for publication in ("V2.1.0", "0904a8d", "hm-pyhelper", "chirpstack-openwrt-feed")
+    )
+    assert board.transmit_gains or "does not transmit" in board.source
+
+
+CONCENTRATORD_MODELS = (
+    "dragino_pg1302",
+    "elecrow_lr1302",
+    "embit_emb_lr1302_mpcie",
+    "miromico_gwc_02_lw_868",
+    "miromico_gwc_02_lw_915",
+    "multitech_mtac_003e00",
+    "multitech_mtac_003u00",
+    "multitech_mtcap3_003e00",
+    "multitech_mtcap3_003u00",
+    "rak_2287",
+    "rak_5146",
+    "seeed_wm1302",
+    "semtech_sx1302c490gw1",
+    "semtech_sx1302c868gw1",
+    "semtech_sx1302c915gw1",
+    "semtech_sx1302css868gw1",
+    "semtech_sx1302css915gw1",
+    "semtech_sx1302css923gw1",
+    "waveshare_sx1302_lorawan_gateway_hat",
+)
+OF_OTHER_CHIPS = (
+    "imst_ic880a",
+    "kerlink_ifemtocell",
+    "multitech_mtac_lora_h_868",
+    "multitech_mtac_lora_h_915",
+    "multitech_mtcap_lora_868",
+    "multitech_mtcap_lora_915",
+    "pi_supply_lora_gateway_hat",
+    "rak_2245",
+    "rak_2246",
+    "rak_2247",
+    "risinghf_rhf0m301",
+    "sandbox_lorago_port",
+    "wifx_lorix_one",
+    "multitech_mtac_lora_2g4",
+    "rak_5148",
+    "semtech_sx1280z3dsfgw1",
+)
+
+
+@pytest.mark.parametrize("model", CONCENTRATORD_MODELS)
+def test_every_board_of_concentratord_that_can_be_driven_is_known_by_that_name(model: str) -> None:
+    board = load_board(model)
+    assert board.chip in ("SX1302", "SX1303")
+    assert board.transmit_gains
+
+
+@pytest.mark.parametrize("model", OF_OTHER_CHIPS)
+def test_boards_with_other_chips_are_known_and_refused_in_one_line(model: str) -> None:
+    with pytest.raises(ProfileError, match=r"carries an SX130[18]|listens at 2\.4 GHz") as caught:
+        load_board(model)
+    assert "\n" not in f"{caught.value}; {caught.value.hint}"
+    assert model not in board_names()
+    assert model in [known.name for known in known_boards()]
+
+
+def test_no_alias_hides_another_board() -> None:
+    names = [name for known in known_boards() for name in (known.name, *known.aliases)]
+    assert len(set(names)) == len(names)
+
+
+def test_a_board_that_is_attached_nowhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    path.write_text(BOARD.replace('spi_device = "/dev/spidev0.0"\n', ""))
+    with pytest.raises(ProfileError, match="neither this nor usb_device"):
+        load_board(path)
+
+
+def test_a_line_may_be_a_vendors_program(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    program = tmp_path / "set-line"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {record}\n')
+    program.chmod(0o755)
+    line = CommandLine((str(program), "store", "reset"), active_high=False)
+    ProgramLine(line).set(active=True)
+    ProgramLine(line).set(active=False)
+    assert record.read_text() == "store reset 0\nstore reset 1\n"
+    with pytest.raises(BusError, match="No such file") as caught:
+        ProgramLine(CommandLine((str(tmp_path / "absent"),), active_high=True)).set(active=True)
+    assert caught.value.code == "CG-GPIO-004"
 
 
 @pytest.mark.parametrize("name", plan_names())
