@@ -292,10 +292,15 @@ class MqttConsumer:
                 return True
             except LedgerError as error:
                 _log.error("ledger error=%r hint=%r code=%s", str(error), error.hint, error.code)
+                if not error.retryable:
+                    return True  # it would not help this batch to hold up all others; its gateway keeps it
                 if self._stop.wait(pause_s):
                     return False
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
+            except Exception:
+                _log.exception("batch failed gateway=%s", message.eui.hex())
+                return True
             if answer.receipt is not None:
                 receipts[message.eui, answer.receipt.stream_id] = answer.data
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.batch import codec
@@ -150,6 +150,7 @@ def test_a_chain_that_does_not_join_is_refused_from_either_side(
 
 
 @given(st.binary(max_size=300))
+@settings(deadline=None)
 def test_garbage_is_answered_and_never_kept(data: bytes) -> None:
     signer = Ed25519Signer.generate()
 
