@@ -73,6 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="CELSIUS",
         help="what the board's temperature sensor measures, or `none` for a board without (%(default)s)",
     )
+    parser.add_argument("--sx1261", action="store_true", help="a board with an SX1261, for listen before talk")
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(func=run, refuse=parser.error)
 
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         eui=args.eui or DEFAULT_EUI,
         counter_start_us=args.counter_start,
         celsius=args.i2c_temp,
+        sx1261=args.sx1261,
         pins=pins_of(load_board(args.board)),
     )
     with ExitStack() as stack:

@@ -28,7 +28,8 @@ from drivers.emulator.frame import OVERHEAD_BYTES, encode, metric_pairs
 from drivers.emulator.mcu import Agc, Arb
 from drivers.emulator.reception import FSK_CHANNEL, SERVICE_CHANNEL, Missed, ReceptionGate
 from drivers.emulator.registers import ADDRESS_SPACE, RegisterFile
-from drivers.emulator.sx1250 import Sx1250
+from drivers.emulator.sx126x import Sx126x
+from drivers.emulator.sx1261 import Sx1261
 from drivers.emulator.tx import BUFFER_BYTES, BUFFER_OFFSET, CHAIN_BASES, Emission, TxChain
 from drivers.sx1302.packet import CrcStatus, Modulation
 
@@ -79,6 +80,9 @@ _SERVICE_MODEM: Final = 16
 _FSK_MODEM: Final = 17
 _TIMING_MODEM: Final = 8
 """Distance between the modems of the two copies of a packet; seen in no silicon, only in the prototype."""
+
+_TX_INITIATED: Final = 0x01
+_TX_BLOCKED: Final = 0x40
 
 _EMISSIONS_KEPT: Final = 1_000
 _ON_AIR_KEPT: Final = 64
@@ -131,6 +135,7 @@ class Chip:
         counter: the 32 MHz counter.
         fifo: the receive FIFO.
         tx: the two transmit chains.
+        sx1261: the radio that listens before talk; it answers if sx1261_fitted.
         faults: what is wrong right now.
         emissions: the last transmissions, oldest first.
         complaints: the last things a real chip would not have put up with.
@@ -146,7 +151,7 @@ class Chip:
         self.complained = 0
         self.emissions: deque[Emission] = deque(maxlen=_EMISSIONS_KEPT)
         self._on_air: deque[Emission] = deque(maxlen=_ON_AIR_KEPT)
-        self.radios = (Sx1250(), Sx1250())
+        self.radios = (Sx126x(), Sx126x())
         self.agc = Agc(self.registers, self._complain)
         self.arb = Arb(self.registers, self._complain)
         self.counter = Counter(counter_start_us)
@@ -162,11 +167,15 @@ class Chip:
                 now_ticks=self._now_ticks,
                 next_pps_ticks=self._next_pps_ticks,
                 may_emit=lambda: self.agc.ready,
+                listen=self._listen_before_talk,
                 log=self._log_emission,
                 complain=self._complain,
             )
             for chain in range(2)
         )
+        self.sx1261 = Sx1261(lambda: self._now_ns)
+        self.sx1261.drive(supplied=True, running=True)
+        self.sx1261_fitted = False
         self.messages = 0
         self.message_bytes = 0
         self.resets = 0
@@ -195,6 +204,21 @@ class Chip:
         if self.faults.on_bus:
             return self._faulty_exchange(mosi)
         return self._exchange(mosi)
+
+    def transfer_sx1261(self, mosi: bytes, now_ns: int) -> bytes:
+        """Exchange one SPI frame with the SX1261, which has a chip select of its own."""
+        self.advance(now_ns)
+        if not self.sx1261_fitted or not self._powered:
+            return bytes(len(mosi))
+        return self.sx1261.transfer(mosi)
+
+    def _listen_before_talk(self, chain: int) -> bool:
+        """Let the AGC decide about a packet, and say so in its status; True to go on."""
+        if not self.agc.lbt:
+            return True
+        blocked = self.sx1261_fitted and self.sx1261.busy()
+        self.agc.decided((_TX_INITIATED | _TX_BLOCKED if blocked else _TX_INITIATED) << chain)
+        return not blocked
 
     def _faulty_exchange(self, mosi: bytes) -> bytes:
         faults = self.faults

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from drivers.emulator.air import FSK_SYNC_WORD, AirPacket
 from drivers.emulator.counter import TICKS_PER_US
+from drivers.emulator.sx1261 import QUIET_DBM
 from drivers.sx1302.packet import CrcStatus, Modulation
 
 if TYPE_CHECKING:
@@ -201,6 +202,11 @@ def _complaints(emulator: Emulator, _request: _Request) -> _Answer:
     return {"complaints": emulator.complaints()}
 
 
+def _channel(emulator: Emulator, request: _Request) -> _Answer:
+    emulator.set_channel(_number(request, "rssi_dbm", QUIET_DBM))
+    return {}
+
+
 def _fault(emulator: Emulator, request: _Request) -> _Answer:
     parameters = {key: value for key, value in request.items() if key not in {"cmd", "kind"}}
     kind = request.get("kind")
@@ -216,6 +222,7 @@ def _fault(emulator: Emulator, request: _Request) -> _Answer:
 
 
 _COMMANDS: Final[Mapping[str, Callable[[Emulator, _Request], _Answer]]] = {
+    "channel": _channel,
     "complaints": _complaints,
     "fault": _fault,
     "gpio": _gpio,

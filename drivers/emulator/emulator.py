@@ -53,12 +53,14 @@ class Pins:
         reset_active_high: whether a high level resets.
         power: line of the supply's switch; None when the supply is always on.
         power_active_high: whether a high level switches it on.
+        sx1261_reset: line of the SX1261's reset, low for reset.
     """
 
     reset: int | None
     reset_active_high: bool
     power: int | None
     power_active_high: bool
+    sx1261_reset: int = 22
 
 
 CORECELL_PINS: Final = Pins(reset=23, reset_active_high=True, power=18, power_active_high=True)
@@ -148,6 +150,7 @@ class Emulator:
         eui: 8 bytes, as burnt into the chip.
         counter_start_us: value of the counter after each reset, 0 to 2^27 - 1, to reach a wrap in seconds.
         celsius: temperature of the board; None for a board without a sensor, as most are.
+        sx1261: whether the board has one, for listen before talk and spectral scans.
         pins: the host's GPIO lines that lead to the board.
         monotonic_ns: the clock; CLOCK_MONOTONIC unless a test passes its own.
 
@@ -162,6 +165,7 @@ class Emulator:
         eui: bytes = DEFAULT_EUI,
         counter_start_us: int = 0,
         celsius: float | None = 25.0,
+        sx1261: bool = False,
         pins: Pins = CORECELL_PINS,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -173,6 +177,7 @@ class Emulator:
         self._monotonic_ns = monotonic_ns
         self._origin_ns = monotonic_ns() - counter_start_us * _NS_PER_US
         self._chip = Chip(model=model, eui=eui, counter_start_us=counter_start_us)
+        self._chip.sx1261_fitted = sx1261
         self._chip.advance(counter_start_us * _NS_PER_US)
         self._log: deque[tuple[str | None, Reception]] = deque(maxlen=RX_LOG_KEPT)
         self._injected = 0
@@ -183,6 +188,7 @@ class Emulator:
             self._header.wire(pins.power, lambda high: self.drive_power(active=high is pins.power_active_high))
         if pins.reset is not None:
             self._header.wire(pins.reset, lambda high: self.drive_reset(active=high is pins.reset_active_high))
+        self._header.wire(pins.sx1261_reset, lambda high: self.drive_sx1261_reset(active=not high))
 
     # -- the host's side -------------------------------------------------------------------------------------
 
@@ -199,17 +205,18 @@ class Emulator:
         return EmulatedLine(self.drive_power)
 
     def transfer(self, frame: bytes, chip_select: int = 0) -> bytes:
-        """Exchange one SPI frame with the device behind a chip select: 0 is the concentrator, elsewhere is nothing.
+        """Exchange one SPI frame behind chip select 0, the concentrator, or 1, the SX1261 if there is one.
 
         Raises:
             ValueError: an empty frame, or one no SPI controller would take.
         """
         if not 0 < len(frame) <= FRAME_LIMIT_BYTES:
             raise ValueError(f"frame of {len(frame)} bytes: outside 1 to {FRAME_LIMIT_BYTES}")
-        if chip_select:
-            return bytes(len(frame))
         with self._lock:
-            return self._chip.transfer(frame, self._monotonic_ns() - self._origin_ns)
+            now_ns = self._monotonic_ns() - self._origin_ns
+            if chip_select == 0:
+                return self._chip.transfer(frame, now_ns)
+            return self._chip.transfer_sx1261(frame, now_ns) if chip_select == 1 else bytes(len(frame))
 
     def transfer_all(self, frames: Sequence[bytes], chip_select: int = 0) -> list[bytes]:
         """Exchange several SPI frames, one chip select after the other."""
@@ -236,6 +243,11 @@ class Emulator:
         """Drive the reset line."""
         with self._lock:
             self._chip.drive_reset(self._now_ns(), active=active)
+
+    def drive_sx1261_reset(self, *, active: bool) -> None:
+        """Drive the reset line of the SX1261."""
+        with self._lock:
+            self._chip.sx1261.drive(supplied=True, running=not active)
 
     def drive_power(self, *, active: bool) -> None:
         """Switch the supply on or off."""
@@ -282,6 +294,17 @@ class Emulator:
                 self._log.append((packet.identifier, reception))
                 results.append(Injected(self._injected, reception.outcome, chip.pending_bytes))
             return results
+
+    def set_channel(self, rssi_dbm: float) -> None:
+        """Set the level that the SX1261 measures on every frequency.
+
+        Raises:
+            ValueError: outside -200 to 20 dBm.
+        """
+        if not -200 <= rssi_dbm <= 20:
+            raise ValueError(f"rssi_dbm {rssi_dbm}: outside -200 to 20")
+        with self._lock:
+            self._chip.sx1261.channel_dbm = rssi_dbm
 
     # -- faults ----------------------------------------------------------------------------------------------
 

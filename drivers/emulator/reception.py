@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drivers.emulator.air import AirPacket
     from drivers.emulator.mcu import Agc, Arb
     from drivers.emulator.registers import RegisterFile
-    from drivers.emulator.sx1250 import Sx1250
+    from drivers.emulator.sx126x import Sx126x
 
 MODEM_ENABLES: Final = 0x5605
 GLOBAL_EN: Final = 0x08
@@ -91,7 +91,7 @@ class Missed(Exception):  # noqa: N818 - no error: the packet was not received, 
 class ReceptionGate:
     """Judges packets by the state of the chip."""
 
-    def __init__(self, registers: RegisterFile, radios: Sequence[Sx1250], agc: Agc, arb: Arb) -> None:
+    def __init__(self, registers: RegisterFile, radios: Sequence[Sx126x], agc: Agc, arb: Arb) -> None:
         self._registers = registers
         self._radios = radios
         self._agc = agc

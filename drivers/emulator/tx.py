@@ -3,9 +3,9 @@
 """The two transmit chains of the virtual concentrator: trigger, status, and a log of all that was emitted.
 
 A rising trigger bit freezes modulation, frequency, power and payload as the registers have them at that moment. The
-packet leaves at once, when the counter reaches the 32-bit target plus the start delay, or at the next PPS plus
-the start delay. A target that has just passed matches only when the counter comes round, 134 s later. Clearing all
-trigger bits aborts.
+packet leaves at once, when the counter reaches the 32-bit target plus the start delay, or at the next PPS plus the
+start delay. With listen before talk the AGC decides 1.5 ms before. A target that has just passed matches only when
+the counter comes round, 134 s later. Clearing all trigger bits aborts.
 
 The start delay is applied to LoRa alone: the HAL's arithmetic leaves it out for FSK and CW; what silicon does is
 unknown. Not modelled: time-outs, ramping, spectrum, the power amplifier; status values other than free, waiting and
@@ -70,6 +70,8 @@ _LORA_SYNC: Final = 0x6D
 _HOST_IRQ: Final = 0x5651
 _HOST_IRQ_DONE: Final = (0x04, 0x08)
 
+_DECISION_TICKS: Final = 1_500 * TICKS_PER_US
+
 _SOURCE_CW: Final = 0
 _SOURCE_LORA: Final = 1
 _BANDWIDTHS_HZ: Final = {4: 125_000, 5: 250_000, 6: 500_000}
@@ -92,7 +94,7 @@ class Emission:
         payload: bytes on the air.
         airtime_us: None for a carrier that lasts until it is aborted.
         start_ticks: unwrapped counter when the first symbol leaves; None while it is not known.
-        outcome: "waiting", "emitting", "sent", or "aborted".
+        outcome: "waiting", "emitting", "sent", "aborted", or "blocked" (by listen before talk).
     """
 
     chain: int
@@ -130,6 +132,7 @@ class TxChain:
         now_ticks: Callable[[], int],
         next_pps_ticks: Callable[[], int | None],
         may_emit: Callable[[], bool],
+        listen: Callable[[int], bool],
         log: Callable[[Emission], None],
         complain: Callable[[str], None],
     ) -> None:
@@ -141,6 +144,8 @@ class TxChain:
         self._now_ticks = now_ticks
         self._next_pps_ticks = next_pps_ticks
         self._may_emit = may_emit
+        self._listen = listen
+        self._listened = False
         self._log = log
         self._complain = complain
         self._emission: Emission | None = None
@@ -168,6 +173,12 @@ class TxChain:
         emission = self._emission
         if emission is None or emission.start_ticks is None:
             return
+        if not self._listened and now_ticks >= emission.start_ticks - _DECISION_TICKS:
+            self._listened = True
+            if not self._listen(self._chain):
+                emission.outcome, emission.start_ticks = "blocked", None
+                self._emission = None
+                return
         if emission.outcome == "waiting" and now_ticks >= emission.start_ticks:
             emission.outcome = "emitting"
         end = emission.end_ticks
@@ -218,6 +229,7 @@ class TxChain:
             delay = self._registers.word(self._base + _START_DELAY, 2)
             emission.start_ticks = at + (delay if emission.modulation == "LORA" else 0)
         self._emission = emission
+        self._listened = False
         self._log(emission)
         self.advance(now)
 

@@ -40,6 +40,7 @@ _STALE_NS: Final = 1_000_000_000
 _PORT_A: Final = 0
 _PIN_POWER: Final = 1
 _PIN_RESET: Final = 2
+_PIN_SX1261_RESET: Final = 8
 _DEFAULT_CELSIUS: Final = 25.0
 _READ_BYTES: Final = 8192
 _JOIN_S: Final = 5.0
@@ -145,6 +146,8 @@ class Bridge:
             self._emulator.drive_power(active=bool(level))
         elif (port, pin) == (_PORT_A, _PIN_RESET):
             self._emulator.drive_reset(active=bool(level))
+        elif (port, pin) == (_PORT_A, _PIN_SX1261_RESET):
+            self._emulator.drive_sx1261_reset(active=not level)
 
     def _multiple_spi(self, payload: bytes) -> bytes:
         answers = bytearray()

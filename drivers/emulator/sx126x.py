@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""A virtual SX1250 radio front end: modes, status, registers, image calibration.
+"""A virtual radio of the SX126x command set: modes, status, registers, image calibration. Such is the SX1250.
 
 It exists while its supply is on and its reset is released; otherwise it leaves MISO low. The status byte that goes
 out during a command is the one from before the command [trace of HAL 2.1.0].
@@ -66,7 +66,7 @@ _MODE_AFTER: Final = {
 }
 
 
-class Sx1250:
+class Sx126x:
     """One radio.
 
     Attributes:
@@ -125,10 +125,18 @@ class Sx1250:
         try:
             opcode = Opcode(command[0])
         except ValueError:
-            self._command_status = _STATUS_REFUSED
-            return bytes(answer)
-        self._execute(opcode, command[1:], answer)
+            if not self._execute_special(command[0], command[1:]):
+                self._command_status = _STATUS_REFUSED
+        else:
+            self._execute(opcode, command[1:], answer)
         return bytes(answer)
+
+    def _execute_special(self, opcode: int, parameters: bytes) -> bool:  # noqa: ARG002 - for those that have more
+        """Execute a command that only some members of the family know; tell whether this one does."""
+        return False
+
+    def _load(self, address: int) -> int:
+        return self.registers.get(address, 0)
 
     def _power_on_reset(self) -> None:
         self.mode = RadioMode.STANDBY_RC
@@ -149,7 +157,7 @@ class Sx1250:
         elif opcode is Opcode.READ_REGISTER and len(parameters) >= 4:
             address = int.from_bytes(parameters[:2], "big")
             for index in range(4, len(answer)):
-                answer[index] = self.registers.get((address + index - 4) & 0xFFFF, 0)
+                answer[index] = self._load((address + index - 4) & 0xFFFF)
         elif opcode is Opcode.CALIBRATE_IMAGE and len(parameters) == 2:
             self.image_band = (parameters[0], parameters[1])
             if self.fail_image_calibration or not 0 < parameters[0] <= parameters[1]:
