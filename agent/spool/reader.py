@@ -37,8 +37,9 @@ _BATCHES = (
     "SELECT id, first_row, last_row, frames, state, reason, detail, signed_header, context, batch_crc32 FROM batch "
     "WHERE id > ? AND id < ? AND state IN (?, ?) ORDER BY id LIMIT ?"
 )
-_FRAMES = f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?"  # noqa: S608
-_FRAMES_FOR = f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq LIMIT ?"  # noqa: S608
+_FRAMES_ANY = f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND (route & ? OR ?) "  # noqa: S608
+_FRAMES = _FRAMES_ANY + "ORDER BY seq LIMIT ?"
+_FRAMES_BACK = _FRAMES_ANY + "ORDER BY seq DESC LIMIT ?"
 
 
 class DamagedBatchError(SpoolError):
@@ -285,6 +286,11 @@ class SpoolReader:
         found = self._batches(head, number - 1, 1)
         return found[0] if found and found[0].number == number else None
 
+    def is_here(self, sealed: SealedBatch) -> bool:
+        """Say whether a batch still waits or lies in quarantine."""
+        found = self._batches(self.head_of(sealed.stream.stream_id), sealed.number - 1, 1, _HERE)
+        return bool(found) and found[0].number == sealed.number
+
     def wire(self, sealed: SealedBatch) -> bytes:
         """Make the bytes that travel: the same ones every time.
 
@@ -343,18 +349,15 @@ class SpoolReader:
             yield item
 
     def rows(
-        self, first: int = 0, last: int | None = None, *, bit: int | None = None
+        self, first: int = 0, last: int | None = None, *, bit: int | None = None, newest_first: bool = False
     ) -> Iterator[StoredFrame | row.DamagedRowError]:
         """Yield frames as `frames` does, and what is damaged as the error that says so."""
         end = (1 << 63) - 1 if last is None else last
         names = {1 << b: str(name) for b, name in self._rows("SELECT bit, destination FROM stream ORDER BY id")}
         routes: dict[int, tuple[str, ...]] = {}
         while first <= end:
-            chunk = (
-                self._rows(_FRAMES, first, end, CHUNK_ROWS)
-                if bit is None
-                else self._rows(_FRAMES_FOR, first, end, 1 << bit, CHUNK_ROWS)
-            )
+            query = _FRAMES_BACK if newest_first else _FRAMES
+            chunk = self._rows(query, first, end, -1 if bit is None else 1 << bit, bit is None, CHUNK_ROWS)
             for columns in chunk:
                 session, route = columns[2], columns[1]
                 if session not in self._sessions:
@@ -372,7 +375,10 @@ class SpoolReader:
                 yield StoredFrame(columns[0], routes[route], frame)
             if len(chunk) < CHUNK_ROWS:
                 return
-            first = chunk[-1][0] + 1
+            if newest_first:
+                end = chunk[-1][0] - 1
+            else:
+                first = chunk[-1][0] + 1
 
     def anchors(self) -> list[Anchor]:
         """Return the clock anchors that are kept, oldest first."""
@@ -384,9 +390,23 @@ class SpoolReader:
         ]
 
     def state(self) -> State:
-        """Return everything but the frames, of one moment."""
+        """Return everything but the frames, of one moment.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
         with self._moment():
             return state.load(self._connection)
+
+    def boots(self) -> list[tuple[bytes, int]]:
+        """Return the boots that frames here are from, oldest first, each with CLOCK_BOOTTIME of its latest frame."""
+        latest: dict[bytes, int] = {}
+        for boot_id, last_us in self._rows(
+            "SELECT boot_id, max(boottime_us) FROM frame JOIN session ON number = session "
+            "GROUP BY session ORDER BY session"
+        ):
+            latest[boot_id] = max(latest.get(boot_id, 0), last_us)
+        return list(latest.items())
 
     def status(self) -> SpoolStatus:
         """Return the counts of one moment.

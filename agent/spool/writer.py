@@ -312,6 +312,12 @@ class SpoolWriter:
             )
         self._command(Identify(gateway_eui))
 
+    @property
+    def gateway_eui(self) -> bytes | None:
+        """The EUI-64 in the batches: as given, or as the spool knows it from an earlier life; None before that."""
+        with self._changed:
+            return self._engine.state.gateway_eui
+
     def on_sealed(self, destination: str) -> threading.Event:
         """Return the event that is set after each commit with a batch for a destination; who waits for it clears it."""
         return self._events[destination]

@@ -1,0 +1,510 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""`civigate spool`: what the box has heard, what waits, whether all is accounted for. Only reads; the agent may run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.batch.keys import PublicKey
+    from agent.lorawan import Header
+    from agent.spool.reader import SealedBatch, SpoolReader, StoredFrame, StreamStatus
+    from agent.timeline import Timeline, Utc
+
+EXIT_INTEGRITY = 4
+
+_EXAMPLES = """examples:
+  civigate spool status -c /etc/civigate/gateway.toml
+  civigate spool list -c /etc/civigate/gateway.toml --dev-addr 26000000/7 --since 2h
+  civigate spool list --path /var/lib/civigate/spool.db --port 2 --last 100 --json | jq .dev_addr
+  civigate spool show 4711 -c /etc/civigate/gateway.toml
+  civigate spool verify -c /etc/civigate/gateway.toml
+  civigate spool export /media/stick -c /etc/civigate/gateway.toml
+
+No keys of devices are needed or used. status and verify end with 4 when something does not add up or is damaged.
+"""
+
+_AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its verbs."""
+    parser = subparsers.add_parser(
+        "spool",
+        help="look into the store of frames, check it, carry it away",
+        description="The frames that wait on this gateway, and the account of all it has heard.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _verb(verbs, "status", _status, "counts for each destination, and whether they add up")
+    listing = _verb(verbs, "list", _list, "the frames that are stored, oldest first")
+    listing.add_argument(
+        "--dev-addr", type=_dev_addrs, metavar="ADDR", help="only of these devices: 26011f4a, 26000000/7 or FIRST-LAST"
+    )
+    listing.add_argument("--port", type=_whole(0, 255), metavar="N", help="only with this FPort")
+    listing.add_argument("--since", type=_moment, metavar="TIME", help="UTC as 2026-08-25T12:00, or how long ago: 90m")
+    listing.add_argument("--until", type=_moment, metavar="TIME", help="the same")
+    listing.add_argument("--destination", metavar="NAME", help="only for this destination")
+    listing.add_argument(
+        "--last", type=_whole(1, 10_000_000), default=50, metavar="N", help="the newest N that fit (50)"
+    )
+    show = _verb(verbs, "show", _show, "one frame with all that is known of it")
+    show.add_argument("seq", type=_whole(1, 1 << 62), metavar="NUMBER", help="first column of list")
+    _verb(verbs, "verify", _verify, "read everything; check each frame, each batch, the chain and the sums")
+    export = _verb(verbs, "export", _export, "write the sealed batches for a stick; nothing is freed")
+    export.add_argument("target", type=Path, metavar="TARGET", help="a folder (one file per stream), or a new file")
+    export.add_argument("--destination", metavar="NAME", help="only of this destination")
+    export.add_argument("--quarantine", action="store_true", help="also what the platform has refused")
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("-c", "--config", type=Path, metavar="FILE", help="gateway.toml")
+    place.add_argument("--path", type=Path, metavar="FILE", help="the spool's database file")
+    parser.add_argument("--json", action="store_true", help="JSON instead of text")
+    parser.set_defaults(func=run)
+    return parser
+
+
+def _open(args: argparse.Namespace) -> SpoolReader:
+    from agent import config
+    from agent.spool.reader import SpoolReader
+
+    return SpoolReader(args.path or config.load(args.config).spool_path)
+
+
+# ---------------------------------------------------------------------- status
+
+
+def _status(args: argparse.Namespace) -> int:
+    with _open(args) as reader:
+        now = reader.status()
+        wrong = reader.check()
+    if args.json:
+        said = {
+            "spool_id": now.spool_id.hex(),
+            "gateway_eui": None if now.gateway_eui is None else now.gateway_eui.hex(),
+            "frames": now.frames,
+            "used_bytes": now.used_bytes,
+            "file_bytes": now.file_bytes,
+            "destinations": [_stream_json(stream) for stream in now.streams],
+            "wrong": wrong,
+        }
+        print(json.dumps(said))
+    else:
+        eui = "not known yet" if now.gateway_eui is None else now.gateway_eui.hex()
+        print(f"spool {now.spool_id.hex()}  gateway {eui}")
+        print(f"{now.frames:,} frames in {now.used_bytes / 1e6:,.1f} MB of a file of {now.file_bytes / 1e6:,.1f} MB")
+        for stream in now.streams:
+            print("\n" + "\n".join(_stream_lines(stream)))
+        print("\n" + ("all sums match" if not wrong else "\n".join(f"DOES NOT ADD UP: {line}" for line in wrong)))
+    return EXIT_INTEGRITY if wrong else 0
+
+
+def _stream_json(stream: StreamStatus) -> dict[str, object]:
+    said = asdict(stream)
+    said["stream_id"] = stream.stream_id.hex()
+    said["hold_reason"] = None if stream.hold_reason is None else stream.hold_reason.name
+    said["waiting"] = stream.unsealed + stream.sealed
+    return said
+
+
+def _stream_lines(stream: StreamStatus) -> Iterator[str]:
+    account = stream.account
+    ended = "" if stream.open else "  (replaced by a newer stream)"
+    yield f"{stream.destination}  stream {stream.stream_id.hex()}{ended}"
+    yield (
+        f"  heard {account.heard:,} = bad CRC {account.bad_crc:,} + filtered {account.filtered:,} + "
+        f"duplicate {account.duplicate:,} + spooled {account.spooled:,}"
+    )
+    yield (
+        f"  spooled {account.spooled:,} = delivered {stream.delivered:,} + "
+        f"waiting {stream.unsealed + stream.sealed:,} + evicted {account.evicted:,} + "
+        f"expired {account.expired:,} + quarantined {stream.quarantined:,}"
+    )
+    yield f"  radio overrun {account.overrun:,}"
+    yield (
+        f"  batches: {stream.newest:,} sealed, acknowledged through {stream.through:,}, "
+        f"{stream.batches:,} waiting with {stream.sealed:,} frames, {stream.unsealed:,} frames not sealed yet"
+    )
+    if stream.hold_reason is not None:
+        yield f"  HELD by the platform: {stream.hold_reason.name}: {stream.hold_detail}"
+    if stream.quarantined_batches:
+        yield f"  QUARANTINE: {stream.quarantined_batches:,} batches, refused; export them with --quarantine"
+    if stream.foreign_answers:
+        yield f"  {stream.foreign_answers:,} answers of the platform did not fit what was sealed here"
+
+
+# ---------------------------------------------------------------------- list, show
+
+
+def _list(args: argparse.Namespace) -> int:
+    from agent.spool.row import DamagedRowError
+
+    with _open(args) as reader:
+        times = _timeline(reader)
+        found: list[tuple[StoredFrame, Utc | None]] = []
+        damaged = timeless = 0
+        for item in reader.rows(newest_first=True):
+            if isinstance(item, DamagedRowError):
+                damaged += 1
+                continue
+            utc = times.utc(item.frame.session.boot_id, item.frame.boottime_us)
+            if utc is None and (args.since or args.until):
+                timeless += 1
+                continue
+            if _fits(item, utc, args):
+                found.append((item, utc))
+                if len(found) == args.last:
+                    break
+    for stored, utc in reversed(found):
+        print(json.dumps(_frame_json(stored, utc)) if args.json else _frame_line(stored, utc))
+    for count, what in ((timeless, "without a known time left out"), (damaged, "damaged: run civigate spool verify")):
+        if count:
+            print(f"{count:,} frames {what}", file=sys.stderr)
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from agent.errors import SpoolError
+
+    with _open(args) as reader:
+        times = _timeline(reader)
+        stored = next(reader.frames(args.seq, args.seq), None)
+        if stored is None:
+            raise SpoolError(
+                f"no frame {args.seq}",
+                where=str(reader.path),
+                hint="it was delivered and freed, or never heard; civigate spool list shows what is there",
+                code="CG-SPL-017",
+            )
+    said = _frame_json(stored, times.utc(stored.frame.session.boot_id, stored.frame.boottime_us))
+    if args.json:
+        print(json.dumps(said))
+    else:
+        width = max(map(len, said))
+        for name, value in said.items():
+            print(f"{name:{width}}  {'-' if value is None else value}")
+    return 0
+
+
+def _timeline(reader: SpoolReader) -> Timeline:
+    from agent.timeline import Boot, Timeline
+
+    return Timeline(reader.anchors(), [Boot(boot_id, last_us) for boot_id, last_us in reader.boots()])
+
+
+def _fits(stored: StoredFrame, utc: Utc | None, args: argparse.Namespace) -> bool:
+    from agent.lorawan import Data, decode
+
+    if args.destination and args.destination not in stored.destinations:
+        return False
+    if args.since and (utc is None or utc.utc_us < args.since):
+        return False
+    if args.until and (utc is None or utc.utc_us > args.until):
+        return False
+    if args.dev_addr is None and args.port is None:
+        return True
+    header = decode(stored.frame.phy_payload)
+    if not isinstance(header, Data):
+        return False
+    if args.dev_addr is not None and not args.dev_addr.first <= header.dev_addr <= args.dev_addr.last:
+        return False
+    return args.port is None or header.f_port == args.port
+
+
+def _header_json(header: Header) -> dict[str, object]:
+    from agent.lorawan import Data, JoinRequest, NotLoRaWAN, Rejoin
+
+    said: dict[str, object] = {"message": type(header).__name__}
+    match header:
+        case Data():
+            said |= {
+                "message": ("Confirmed" if header.confirmed else "Unconfirmed") + ("Up" if header.uplink else "Down"),
+                "dev_addr": f"{header.dev_addr:08x}",
+                "f_cnt": header.f_cnt,
+                "f_port": header.f_port,
+                "payload_bytes": header.payload_bytes,
+            }
+        case JoinRequest():
+            said |= {"dev_eui": f"{header.dev_eui:016x}", "join_eui": f"{header.join_eui:016x}"}
+        case Rejoin():
+            said |= {"dev_eui": f"{header.dev_eui:016x}"}
+        case NotLoRaWAN(reason):
+            said |= {"reason": reason.value}
+    return said
+
+
+def _frame_json(stored: StoredFrame, utc: Utc | None) -> dict[str, object]:
+    from agent.lorawan import decode
+
+    frame = stored.frame
+    source = None if utc is None else "neighbouring boots" if utc.source is None else utc.source.name.lower()
+    return {
+        "seq": stored.seq,
+        "utc": None if utc is None else _iso(utc.utc_us),
+        "utc_error_ms": None if utc is None else round(utc.error_us / 1000, 3),
+        "utc_source": source,
+        **_header_json(decode(frame.phy_payload)),
+        "frequency_hz": frame.frequency_hz,
+        "modulation": frame.modulation.name,
+        "bandwidth_hz": frame.bandwidth_hz,
+        "datarate": frame.datarate,
+        "coding_rate": f"4/{frame.coding_rate + 4}" if frame.coding_rate else None,
+        "crc": frame.crc.name,
+        "rssi_dbm": frame.rssi_ddbm / 10,
+        "rssi_signal_dbm": None if frame.rssis_ddbm is None else frame.rssis_ddbm / 10,
+        "snr_db": None if frame.snr_qdb is None else frame.snr_qdb / 4,
+        "frequency_offset_hz": frame.frequency_offset_hz,
+        "if_chain": frame.if_chain,
+        "rf_chain": frame.rf_chain,
+        "boot_id": frame.session.boot_id.hex(),
+        "session": frame.session.number,
+        "boottime_us": frame.boottime_us,
+        "counter_us": frame.counter_us,
+        "fine_timestamp_ns": frame.fine_timestamp_ns,
+        "destinations": list(stored.destinations),
+        "phy_payload": frame.phy_payload.hex(),
+    }
+
+
+def _frame_line(stored: StoredFrame, utc: Utc | None) -> str:
+    frame = stored.frame
+    said = _frame_json(stored, utc)
+    moment = (
+        f"boot {frame.session.boot_id.hex()[:4]} +{frame.boottime_us / 1e6:.3f} s"
+        if utc is None
+        else f"{_iso(utc.utc_us)} ±{_error(utc.error_us)}"
+    )
+    device = said.get("dev_addr") or said.get("dev_eui") or ""
+    details = " ".join(
+        f"{label} {said[name]}" for label, name in (("fcnt", "f_cnt"), ("port", "f_port")) if said.get(name) is not None
+    )
+    rate = f"SF{frame.datarate}" if frame.modulation.name == "LORA" else f"FSK{frame.datarate}"
+    snr = "" if frame.snr_qdb is None else f" {frame.snr_qdb / 4:+.1f} dB"
+    return (
+        f"{stored.seq:>8}  {moment:<32}  {said['message']:<15} {device:<16} {details:<18} "
+        f"{frame.frequency_hz / 1e6:.1f} MHz {rate:<5} {frame.rssi_ddbm / 10:.0f} dBm{snr}  "
+        f"{len(frame.phy_payload)} B  {','.join(stored.destinations)}"
+    )
+
+
+# ---------------------------------------------------------------------- verify
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from agent.spool.row import DamagedRowError
+
+    with _open(args) as reader:
+        frames = 0
+        ranges: list[list[int]] = []
+        for item in reader.rows():
+            frames += 1
+            if isinstance(item, DamagedRowError):
+                if ranges and ranges[-1][1] == item.seq - 1:
+                    ranges[-1][1] = item.seq
+                else:
+                    ranges.append([item.seq, item.seq])
+        batches, faults = _verify_batches(reader, _public_key(args))
+        faults = [f"frames {first} to {last} are damaged" for first, last in ranges] + faults + reader.check()
+    if args.json:
+        print(json.dumps({"frames": frames, "batches": batches, "damaged": ranges, "faults": faults}))
+    else:
+        for fault in faults:
+            print(fault)
+        outcome = f"{len(faults):,} faults" if faults else "all good"
+        print(f"{frames:,} frames and {batches:,} batches read, {outcome}")
+    return EXIT_INTEGRITY if faults else 0
+
+
+def _verify_batches(reader: SpoolReader, key: PublicKey | None) -> tuple[int, list[str]]:
+    """Rebuild every batch; follow the chain of each stream; verify signatures where the key is known."""
+    from agent.batch import codec
+    from agent.batch.errors import RefusedError
+    from agent.spool.reader import DamagedBatchError
+
+    count = 0
+    faults: list[str] = []
+    before: SealedBatch | None = None
+    for batch in reader.batches():
+        count += 1
+        name = f"batch {batch.number} of stream {batch.stream.stream_id.hex()}"
+        try:
+            wire = reader.wire(batch)
+            header = codec.read_header(batch.signed_header)
+            if key is not None:
+                public = key
+                codec.open_wire(wire, lambda kid, public=public: public if kid == public.kid else None)  # type: ignore[misc]  # bound now
+            follows = before is not None and (before.stream.key, before.number + 1) == (batch.stream.key, batch.number)
+            if follows and before is not None and header.previous_hash != before.hash:
+                faults.append(f"{name} does not follow batch {before.number}")
+        except (DamagedBatchError, RefusedError) as error:
+            faults.append(str(error))
+        before = batch
+    return count, faults
+
+
+def _public_key(args: argparse.Namespace) -> PublicKey | None:
+    """Return the gateway's key where the configuration leads to it and it may be read."""
+    from agent import config, identity
+    from agent.errors import AgentError
+
+    if args.config is None:
+        return None
+    try:
+        return identity.load(config.load(args.config)).signer.public
+    except AgentError as error:
+        print(f"signatures are not checked: {error}", file=sys.stderr)
+        return None
+
+
+# ---------------------------------------------------------------------- export
+
+
+def _export(args: argparse.Namespace) -> int:
+    from agent.errors import SpoolError
+    from agent.spool.state import BatchState
+
+    with _open(args) as reader:
+        status = reader.status()
+        wanted = [
+            batch
+            for batch in _batches_to_export(reader, args.destination)
+            if args.quarantine or batch.state is BatchState.WAITING
+        ]
+        unsealed = sum(s.unsealed for s in status.streams if args.destination in (None, s.destination))
+        files = _files(args.target, wanted, status.gateway_eui)
+        written = [0, 0]
+        damaged: list[str] = []
+        try:
+            for path, batches in files.items():
+                _write(path, reader, batches, written, damaged)
+        except OSError as error:
+            if isinstance(error, SpoolError):
+                raise
+            raise SpoolError(
+                f"cannot be written: {error.strerror}",
+                where=str(error.filename or args.target),
+                hint="check that the stick is mounted, writable and has room",
+                code="CG-SPL-018",
+            ) from error
+    for fault in damaged:
+        print(f"left out: {fault}", file=sys.stderr)
+    if args.json:
+        said = {
+            "files": [str(path) for path in files],
+            "batches": written[0],
+            "frames": written[1],
+            "unsealed": unsealed,
+            "damaged": len(damaged),
+        }
+        print(json.dumps(said))
+    else:
+        for path in files:
+            print(path)
+        print(f"{written[0]:,} batches with {written[1]:,} frames; they stay here until the platform's receipt comes")
+        if unsealed:
+            print(f"{unsealed:,} frames are not sealed yet and were left out; the agent seals them when it runs")
+    return EXIT_INTEGRITY if damaged else 0
+
+
+def _batches_to_export(reader: SpoolReader, destination: str | None) -> list[SealedBatch]:
+    if destination is not None:
+        reader.head(destination)  # says so when there is no such destination
+    return list(reader.batches(destination))
+
+
+def _files(target: Path, batches: list[SealedBatch], eui: bytes | None) -> dict[Path, list[SealedBatch]]:
+    if not target.is_dir():
+        return {target: batches} if batches else {}
+    files: dict[Path, list[SealedBatch]] = {}
+    streams: dict[int, list[SealedBatch]] = {}
+    for batch in batches:
+        streams.setdefault(batch.stream.key, []).append(batch)
+    for found in streams.values():
+        first, last = found[0], found[-1]
+        name = f"{(eui or b'').hex()}-{first.stream.stream_id.hex()[:8]}-{first.number}-{last.number}.batches"
+        files[target / name] = found
+    return files
+
+
+def _write(path: Path, reader: SpoolReader, batches: list[SealedBatch], written: list[int], damaged: list[str]) -> None:
+    """Write a CBOR sequence of batches; it gets its name when all of it is on the stick."""
+    from agent.spool.reader import DamagedBatchError
+
+    draft = path.with_name(path.name + ".part")
+    with draft.open("wb") as file:
+        for batch in batches:
+            try:
+                file.write(reader.wire(batch))
+            except DamagedBatchError as error:
+                if reader.is_here(batch):  # else the agent runs, and it was delivered meanwhile
+                    damaged.append(str(error))
+                continue
+            written[0] += 1
+            written[1] += batch.frames
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+# ---------------------------------------------------------------------- values
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _dev_addrs(text: str) -> object:
+    from agent.filter import parse_dev_addrs
+
+    try:
+        return parse_dev_addrs(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+
+def _moment(text: str) -> int:
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        moment = datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a time like 2026-08-25T12:00 nor 90m") from error
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def _iso(utc_us: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=utc_us)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _error(error_us: int) -> str:
+    return f"{error_us / 1000:.0f} ms" if error_us < 10_000_000 else f"{error_us / 1e6:.0f} s"
