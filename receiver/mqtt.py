@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+import socket
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -192,6 +193,7 @@ class MqttConsumer:
         if section.user is not None:
             password = None if section.password_file is None else read_password(section.password_file)
             client.username_pw_set(section.user, password)
+        client.on_socket_open = _send_at_once
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -325,3 +327,9 @@ def read_password(path: Path) -> str:
 
 def _receipt_topic(eui: bytes) -> str:
     return f"{TOPIC_ROOT}/{eui.hex()}/receipt"
+
+
+def _send_at_once(_client: mqtt.Client, _userdata: object, sock: mqtt.SocketLike) -> None:
+    if isinstance(sock, socket.socket):
+        # the library writes header and payload apart; the second would wait for the acknowledgement of the first
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

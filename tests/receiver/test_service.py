@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ import pytest
 from agent.batch.model import Receipt
 from agent.batch.receipt import open_answer
 from receiver.ledger.reader import LedgerReader
+from receiver.listener import bind
 from tests.receiver.gateway import Gateway
 from tests.receiver.platform import LIMIT_S, PROGRAM, Certificates, Platform, platform, until
 
@@ -169,3 +171,26 @@ def test_sigkill_under_load_loses_and_doubles_nothing(made: Platform) -> None:
     status = made.json("status")
     assert status["ok"]
     assert (status["frames"], status["batches"]) == (300, 60)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_answer_waited_for_the_gateways_acknowledgement_because_the_listener_named_no_protocol(address: str) -> None:
+    with bind(address, 0, "https") as sock:
+        sock.listen()
+        accepted: list[int] = []
+
+        async def serve() -> None:
+            done = asyncio.Event()
+
+            def met(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                peer: socket.socket = writer.get_extra_info("socket")
+                accepted.append(peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                writer.close()
+                done.set()
+
+            async with await asyncio.start_server(met, sock=sock):
+                with socket.create_connection(sock.getsockname()[:2], timeout=5):
+                    await asyncio.wait_for(done.wait(), 5)
+
+        asyncio.run(serve())
+    assert accepted == [1]
