@@ -42,8 +42,8 @@ def bind(address: str, port: int, key: str) -> socket.socket:
         ServiceError: CG-SRV-001, it is occupied or not ours.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # asyncio sets TCP_NODELAY on connections of a listener that names its protocol, and only then; without it the second
-    # part of an answer waits for the gateway's acknowledgement of the first, some 40 ms with every batch
+    # asyncio sets TCP_NODELAY on the connections of a listener that names its protocol, and only then; without it the
+    # second part of an answer waits for the gateway's acknowledgement of the first, some 40 ms with every batch
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
