@@ -12,8 +12,9 @@ import pytest
 from drivers.emulator import Emulator
 from drivers.emulator.chip import Chip
 from drivers.emulator.sx1261 import PATCH_WORDS, Sx1261
-from tests.drivers.emulator.bench import EUI, Row, rows
+from tests.drivers.emulator.bench import EUI, Bench, Row, rows
 from tests.drivers.emulator.test_emulator import ManualClock
+from tests.drivers.emulator.test_tx import BASES, program
 from tests.drivers.recorded import FOLDER
 
 VERSION = bytes.fromhex("1d0320") + bytes(16)
@@ -55,7 +56,6 @@ class Replay:
         self.chip = Chip(eui=EUI, counter_start_us=counter_start_us)
         self.chip.sx1261_fitted = True
         self.differences: list[tuple[int, str, str]] = []
-        self.agc: list[int] = []
         self.lag_us = 0
         text = lzma.decompress((FOLDER / "hal_trace_pktfwd_lbt_sx1261.jsonl.xz").read_bytes()).decode()
         frames = {row.number: row for row in rows("pktfwd_lbt_sx1261")}
@@ -74,8 +74,6 @@ class Replay:
         answer = self.chip.transfer(row.mosi, row.at_us * 1000)
         if row.mosi.startswith(b"\0\x61\x01") and not self.lag_us and row.miso:
             self.lag_us = (int.from_bytes(row.miso[-4:], "big") - int.from_bytes(answer[-4:], "big")) // 32
-        if row.mosi.startswith(b"\0\x57\x81"):
-            self.agc.append(answer[4])
 
 
 def test_a_recorded_run_with_one_packet_sent_and_one_blocked() -> None:
@@ -83,9 +81,37 @@ def test_a_recorded_run_with_one_packet_sent_and_one_blocked() -> None:
     replay = Replay(Replay(0).lag_us)
     assert replay.differences == []
     assert [emission.outcome for emission in replay.chip.emissions] == ["sent", "blocked"]
-    started = replay.agc.index(0x0F)
-    assert [status for status in replay.agc[started + 1 :] if status] == [0x01, 0x41]
     assert not replay.chip.complaints
+
+
+@pytest.mark.parametrize(
+    ("chain", "channel_dbm", "outcome", "status"),
+    [(0, -120.0, "sent", 0x01), (0, -50.0, "blocked", 0x41), (1, -120.0, "sent", 0x02), (1, -50.0, "blocked", 0x82)],
+)
+def test_the_agc_decides_shortly_before_departure_and_is_acknowledged(
+    receiving: Bench, chain: int, channel_dbm: float, outcome: str, status: int
+) -> None:
+    chip, base = receiving.chip, BASES[chain]
+    chip.agc.lbt = True  # as its handshake would have asked for
+    chip.sx1261_fitted = True
+    patch(chip.sx1261)
+    chip.sx1261.transfer(bytes.fromhex("82ffffff"))
+    chip.sx1261.transfer(bytes.fromhex("9a0b00188c01"))
+    chip.sx1261.channel_dbm = channel_dbm
+    program(receiving, base)
+    leave = receiving.counter() + 10_000 * 32
+    receiving.write(base + 1, *(leave - 47413).to_bytes(4, "big"))
+    receiving.write(base, 2)
+    receiving.wait_us(8_400)
+    assert receiving.read(0x5781) == b"\0"
+    receiving.wait_us(200)
+    assert receiving.read(0x5781)[0] == status
+    receiving.write(0x578C, 0xFF)
+    assert receiving.read(0x5781) == b"\0"
+    receiving.write(0x578C, 0)
+    receiving.wait_us(200_000)
+    assert chip.emissions[0].outcome == outcome
+    assert receiving.read(base + 0x11) == b"\x80"
 
 
 def test_the_patch_is_needed_whole(radio: Sx1261) -> None:
