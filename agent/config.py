@@ -15,6 +15,7 @@ from agent.lorawan import parse_eui
 from agent.settings import Unfit, setting, table
 from agent.spool.intake import MAX_DESTINATIONS
 
+BUSES = ("spi", "usb", "emulator")
 SCHEMES = ("https", "mqtts", "mqtt")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _PLACEHOLDER_KEY = "civigate-key:ed25519:REPLACE-THIS-WITH-THE-KEY-OF-YOUR-PLATFORM8"
@@ -22,7 +23,7 @@ _PLACEHOLDER_KEY = "civigate-key:ed25519:REPLACE-THIS-WITH-THE-KEY-OF-YOUR-PLATF
 
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """Where a concentrator is attached: kind "spi" or "emulator", and the path of its device or socket."""
+    """Where a concentrator is attached: kind "spi", "usb" or "emulator", and the path of its device or socket."""
 
     kind: str
     path: Path
@@ -33,7 +34,7 @@ class Bus:
 
 def _parse_bus(text: str) -> Bus:
     kind, _, path = text.partition(":")
-    if kind not in ("spi", "emulator"):
+    if kind not in BUSES:
         raise ValueError(f'unknown kind "{kind}"')
     if not path.startswith("/"):
         raise ValueError("the path does not begin with /")
@@ -93,10 +94,11 @@ class ConcentratorSection:
     """The radio: how it is attached, and what it listens to."""
 
     bus: Bus | None = setting(
-        "Where the concentrator is attached. Left out: the SPI device that the board profile names.",
+        "Where the concentrator is attached. Left out: the device that the board profile names, SPI before USB.",
         default=None,
         parse=_parse_bus,
-        expected='"spi:/dev/spidevX.Y", or "emulator:/path/of/socket" for one that "civigate emulate" serves',
+        expected='"spi:/dev/spidevX.Y", "usb:/dev/ttyACMN", or "emulator:/path/of/socket" for one that '
+        '"civigate emulate" serves',
         example="spi:/dev/spidev0.0",
     )
     board: str = setting(

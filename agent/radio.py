@@ -366,9 +366,18 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
         firmware = images.load(agc, arb, allow_synthetic=emulated)
 
     def open_() -> Concentrator:
-        spi, reset, power = _wires(bus, board)
+        spi, reset, power, temperature = _wires(bus, board)
         try:
-            return Concentrator(spi, reset, power, board=board, plan=plan, firmware=firmware, clock=clock)
+            return Concentrator(
+                spi,
+                reset,
+                power,
+                board=board,
+                plan=plan,
+                firmware=firmware,
+                clock=clock,
+                temperature=temperature,
+            )
         except DriverError:
             spi.close()
             raise
@@ -376,20 +385,25 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     return open_
 
 
-def _wires(bus: Bus, board: Board) -> tuple[SpiBus, OutputLine | None, OutputLine | None]:
-    """Open the bus, and the lines that the board has.
+def _wires(bus: Bus, board: Board) -> tuple[SpiBus, OutputLine | None, OutputLine | None, Callable[[], float] | None]:
+    """Open the bus, and what the board has of reset line, power switch and thermometer.
 
     Raises:
         BusError: something of it is not there, or may not be opened.
     """
     if bus.kind == "emulator":
         # An emulator has all lines, whatever the board.
-        return SocketBus(bus.path), SocketResetLine(bus.path), SocketPowerLine(bus.path)
+        return SocketBus(bus.path), SocketResetLine(bus.path), SocketPowerLine(bus.path), None
+    if bus.kind == "usb":
+        from drivers.linux.usb import UsbBridge  # noqa: PLC0415 - needs pyserial, which only Linux has
+
+        bridge = UsbBridge(str(bus.path))
+        return bridge, bridge.reset_line(), bridge.power_line(), bridge.temperature
     # The C extensions behind these exist on Linux only, and an emulated gateway does without them.
     from drivers.linux.spi import SpidevBus  # noqa: PLC0415
 
     spi = SpidevBus(str(bus.path), board.spi_clock_hz)
-    return spi, _line(board.reset, board.reset_command), _line(board.power, board.power_command)
+    return spi, _line(board.reset, board.reset_command), _line(board.power, board.power_command), None
 
 
 def _line(gpio: GpioLine | None, command: CommandLine | None) -> OutputLine | None:

@@ -77,7 +77,7 @@ def test_urls_that_serve(tmp_path: Path, url: str) -> None:
     ("text", "key", "said"),
     [
         ("", "concentrator.board", "missing"),
-        (BOARD + 'bus = "usb:/dev/tty"', "concentrator.bus", 'unknown kind "usb"'),
+        (BOARD + 'bus = "pci:/dev/x"', "concentrator.bus", 'unknown kind "pci"'),
         (BOARD + 'bus = "spi:spidev0.0"', "concentrator.bus", "does not begin with /"),
         (BOARD + 'plan = "../x.toml"', "concentrator.plan", "does not begin with /"),
         (BOARD + '[gateway]\neui = "0016c001ff10a23"', "gateway.eui", "16 hex digits"),
