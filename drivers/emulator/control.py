@@ -33,7 +33,7 @@ PACKETS_LIMIT: Final = 10_000
 _CODING_RATES: Final = {f"4/{4 + rate}": rate for rate in range(1, 5)}
 _CRC: Final = {"ok": CrcStatus.OK, "bad": CrcStatus.BAD, "none": CrcStatus.NONE}
 _MODULATIONS: Final = {"LORA": Modulation.LORA, "FSK": Modulation.FSK}
-_PACKET_KEYS: Final = frozenset(
+PACKET_KEYS: Final = frozenset(
     (
         *("cmd", "id", "at_us"),
         *("freq_hz", "payload", "rssi_dbm", "crc", "preamble", "sync_word"),
@@ -71,7 +71,7 @@ def parse_packet(item: _Json) -> tuple[AirPacket, int | None]:
     """
     if not isinstance(item, dict):
         raise _RequestError("a packet is a JSON object")
-    unknown = item.keys() - _PACKET_KEYS
+    unknown = item.keys() - PACKET_KEYS
     if unknown:
         raise _RequestError(f"unknown key {min(unknown)!r} in a packet")
     modulation = _choice(item, "mod", _MODULATIONS, "LORA")
@@ -100,9 +100,9 @@ def parse_packet(item: _Json) -> tuple[AirPacket, int | None]:
 
 def _carry_out(emulator: Emulator, request: _Request) -> _Answer:
     command = request.get("cmd")
-    handler = _COMMANDS.get(command) if isinstance(command, str) else None
+    handler = COMMANDS.get(command) if isinstance(command, str) else None
     if handler is None:
-        raise _RequestError(f"unknown cmd {command!r}; known: {', '.join(sorted(_COMMANDS))}")
+        raise _RequestError(f"unknown cmd {command!r}; known: {', '.join(sorted(COMMANDS))}")
     return {"ok": True} | handler(emulator, request)
 
 
@@ -221,7 +221,7 @@ def _fault(emulator: Emulator, request: _Request) -> _Answer:
     return {"faults": emulator.faults()}
 
 
-_COMMANDS: Final[Mapping[str, Callable[[Emulator, _Request], _Answer]]] = {
+COMMANDS: Final[Mapping[str, Callable[[Emulator, _Request], _Answer]]] = {
     "channel": _channel,
     "complaints": _complaints,
     "fault": _fault,
