@@ -107,7 +107,7 @@ def _report(console: Console, result: Result) -> None:
 
     verdict = result.verdict
     table = Table(title="the account: what the air sent against the receiver's ledger", show_header=False)
-    per_frame = f"{result.wire_bytes / verdict.delivered:.1f} bytes per frame" if verdict.delivered else ""
+    share, payload = (total / max(1, verdict.delivered) for total in (result.wire_bytes, verdict.payload_bytes))
     for name, value, remark in (
         ("on the air", verdict.sent, f"{verdict.not_heard} while the concentrator could not receive"),
         ("heard", verdict.heard, "received by the radio"),
@@ -117,7 +117,11 @@ def _report(console: Console, result: Result) -> None:
         ("delivered", verdict.delivered, f"in {verdict.batches} batches"),
         ("lost", verdict.lost, ""),
         ("duplicated", verdict.duplicated, ""),
-        ("bytes on the wire", result.wire_bytes, per_frame),
+        (
+            "bytes on the wire",
+            result.wire_bytes,
+            f"{share:.1f} per frame with a payload of {payload:.1f}, TLS included",
+        ),
         ("kills", result.kills, "SIGKILL to the agent"),
         ("outage", f"{result.outage_s:.1f} s", "of the backhaul"),
         ("chain", "verifies" if result.chain_ok else "BROKEN", "numbers, hashes, signatures, sums"),

@@ -36,6 +36,7 @@ class Verdict:
         lost: heard, but nowhere: neither in the ledger nor in its signed counts.
         duplicated: in the ledger, or counted, more often than heard.
         batches: in the ledger.
+        payload_bytes: PHYPayloads of those spooled, together; some sensors repeat themselves, which compresses well.
     """
 
     sent: int
@@ -48,6 +49,7 @@ class Verdict:
     lost: int
     duplicated: int
     batches: int
+    payload_bytes: int
 
 
 def audit(transmissions: Iterable[Transmission], ledger: Path) -> Verdict:
@@ -84,6 +86,7 @@ def audit(transmissions: Iterable[Transmission], ledger: Path) -> Verdict:
         lost=missing,
         duplicated=surplus,
         batches=batches,
+        payload_bytes=sum(len(payload) * times for (payload, _), times in expected.items()),
     )
 
 

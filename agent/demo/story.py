@@ -84,6 +84,7 @@ class Result:
         return asdict(self.verdict) | {
             "wire_bytes": self.wire_bytes,
             "bytes_per_frame": round(self.wire_bytes / delivered, 1) if delivered else None,
+            "payload_per_frame": round(self.verdict.payload_bytes / delivered, 1) if delivered else None,
             "chain_ok": self.chain_ok,
             "kills": self.kills,
             "outage_s": round(self.outage_s, 1),

@@ -54,7 +54,17 @@ def verdict(ledger: sqlite3.Connection, tmp_path: Path) -> Verdict:
 
 def test_all_is_well(ledger: sqlite3.Connection, tmp_path: Path) -> None:
     assert verdict(ledger, tmp_path) == Verdict(
-        sent=5, not_heard=1, heard=4, bad_crc=1, filtered=1, spooled=2, delivered=2, lost=0, duplicated=0, batches=1
+        sent=5,
+        not_heard=1,
+        heard=4,
+        bad_crc=1,
+        filtered=1,
+        spooled=2,
+        delivered=2,
+        lost=0,
+        duplicated=0,
+        batches=1,
+        payload_bytes=2 * len(OWN),
     )
 
 
