@@ -68,9 +68,9 @@ class Table:
             raise self.error(key, f"found {value!r}", f"write a whole number from {low} to {high}")
         return value
 
-    def number(self, key: str, low: float, high: float) -> float:
+    def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
         """Take a number from `low` to `high`."""
-        value = self._take(key)
+        value = self._take(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             raise self.error(key, f"found {value!r}", f"write a number from {low} to {high}")
         return float(value)

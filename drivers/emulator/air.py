@@ -47,6 +47,7 @@ class AirPacket:
         invert_iq: sent as a gateway sends its downlinks (LoRa).
         preamble: in symbols (LoRa) or bytes (FSK); None for 8 and 5.
         identifier: for the log; the sender's business.
+        lost: why the air does not carry it to the antenna; None when it does.
 
     Raises:
         ValueError: a value outside its range; the message names it.
@@ -67,6 +68,7 @@ class AirPacket:
     invert_iq: bool = False
     preamble: int | None = None
     identifier: str | None = None
+    lost: str | None = None
 
     def __post_init__(self) -> None:
         lora = self.modulation is Modulation.LORA

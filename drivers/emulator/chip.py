@@ -331,6 +331,9 @@ class Chip:
         if self.faults.stalled:
             reception.outcome = "not_received: reception has stalled"
             return
+        if packet.lost is not None:
+            reception.outcome = f"not_received: {packet.lost}"
+            return
         try:
             by = self.gate.demodulator(packet)
             end = ticks(reception.end_ns)
@@ -570,6 +573,8 @@ class Chip:
         return self.counter.ticks(self._now_ns - self._now_ns % _NS_PER_S + _NS_PER_S)
 
     def _log_emission(self, emission: Emission) -> None:
+        if emission.start_ticks is not None:
+            emission.start_ns = self.counter.time_ns(emission.start_ticks)
         self.emissions.append(emission)
         self._on_air.append(emission)
 

@@ -95,6 +95,7 @@ class Emission:
         airtime_us: None for a carrier that lasts until it is aborted.
         start_ticks: unwrapped counter when the first symbol leaves; None while it is not known.
         outcome: "waiting", "emitting", "sent", "aborted", or "blocked" (by listen before talk).
+        start_ns: the same moment as start_ticks in nanoseconds of the emulator, which survive a reset.
     """
 
     chain: int
@@ -107,6 +108,7 @@ class Emission:
     airtime_us: int | None
     start_ticks: int | None
     outcome: str = "waiting"
+    start_ns: int | None = None
 
     @property
     def end_ticks(self) -> int | None:
