@@ -52,6 +52,8 @@ HEALTHY_S = 60.0
 """A concentrator that received for so long is not suspected any more: the next pause is the first again."""
 KEPT_FINGERPRINTS = 512
 """More than the chip's receive memory holds packets (4096 bytes, a packet takes at least 23)."""
+RESETS_BEFORE_POWER_CYCLE = 2
+"""A concentrator that fails again so soon, and again, is switched off and on each time."""
 COSTLESS_FAULTS = frozenset({Fault.TEMPERATURE})
 """Faults of a fetch that cost no frame."""
 
@@ -89,8 +91,8 @@ class Receiver(Protocol):
         """Pause reception and fetch what the chip still holds; may be asked again."""
         ...
 
-    def start(self) -> None:
-        """Reset the chip and bring it to reception."""
+    def start(self, *, power_cycle: bool = False) -> None:
+        """Reset the chip, or switch it off and on, and bring it to reception."""
         ...
 
     def receive(self) -> RxFetch:
@@ -123,6 +125,13 @@ class Sink(Protocol):
         ...
 
 
+class Repair(StrEnum):
+    """What is done to a concentrator that failed."""
+
+    RESET = "reset"
+    POWER_CYCLE = "power_cycle"
+
+
 class RadioState(StrEnum):
     """What the radio is doing."""
 
@@ -143,6 +152,7 @@ class RadioStatus:
         eui: of the chip, None before its first start.
         starts: of the chip, since this process began.
         failures: attempts that failed and runs that ended in a fault.
+        repairs: steps that were taken after failures, by kind.
         heard: packets of all kinds.
         lost: faults that may each have cost a frame.
         faults: damage in the FIFO by kind.
@@ -154,6 +164,7 @@ class RadioStatus:
     eui: bytes | None = None
     starts: int = 0
     failures: int = 0
+    repairs: Mapping[str, int] = field(default_factory=dict)
     heard: int = 0
     lost: int = 0
     faults: Mapping[str, int] = field(default_factory=dict)
@@ -198,6 +209,7 @@ class Radio:
         """Whether what the chip holds can be told from what was kept before. After a reboot it cannot: the journal is
         gone, and with it the fingerprints, while the chip's memory may hold packets long delivered."""
         self._next_session: Session | None = None
+        self._failures_in_a_row = 0
         self._status = RadioStatus()
 
     @property
@@ -220,7 +232,8 @@ class Radio:
             if self._stop.is_set():
                 break
             healthy = self._clock.monotonic_ns() - begin_ns >= HEALTHY_S * 1e9
-            pause_s = FIRST_PAUSE_S if healthy else pause_s
+            if healthy:
+                pause_s, self._failures_in_a_row = FIRST_PAUSE_S, 1
             self._stop.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         self._become(RadioState.OFF)
@@ -237,7 +250,7 @@ class Radio:
             # fails leaves the name for the next attempt.
             session = self._next_session = self._next_session or self._begin_session()
             self._knows_chip = True
-            concentrator.start()
+            concentrator.start(power_cycle=self._repair() is Repair.POWER_CYCLE)
             self._next_session = None
             self._status = replace(self._status, eui=concentrator.eui, starts=self._status.starts + 1, detail="")
             self._on_eui(concentrator.eui)
@@ -248,6 +261,16 @@ class Radio:
             concentrator.stop()
         finally:
             concentrator.close()
+
+    def _repair(self) -> Repair | None:
+        """Choose, count and tell what the next start shall cure; None when nothing failed before."""
+        if self._failures_in_a_row == 0:
+            return None
+        repair = Repair.RESET if self._failures_in_a_row <= RESETS_BEFORE_POWER_CYCLE else Repair.POWER_CYCLE
+        repairs = dict(Counter(self._status.repairs) + Counter({repair.value: 1}))
+        logger.info("event=radio_repair step=%s failures=%d", repair, self._failures_in_a_row)
+        self._status = replace(self._status, repairs=repairs)
+        return repair
 
     def _listen(self, concentrator: Receiver, session: Session) -> None:
         while True:
@@ -323,6 +346,7 @@ class Radio:
 
     def _failed(self, detail: str) -> None:
         before = self._status
+        self._failures_in_a_row += 1
         self._status = replace(before, failures=before.failures + 1, detail=detail)
         self._become(RadioState.FAULT)
         if detail != before.detail:

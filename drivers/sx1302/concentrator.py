@@ -26,6 +26,7 @@ from drivers.sx1302.fifo import (
     Parsed,
     parse,
 )
+from drivers.sx1302.health import HealthWatch
 from drivers.sx1302.packet import RxPacket
 from drivers.sx1302.registers import field
 from drivers.sx1302.regmap import RegisterMap
@@ -65,6 +66,9 @@ DIRECT_RAM_IF = field("RX_TOP_RX_BUFFER_DIRECT_RAM_IF")
 
 RESET_STEP_S: Final = 0.100
 """Each level of power and reset line, as in the vendor's reset script [HAL 2.1.0]."""
+
+POWER_OFF_S: Final = 1.0
+"""Long enough for the board's capacitors; nobody publishes how long that is."""
 
 SAMPLE_INTERVAL_NS: Final = 1_000_000_000
 """How old the counter sample may become while nothing is received."""
@@ -151,6 +155,8 @@ class Concentrator:
         self._celsius = DEFAULT_TEMPERATURE_CELSIUS
         self._space = AddressSpace(bus)
         self._registers = RegisterMap(self._space)
+        self._health = HealthWatch(self._space, clock)
+        self._fault: ChipError | None = None
         self._decoder = Decoder(board, plan)
         self._transmitter = Transmitter(
             self._registers, clock, self.counter_us, board=board, plan=plan, antenna_gain_dbi=antenna_gain_dbi
@@ -176,10 +182,14 @@ class Concentrator:
             raise self._not_running("read EUI")
         return self._eui
 
-    def start(self) -> None:
+    def start(self, *, power_cycle: bool = False) -> None:
         """Reset the chip and bring it to reception; takes about two seconds.
 
         A failed start leaves the concentrator off; starting again begins with a reset.
+
+        Args:
+            power_cycle: switch the board's supply off before, if it has a switch; what a reset does not cure, this
+                may. It also empties the chip's memory.
 
         Raises:
             BusError: the bus fails.
@@ -188,12 +198,14 @@ class Concentrator:
         """
         begin_ns = self._clock.monotonic_ns()
         self._become(State.OFF)
-        self._pulse_reset()
+        self._pulse_reset(power_cycle=power_cycle)
         bring_up(self._registers, self._clock, self._board, self._plan, self._firmware)
         self._eui = read_eui(self._registers)
         self._rest = b""
         self._sample = first_sample(read_counter(self._space, self._clock))
         self._check_counter_runs()
+        self._health.begin()
+        self._fault = None
         self._become(State.RUNNING)
         took_ms = (self._clock.monotonic_ns() - begin_ns) // 1_000_000
         logger.info("event=concentrator_started eui=%s plan=%s ms=%d", self._eui.hex(), self._plan.name, took_ms)
@@ -201,14 +213,15 @@ class Concentrator:
     def receive(self) -> RxFetch:
         """Empty the FIFO.
 
-        One SPI message when it is empty. Call at least every 150 ms: eight channels of long frames at SF5
-        fill it in 200.
+        One SPI message when it is empty, and every few seconds some more, to see that the chip is healthy.
+        Call at least every 150 ms: eight channels of long frames at SF5 fill it in 200.
 
         Raises:
             BusError: the bus fails; only what was being popped at that moment is lost.
-            ChipError: the concentrator is not running, or the chip was restarted behind our back.
+            ChipError: the concentrator is not running, or the chip was restarted behind our back, or it is ill.
         """
         self._require_running("receive")
+        self._watch()
         fill_bytes, data = self._drain()
         # Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next
         # call.
@@ -341,8 +354,20 @@ class Concentrator:
             if line is not None:
                 line.close()
 
-    def _pulse_reset(self) -> None:
+    def _watch(self) -> None:
+        """See that the chip is healthy. What it has received stays in its FIFO, for `recover`."""
+        try:
+            self._health.check()
+        except ChipError as error:
+            self._fault = error
+            self._become(State.FAULT)
+            raise
+
+    def _pulse_reset(self, *, power_cycle: bool) -> None:
         if self._power is not None:
+            if power_cycle:
+                self._power.set(active=False)
+                self._clock.sleep(POWER_OFF_S)
             self._power.set(active=True)
             self._clock.sleep(RESET_STEP_S)
         if self._reset is not None:
@@ -467,7 +492,7 @@ class Concentrator:
 
     def _not_running(self, op: str) -> ChipError:
         if self._state is State.FAULT:
-            return self._restarted()
+            return self._fault or self._restarted()
         hint = "start the concentrator first"
         return ChipError("is off", op=op, where="concentrator", hint=hint, code="CG-CHIP-006")
 

@@ -347,6 +347,34 @@ def test_a_bus_that_fails_costs_nothing_that_the_chip_still_has(play: Play) -> N
     assert play.opened == 2
 
 
+def test_a_reception_that_stalls_without_a_word_is_noticed_and_cured(play: Play) -> None:
+    def stall() -> None:
+        play.inject(2)
+        play.bench.emulator.fault("stall")
+
+    wait = [lambda: play.clock.sleep(6.0)]
+    radio = play.run(lambda: play.inject(1), stall, *wait, *[lambda: None] * 3, lambda: play.inject(3), lambda: None)
+    assert play.keeper.frames == [1, 2, 3]
+    assert (radio.status.starts, radio.status.failures, radio.status.repairs) == (2, 1, {"reset": 1})
+
+
+def test_what_resets_do_not_cure_is_switched_off_and_on(play: Play) -> None:
+    play.bench.emulator.fault("radio_missing")
+    powered: list[bool] = []
+    drive = play.bench.emulator.drive_power
+
+    def record(*, active: bool) -> None:
+        powered.append(active)
+        drive(active=active)
+
+    play.bench.emulator.drive_power = record  # type: ignore[method-assign]  # to see what the line is told
+    radio = play.run(*[lambda: None] * 4, play.bench.emulator.clear_faults, lambda: play.inject(1), lambda: None)
+    assert play.keeper.frames == [1]
+    assert radio.status.repairs["reset"] == 2
+    assert radio.status.repairs["power_cycle"] >= 1
+    assert powered.count(False) == radio.status.repairs["power_cycle"]
+
+
 def test_a_defect_does_not_end_the_thread(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     def broken() -> Receiver:
         if play.opened == 0:

@@ -9,7 +9,7 @@ import pytest
 from drivers.emulator import AirPacket
 from drivers.emulator.emulator import DEFAULT_EUI
 from drivers.errors import BusError, ChipError
-from drivers.sx1302.concentrator import State
+from drivers.sx1302.concentrator import Concentrator, State
 from drivers.sx1302.counter import WRAP_US
 from drivers.sx1302.fifo import Fault
 from drivers.sx1302.packet import CrcStatus, Modulation, RxPacket
@@ -360,3 +360,78 @@ def test_a_closed_concentrator_is_off() -> None:
         concentrator.receive()
     with pytest.raises(BusError, match="closed"):
         concentrator.start()
+
+
+def _listen(concentrator: Concentrator, bench: Bench, seconds: int) -> None:
+    for _ in range(10 * seconds):
+        concentrator.receive()
+        bench.clock.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "parameters", "code"),
+    [
+        ("stall", {}, "CG-CHIP-010"),
+        ("agc_stuck", {"status": 0x14}, "CG-CHIP-011"),
+        ("version", {"value": 0xFF}, "CG-CHIP-008"),
+    ],
+)
+def test_a_chip_that_is_ill_is_found_out_and_cured_by_a_start(
+    fault: str, parameters: dict[str, int], code: str
+) -> None:
+    bench = Bench()
+    concentrator = bench.started()
+    bench.emulator.inject(packet(1))
+    bench.emulator.fault(fault, **parameters)
+    with pytest.raises(ChipError) as caught:
+        _listen(concentrator, bench, 40)
+    assert caught.value.code == code
+    assert caught.value.retryable
+    with pytest.raises(ChipError) as again:
+        concentrator.receive()
+    assert again.value is caught.value
+    bench.emulator.clear_faults()
+    assert bench.emulator.stats().resets == 1
+    concentrator.start(power_cycle=True)
+    bench.emulator.inject(packet(2))
+    assert _numbers(concentrator.receive().packets) == [2]
+
+
+def test_modems_that_were_switched_off_are_found_out() -> None:
+    bench = Bench()
+    concentrator = bench.started()
+    bench.emulator.transfer(bytes.fromhex("00d60500"))
+    bench.clock.sleep(6)
+    with pytest.raises(ChipError, match="reads 0x00: modems are off"):
+        concentrator.receive()
+
+
+def test_frames_that_were_in_the_chip_when_it_fell_ill_are_rescued() -> None:
+    bench = Bench()
+    concentrator = bench.started()
+    bench.clock.sleep(6)
+    bench.emulator.inject(packet(1))
+    bench.emulator.fault("stall")
+    with pytest.raises(ChipError):
+        concentrator.receive()
+    assert _numbers(concentrator.recover().packets) == [1]
+
+
+def test_an_agc_that_is_busy_for_one_look_is_not_ill() -> None:
+    bench = Bench()
+    concentrator = bench.started()
+    for _ in range(5):
+        bench.emulator.fault("agc_stuck", status=0x10)
+        _listen(concentrator, bench, 6)
+        bench.emulator.clear_faults()
+        _listen(concentrator, bench, 6)
+
+
+def test_looking_after_the_chip_costs_less_than_a_message_a_second() -> None:
+    bench = Bench()
+    concentrator = bench.started()
+    for _ in range(6000):
+        concentrator.receive()
+        bench.clock.sleep(0.01)
+    polls, counter = 6000, 2 * 60
+    assert len(bench.bus.sent) - polls - counter <= 60
