@@ -53,23 +53,41 @@ def run_program(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="civigate-emulate-")))
         spi_socket = spi_socket or folder / "spi"
         stack.enter_context(Server(emulator, spi_socket, control_socket or folder / "control"))
+        signals = stack.enter_context(_SignalRelay())
         try:
             process = subprocess.Popen(list(command), env=preload.environment(spi_socket, library_path))
         except FileNotFoundError:
             return _NOT_FOUND
         except PermissionError:
             return _NOT_EXECUTABLE
-        return _wait(process)
-
-
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    def forward(number: int, _frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
-    try:
+        signals.pass_to(process)
         code = process.wait()
-    finally:
-        for number, handler in before.items():
+        return code if code >= 0 else _SIGNALLED - code
+
+
+class _SignalRelay:
+    """Catches signals from before a program is started, so that none ends us in between, and passes them on."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self._before = {number: signal.signal(number, self._handle) for number in _FORWARDED}
+
+    def __enter__(self) -> _SignalRelay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
-    return code if code >= 0 else _SIGNALLED - code
+
+    def pass_to(self, process: subprocess.Popen[bytes]) -> None:
+        """Name the program; it gets what has come already."""
+        self._process = process
+        for number in self._early:
+            process.send_signal(number)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._process is None:
+            self._early.append(number)
+        else:
+            self._process.send_signal(number)
