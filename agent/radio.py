@@ -26,6 +26,7 @@ from drivers.emulator.firmware import synthetic_agc, synthetic_arb
 from drivers.emulator.remote import SocketBus, SocketPowerLine, SocketResetLine
 from drivers.errors import DriverError
 from drivers.plans import load_plan
+from drivers.stts751 import Stts751
 from drivers.sx1302 import firmware as images
 from drivers.sx1302.concentrator import Concentrator, RxFetch
 from drivers.sx1302.counter import WRAP_US
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from agent.filter import Filter
     from agent.frame import Session
     from agent.spool.journal import Recovered
-    from drivers.boards import Board, CommandLine, GpioLine
+    from drivers.boards import Board, CommandLine, GpioLine, TemperatureSensor
     from drivers.bus import OutputLine, SpiBus
     from drivers.sx1302.packet import RxPacket
 
@@ -390,7 +391,7 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
         firmware = images.load(agc, arb, allow_synthetic=emulated)
 
     def open_() -> Concentrator:
-        spi, reset, power, temperature = _wires(bus, board)
+        spi, reset, power, temperature = _wires(bus, board, clock)
         try:
             return Concentrator(
                 spi,
@@ -409,7 +410,9 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     return open_
 
 
-def _wires(bus: Bus, board: Board) -> tuple[SpiBus, OutputLine | None, OutputLine | None, Callable[[], float] | None]:
+def _wires(
+    bus: Bus, board: Board, clock: HostTime
+) -> tuple[SpiBus, OutputLine | None, OutputLine | None, Callable[[], float] | None]:
     """Open the bus, and what the board has of reset line, power switch and thermometer.
 
     Raises:
@@ -427,7 +430,19 @@ def _wires(bus: Bus, board: Board) -> tuple[SpiBus, OutputLine | None, OutputLin
     from drivers.linux.spi import SpidevBus  # noqa: PLC0415
 
     spi = SpidevBus(str(bus.path), board.spi_clock_hz)
-    return spi, _line(board.reset, board.reset_command), _line(board.power, board.power_command), None
+    reset, power = _line(board.reset, board.reset_command), _line(board.power, board.power_command)
+    return spi, reset, power, None if board.temperature is None else _thermometer(board.temperature, clock)
+
+
+def _thermometer(place: TemperatureSensor, clock: HostTime) -> Callable[[], float] | None:
+    """Return what reads the board's sensor, or None when it has none: it does without."""
+    from drivers.linux.i2c import LinuxI2cDevice  # noqa: PLC0415
+
+    try:
+        return Stts751(LinuxI2cDevice(place.i2c_device, place.address), clock).celsius
+    except DriverError as error:
+        logger.info("event=temperature_sensor_absent code=%s detail=%s", error.code, error)
+        return None
 
 
 def _line(gpio: GpioLine | None, command: CommandLine | None) -> OutputLine | None:

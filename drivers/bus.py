@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams to the outside: a bus, an output line, a clock.
+"""The seams to the outside: buses, an output line, a clock.
 
 The chip driver sees nothing else of the machine. On a Pi they are served by `drivers.linux`, in tests and demo by
 `drivers.emulator`.
@@ -47,6 +47,24 @@ class OutputLine(Protocol):
 
     def close(self) -> None:
         """Release the line; closing twice is harmless."""
+
+
+class I2cDevice(Protocol):
+    """A device with registers of one byte on an I2C bus."""
+
+    def read(self, register: int) -> int:
+        """Return a register, 0 to 255.
+
+        Raises:
+            BusError: the device does not acknowledge.
+        """
+
+    def write(self, register: int, value: int) -> None:
+        """Set a register, 0 to 255.
+
+        Raises:
+            BusError: the device does not acknowledge.
+        """
 
 
 class Clock(Protocol):

@@ -105,6 +105,8 @@ def _lines(board: Board) -> list[str]:
             found.append(f"{name:<14} command {' '.join(command.command)}, {_polarity(command.active_high)}")
         else:
             found.append(f"{name:<14} {_gpio(line)}")
+    if board.temperature is not None:
+        found.append(f"thermometer    {board.temperature.i2c_device}, address 0x{board.temperature.address:02X}")
     found.append(f"clock from     radio {'AB'[board.clock_radio]}")
     found.append(f"RSSI offset    {board.rssi_offset_db:g} dB")
     if board.transmit_gains:

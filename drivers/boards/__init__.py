@@ -59,6 +59,19 @@ class CommandLine:
 
 
 @dataclass(frozen=True, slots=True)
+class TemperatureSensor:
+    """Where a board may carry an STTS751; many are sold without.
+
+    Attributes:
+        i2c_device: path of the bus.
+        address: on the bus, 7 bits.
+    """
+
+    i2c_device: str
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
 class TxGain:
     """One step of a board's transmit power.
 
@@ -94,6 +107,7 @@ class Board:
         power: the line that switches the board's supply; None when it is always on.
         reset_command: drives the reset line instead, where a vendor's program must; None elsewhere.
         power_command: drives the supply's switch likewise.
+        temperature: where its temperature sensor is, if it has one; on USB the bridge measures.
         clock_radio: the radio that clocks the SX1302, 0 (A) or 1 (B).
         single_input: whether the antenna input of radio A and of B is single-ended.
         rssi_offset_db: what to add to a raw RSSI to have dBm.
@@ -112,6 +126,7 @@ class Board:
     power: GpioLine | None
     reset_command: CommandLine | None
     power_command: CommandLine | None
+    temperature: TemperatureSensor | None
     clock_radio: int
     single_input: tuple[bool, bool]
     rssi_offset_db: float
@@ -180,6 +195,7 @@ def load_board(name_or_path: str | Path) -> Board:
         power=power,
         reset_command=reset_command,
         power_command=power_command,
+        temperature=_temperature(table.table("temperature")),
         clock_radio="AB".index(table.choice("clock_radio", ("A", "B"))),
         single_input=(
             table.boolean("single_input_a", default=False),
@@ -219,6 +235,14 @@ def _transmit(table: Table | None) -> tuple[int, tuple[TxGain, ...]]:
         raise table.error("gains", "not in ascending order of dbm", "name at least one, each higher than the last")
     table.finish()
     return radio, gains
+
+
+def _temperature(table: Table | None) -> TemperatureSensor | None:
+    if table is None:
+        return None
+    sensor = TemperatureSensor(table.text("i2c_device"), table.integer("address", 0x03, 0x77))
+    table.finish()
+    return sensor
 
 
 def _gain(table: Table) -> TxGain:
