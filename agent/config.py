@@ -32,7 +32,12 @@ class Bus:
         return f"{self.kind}:{self.path}"
 
 
-def _parse_bus(text: str) -> Bus:
+def parse_bus(text: str) -> Bus:
+    """Read "kind:/path".
+
+    Raises:
+        ValueError: it is none.
+    """
     kind, _, path = text.partition(":")
     if kind not in BUSES:
         raise ValueError(f'unknown kind "{kind}"')
@@ -96,7 +101,7 @@ class ConcentratorSection:
     bus: Bus | None = setting(
         "Where the concentrator is attached. Left out: the device that the board profile names, SPI before USB.",
         default=None,
-        parse=_parse_bus,
+        parse=parse_bus,
         expected='"spi:/dev/spidevX.Y", "usb:/dev/ttyACMN", or "emulator:/path/of/socket" for one that '
         '"civigate emulate" serves',
         example="spi:/dev/spidev0.0",

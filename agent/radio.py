@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agent.filter import Filter
     from agent.frame import Session
     from agent.spool.journal import Recovered
-    from drivers.boards import Board, CommandLine, GpioLine, TemperatureSensor
+    from drivers.boards import Board, CommandLine, GpioLine
     from drivers.bus import OutputLine, SpiBus
     from drivers.sx1302.packet import RxPacket
 
@@ -391,17 +391,16 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
         firmware = images.load(agc, arb, allow_synthetic=emulated)
 
     def open_() -> Concentrator:
-        spi, reset, power, temperature = _wires(bus, board, clock)
+        spi = open_bus(bus, board.spi_clock_hz)
         try:
             return Concentrator(
                 spi,
-                reset,
-                power,
+                *lines_of(bus, board, spi),
                 board=board,
                 plan=plan,
                 firmware=firmware,
                 clock=clock,
-                temperature=temperature,
+                temperature=_thermometer(bus, board, spi, clock),
             )
         except DriverError:
             spi.close()
@@ -410,36 +409,56 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     return open_
 
 
-def _wires(
-    bus: Bus, board: Board, clock: HostTime
-) -> tuple[SpiBus, OutputLine | None, OutputLine | None, Callable[[], float] | None]:
-    """Open the bus, and what the board has of reset line, power switch and thermometer.
+def open_bus(bus: Bus, spi_clock_hz: int) -> SpiBus:
+    """Open the way to a concentrator; disturbs nothing.
 
     Raises:
-        BusError: something of it is not there, or may not be opened.
+        BusError: it is not there, or may not be opened.
+    """
+    # The C extensions behind these exist on Linux only, and an emulated gateway does without them.
+    if bus.kind == "emulator":
+        return SocketBus(bus.path)
+    if bus.kind == "usb":
+        from drivers.linux.usb import UsbBridge  # noqa: PLC0415
+
+        return UsbBridge(str(bus.path))
+    from drivers.linux.spi import SpidevBus  # noqa: PLC0415
+
+    return SpidevBus(str(bus.path), spi_clock_hz)
+
+
+def lines_of(bus: Bus, board: Board, opened: SpiBus) -> tuple[OutputLine | None, OutputLine | None]:
+    """Return reset line and power switch, as far as there are any.
+
+    Args:
+        bus: how the board is attached.
+        board: its profile.
+        opened: what `open_bus` gave.
     """
     if bus.kind == "emulator":
         # An emulator has all lines, whatever the board.
-        return SocketBus(bus.path), SocketResetLine(bus.path), SocketPowerLine(bus.path), None
+        return SocketResetLine(bus.path), SocketPowerLine(bus.path)
     if bus.kind == "usb":
-        from drivers.linux.usb import UsbBridge  # noqa: PLC0415 - needs pyserial, which only Linux has
+        from drivers.linux.usb import UsbBridge  # noqa: PLC0415
 
-        bridge = UsbBridge(str(bus.path))
-        return bridge, bridge.reset_line(), bridge.power_line(), bridge.temperature
-    # The C extensions behind these exist on Linux only, and an emulated gateway does without them.
-    from drivers.linux.spi import SpidevBus  # noqa: PLC0415
-
-    spi = SpidevBus(str(bus.path), board.spi_clock_hz)
-    reset, power = _line(board.reset, board.reset_command), _line(board.power, board.power_command)
-    return spi, reset, power, None if board.temperature is None else _thermometer(board.temperature, clock)
+        assert isinstance(opened, UsbBridge)
+        return opened.reset_line(), opened.power_line()
+    return _line(board.reset, board.reset_command), _line(board.power, board.power_command)
 
 
-def _thermometer(place: TemperatureSensor, clock: HostTime) -> Callable[[], float] | None:
-    """Return what reads the board's sensor, or None when it has none: it does without."""
+def _thermometer(bus: Bus, board: Board, opened: SpiBus, clock: HostTime) -> Callable[[], float] | None:
+    """Return what reads the board's temperature, or None when nothing does: it works without."""
+    if bus.kind == "usb":
+        from drivers.linux.usb import UsbBridge  # noqa: PLC0415
+
+        assert isinstance(opened, UsbBridge)
+        return opened.temperature
+    if bus.kind == "emulator" or board.temperature is None:
+        return None
     from drivers.linux.i2c import LinuxI2cDevice  # noqa: PLC0415
 
     try:
-        return Stts751(LinuxI2cDevice(place.i2c_device, place.address), clock).celsius
+        return Stts751(LinuxI2cDevice(board.temperature.i2c_device, board.temperature.address), clock).celsius
     except DriverError as error:
         logger.info("event=temperature_sensor_absent code=%s detail=%s", error.code, error)
         return None
