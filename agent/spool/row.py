@@ -28,7 +28,7 @@ MAX_TIME_US = (1 << 53) - 1
 MAX_FINE_NS = (1 << 32) - 1
 
 _FIXED = struct.Struct("<QQIBIIBBhiBBhhqB")
-_fields = attrgetter(
+to_fields = attrgetter(
     "session.number",
     "boottime_us",
     "counter_us",
@@ -47,10 +47,12 @@ _fields = attrgetter(
     "fine_timestamp_ns",
     "phy_payload",
 )
+"""Take the columns from session to phy_payload from a frame."""
 _MODULATIONS = tuple(Modulation)
 _CRC_STATES = tuple(CrcStatus)
 _NO_LEVEL = -32768
 _NO_TIME = -1
+SEQ_FACTOR, ROUTE_FACTOR, SESSION_FACTOR = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
 
 
 def _canonical(values: Sequence[int], rssis: int | None, snr: int | None, fine: int | None, payload: bytes) -> bytes:
@@ -73,7 +75,7 @@ def pack(frame: Frame) -> bytes:
         ValueError: a field is outside the range that its column and the batch format have room for.
     """
     try:
-        _, *values, rssis, snr, fine, payload = _fields(frame)
+        _, *values, rssis, snr, fine, payload = to_fields(frame)
         if (
             max(values[0], values[1]) > MAX_TIME_US
             or _NO_LEVEL in (rssis, snr)
@@ -110,20 +112,19 @@ def _frame(
     return Frame(session, bt, cu, *radio, offset, if_chain, rf_chain, payload, fine)
 
 
-def checksum(seq: int, route: int, session: int, packed: bytes, note: bytes | None) -> int:
+def checksum(seq: int, route: int, session: int, packed: bytes, note: bytes | None = None) -> int:
     """Return the CRC-32 over a whole row.
 
     It starts from its place: different odd factors make it another start for every single changed bit there, and for
     rows that were exchanged.
     """
-    start = (seq * 0x9E3779B1 + route * 0x85EBCA6B + session * 0xC2B2AE35) & 0xFFFFFFFF
-    crc = zlib.crc32(packed, start)
+    crc = zlib.crc32(packed, seq * SEQ_FACTOR + route * ROUTE_FACTOR + session * SESSION_FACTOR & 0xFFFFFFFF)
     return zlib.crc32(note, crc) if note is not None else crc
 
 
 def to_row(seq: int, route: int, frame: Frame, packed: bytes, note: bytes | None = None) -> Row:
     """Return the row of a frame; `packed` is what `pack` gave for it."""
-    fields = _fields(frame)
+    fields = to_fields(frame)
     return (seq, route, *fields, checksum(seq, route, fields[0], packed, note), note)
 
 

@@ -280,7 +280,11 @@ class SpoolWriter:
         self._command(Refused(stream_id, number, refusal))
 
     def unreadable(self, stream_id: bytes, number: int) -> None:
-        """Withdraw a batch that `SpoolReader.wire` cannot make again. Only queues."""
+        """Withdraw a batch that `SpoolReader.wire` cannot make again. Only queues.
+
+        Its good frames will travel in another batch. So the caller must have asked the platform what it has, after it
+        has last sent this batch: otherwise they might arrive twice.
+        """
         self._command(Unreadable(stream_id, number))
 
     def anchor(self, anchor: Anchor) -> None:

@@ -162,6 +162,8 @@ class SpoolMachine(RuleBasedStateMachine):
                 try:
                     platform.take(self.reader.wire(batch))
                 except DamagedBatchError:
+                    # as a sender does: it has asked what the platform has before it sends anything again
+                    self.apply(platform.receipt(batch.stream.stream_id))
                     self.apply(Unreadable(batch.stream.stream_id, batch.number))
 
     @rule(name=st.sampled_from(NAMES), old=st.booleans())
