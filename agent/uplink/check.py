@@ -71,15 +71,11 @@ def walk(
     finally:
         for sock in connected:
             sock.close()
-    try:
-        uplink = open_uplink(endpoint, gateway_eui, clock, role="check")
-    except LinkError as error:
-        yield Step("login", error, str(error), 0.0)
-        return
+    uplink = open_uplink(endpoint, gateway_eui, clock, role="check")
     wake = threading.Event()
     try:
         login = _timed("login", lambda: _login(uplink, endpoint, wake))
-        if endpoint.scheme != "https":
+        if endpoint.scheme != "https" or login.error is not None:
             yield login
         if login.error is not None:
             return

@@ -114,7 +114,10 @@ class Endpoint:
 
 
 def open_uplink(endpoint: Endpoint, gateway_eui: bytes, clock: BootClock, role: str = "") -> Uplink:
-    """Make the transport that the URL asks for. Nothing is connected yet.
+    """Make the transport that the URL asks for. Nothing is read or connected yet.
+
+    Certificates, keys and the password are read when it connects, and again after they did not do: a file that is
+    missing or has expired concerns one destination, and only until it is replaced.
 
     Args:
         endpoint: the platform.
@@ -123,7 +126,7 @@ def open_uplink(endpoint: Endpoint, gateway_eui: bytes, clock: BootClock, role: 
         role: tells this client from the agent at a broker, where two clients of one name push each other out.
 
     Raises:
-        LinkError: the URL, a certificate, a key or the password file cannot be used.
+        LinkError: the URL cannot be used.
     """
     # Each transport brings a library of some size; a gateway that uses one does not load the other.
     if endpoint.scheme == "https":

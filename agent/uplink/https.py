@@ -37,6 +37,8 @@ _QUIET = {"User-Agent": SKIP_HEADER, "Accept-Encoding": SKIP_HEADER}
 _POST = {"Content-Type": "application/cbor", **_QUIET}
 _ANSWERS = frozenset({200, 422})
 _PORTAL_STATUS = 511
+_BEFORE_TLS = frozenset({Fault.NAME, Fault.ROUTE})
+"""Faults for which neither a session nor a certificate can be the reason."""
 _DEEPEST_WRAP = 8
 
 
@@ -137,7 +139,7 @@ class HttpsUplink:
         clock: of this boot.
 
     Raises:
-        LinkError: the URL, a certificate or a key cannot be used.
+        LinkError: the URL cannot be used.
     """
 
     window = 1
@@ -148,9 +150,8 @@ class HttpsUplink:
         self._where = endpoint.where
         self._clock = clock
         self._line = _Line()
-        self._context = client_context(_Context, endpoint.ca_file, endpoint.cert_file, endpoint.key_file)
-        self._context.line = self._line
-        self._pool = self._new_pool()
+        self._context: _Context | None = None
+        self._pool: urllib3.HTTPSConnectionPool | None = None
         self._arrived: deque[Arrival] = deque()
         self._wake: Callable[[], None] = _nobody
         self._interrupted = threading.Event()
@@ -161,8 +162,14 @@ class HttpsUplink:
         return self._line.traffic
 
     def connect(self, wake: Callable[[], None]) -> None:
-        """Note whom to wake: the first request connects."""
+        """Read the certificates, if that is not done, and note whom to wake: the first request connects."""
         self._wake = wake
+        if self._context is None:
+            endpoint = self._endpoint
+            self._context = client_context(_Context, endpoint.ca_file, endpoint.cert_file, endpoint.key_file)
+            self._context.line = self._line
+        if self._pool is None:
+            self._pool = self._new_pool(self._context)
 
     def ask(self, stream_id: bytes) -> float:
         """Fetch the platform's receipt for a stream: it is there when this returns."""
@@ -192,10 +199,11 @@ class HttpsUplink:
     def close(self) -> None:
         """Drop the connection."""
         self._arrived.clear()
-        self._pool.close()
-        self._pool = self._new_pool()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
 
-    def _new_pool(self) -> urllib3.HTTPSConnectionPool:
+    def _new_pool(self, context: _Context) -> urllib3.HTTPSConnectionPool:
         return urllib3.HTTPSConnectionPool(
             self._endpoint.host,
             self._endpoint.port,
@@ -203,7 +211,7 @@ class HttpsUplink:
             block=True,
             retries=False,
             timeout=Timeout(connect=self._endpoint.connect_timeout_s, read=self._endpoint.answer_timeout_s),
-            ssl_context=self._context,
+            ssl_context=context,
             cert_reqs="CERT_REQUIRED",
         )
 
@@ -219,16 +227,20 @@ class HttpsUplink:
         try:
             if self._interrupted.is_set():
                 raise lost(self._where, "interrupted")
+            if self._pool is None or self._context is None:
+                raise lost(self._where, "not connected")
             response = self._pool.urlopen(
                 method, path, body=body, headers=headers, redirect=False, preload_content=False
             )
             data = response.read(MAX_ANSWER_BYTES + 1, decode_content=False)
             self._context.note_session()
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            if not self._line.answered:
-                # It may be the resumed session that the server does not like: next time from the beginning.
-                self._context.session = None
-            raise self._named(error) from error
+            named = self._named(error)
+            if not self._line.answered and named.fault not in _BEFORE_TLS:
+                # It may be the resumed session that the server does not like, or our certificate, or we its: next time
+                # from the beginning, with the files as they are then.
+                self._context = None
+            raise named from error
         if response.status not in _ANSWERS or response.headers.get("content-type", "").split(";")[0] != ANSWER_TYPE:
             response.close()
             raise self._unexpected(response, sent_bytes, batch)

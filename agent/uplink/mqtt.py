@@ -145,7 +145,7 @@ class MqttUplink:
         role: appended to the client id.
 
     Raises:
-        LinkError: the URL, a certificate, a key or the password file cannot be used.
+        LinkError: the URL cannot be used.
     """
 
     def __init__(self, endpoint: Endpoint, gateway_eui: bytes, clock: BootClock, role: str = "") -> None:
@@ -156,8 +156,6 @@ class MqttUplink:
         self._client_id = "-".join(filter(None, ("civigate", gateway_eui.hex(), endpoint.name, role)))
         self._batch_topic = f"{TOPIC_ROOT}/{gateway_eui.hex()}/batch"
         self._receipt_topic = f"{TOPIC_ROOT}/{gateway_eui.hex()}/receipt"
-        self._tls = _tls_context(endpoint)
-        self._password = None if endpoint.password_file is None else _first_line(endpoint.password_file)
         self._client: mqtt.Client | None = None
         self._inbox = _Inbox(lambda: None)
         self._batches: dict[int, int] = {}
@@ -174,7 +172,7 @@ class MqttUplink:
         return self._past + (Traffic() if client is None else _carried(client.socket()))
 
     def connect(self, wake: Callable[[], None]) -> None:
-        """Connect to the broker and log in."""
+        """Read certificates and password as they are now, connect to the broker and log in."""
         self.close()
         self._inbox = _Inbox(wake)
         if self._interrupted:
@@ -302,10 +300,10 @@ class MqttUplink:
         client.connect_timeout = self._endpoint.connect_timeout_s
         client.max_inflight_messages_set(self.window)
         client.max_queued_messages_set(self.window)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
+        if (tls := _tls_context(self._endpoint)) is not None:
+            client.tls_set_context(tls)
         if self._endpoint.user is not None:
-            client.username_pw_set(self._endpoint.user, self._password)
+            client.username_pw_set(self._endpoint.user, _password(self._endpoint.password_file))
         client.on_connect = on_connect
         client.on_subscribe = on_subscribe
         client.on_publish = on_publish
@@ -345,7 +343,7 @@ class MqttUplink:
         raise silent(self._where, otherwise)
 
     def _ended(self, reason: ReasonCode, *, logging_in: bool = False) -> LinkError:
-        if logging_in and self._tls is not None:
+        if logging_in and self._endpoint.scheme == "mqtts":
             # TLS 1.3 tells a client only after the handshake that its certificate is not taken, and the library
             # does not pass that on.
             what = f"the broker closes the connection before the login ({reason})"
@@ -394,7 +392,9 @@ def _carried(sock: object) -> Traffic:
     return tcp.traffic(sock) if isinstance(sock, socket.socket) else Traffic()
 
 
-def _first_line(path: Path) -> str:
+def _password(path: Path | None) -> str | None:
+    if path is None:
+        return None
     try:
         with path.open(encoding="utf-8") as file:
             return file.readline(4096).rstrip("\r\n")

@@ -188,7 +188,7 @@ class Uplink(Protocol):
         """Bring the link up; `wake` is called from any thread whenever `receive` has something to give or to raise.
 
         Raises:
-            LinkError: it cannot be brought up.
+            LinkError: it cannot be brought up, or a certificate, key or password file cannot be used.
         """
         ...
 

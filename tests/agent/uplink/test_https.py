@@ -5,16 +5,19 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from agent.batch import receipt
 from agent.batch.keys import Ed25519Signer
 from agent.batch.model import Reason, Receipt
+from agent.demo.authority import Authority
 from agent.uplink.machine import Phase
 from agent.uplink.port import Fault
 from agent.uplink.sender import NEAR_CAP_S, STANDING, Sender
@@ -464,6 +467,39 @@ def test_no_client_certificate_is_named(trust: Trust, server: HttpsServer, send:
 def test_a_foreign_certificate_is_named(trust: Trust, server: HttpsServer, send: Send) -> None:
     sender = send(trust.endpoint("https", server.port, ca_file=None), Gateway(1))
     assert "ca_file" in _problem(sender, Fault.CERTIFICATE)
+
+
+def test_a_certificate_that_was_renewed_is_used_without_a_restart(
+    trust: Trust, server: HttpsServer, platform: Platform, send: Send, tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path).client("gateway")
+    certificate, key = tmp_path / "mine.pem", tmp_path / "mine.key"
+    shutil.copy(stranger.certificate, certificate)
+    shutil.copy(stranger.key, key)
+    gateway = Gateway(1)
+    sender = send(trust.endpoint("https", server.port, cert_file=certificate, key_file=key), gateway)
+    until(lambda: "cert_file" in (sender.status.problem or ""))
+
+    shutil.copy(trust.client.key, key)
+    shutil.copy(trust.client.certificate, certificate)
+
+    assert sender.drain(15)
+    assert platform.has(gateway)
+
+
+def test_a_missing_certificate_is_waited_for(
+    trust: Trust, server: HttpsServer, platform: Platform, send: Send, tmp_path: Path
+) -> None:
+    """It concerns one destination; the gateway goes on for the others."""
+    certificate = tmp_path / "mine.pem"
+    gateway = Gateway(1)
+    sender = send(trust.endpoint("https", server.port, cert_file=certificate), gateway)
+    assert str(certificate) in _problem(sender, Fault.FILES)
+
+    shutil.copy(trust.client.certificate, certificate)
+
+    assert sender.drain(15)
+    assert platform.has(gateway)
 
 
 def test_a_wrong_name_is_named(trust: Trust, server: HttpsServer, send: Send) -> None:

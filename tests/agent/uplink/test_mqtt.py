@@ -394,6 +394,18 @@ def test_a_broker_that_does_not_let_us_in_is_named(trust: Trust, closed_broker: 
     assert "cert_file" in _problem(send(bare, Gateway(1)), Fault.TLS)
 
 
+def test_a_certificate_that_was_missing_is_used_without_a_restart(
+    trust: Trust, closed_broker: Broker, send: Send, tmp_path: Path
+) -> None:
+    certificate = tmp_path / "mine.pem"
+    sender = send(trust.endpoint("mqtts", closed_broker.port, cert_file=certificate), Gateway())
+    assert str(certificate) in _problem(sender, Fault.FILES)
+
+    shutil.copy(trust.client.certificate, certificate)
+
+    until(lambda: sender.status.phase is Phase.ONLINE)
+
+
 @VERSIONS
 def test_user_and_password(trust: Trust, tmp_path: Path, send: Send, version: str) -> None:
     passwords = tmp_path / "passwords"
