@@ -75,6 +75,17 @@ class Table:
             raise self.error(key, f"found {value!r}", f"write a number from {low} to {high}")
         return float(value)
 
+    def integers(self, key: str, low: int, high: int, most: int) -> tuple[int, ...]:
+        """Take a list of at most `most` integers from `low` to `high`; empty when the file has none of that name."""
+        self._taken.add(key)
+        value = self._values.get(key, [])
+        whole = isinstance(value, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in value)
+        if not isinstance(value, list) or not whole or not all(low <= item <= high for item in value):
+            raise self.error(key, f"found {value!r}", f"write a list of whole numbers from {low} to {high}")
+        if len(value) > most:
+            raise self.error(key, f"found {len(value)} of them", f"write at most {most}")
+        return tuple(value)
+
     def boolean(self, key: str, *, default: bool | None = None) -> bool:
         """Take true or false."""
         value = self._take(key, default)

@@ -226,6 +226,11 @@ class Medium:
         heappush(self._events, (signal.locked_us, _LOCK, self._sequence, tracked))
         heappush(self._events, (signal.end_us, _END, self._sequence, tracked))
 
+    @property
+    def next_us(self) -> int | None:
+        """When something happens next; None when the air is free."""
+        return self._events[0][0] if self._events else None
+
     def advance(self, until_us: int) -> list[Arrival]:
         """Return what ends by then, in the order of the ends; all that begins by then must be on the air already."""
         arrivals = []
