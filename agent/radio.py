@@ -20,6 +20,7 @@ from agent.batch.model import Account
 from agent.config import Bus
 from agent.errors import AgentError
 from agent.reception import Reception
+from agent.silence import Silence
 from agent.spool.intake import Fingerprint, Heard, fingerprint
 from drivers.boards import load_board
 from drivers.emulator.firmware import synthetic_agc, synthetic_arb
@@ -211,6 +212,7 @@ class Radio:
         gone, and with it the fingerprints, while the chip's memory may hold packets long delivered."""
         self._next_session: Session | None = None
         self._failures_in_a_row = 0
+        self._silence = Silence(clock.monotonic_ns() / 1e9)
         self._status = RadioStatus()
 
     @property
@@ -285,8 +287,27 @@ class Radio:
                 self._take(fetch, fetch.packets, session)
             if self._stop.is_set():
                 return
+            self._listen_for_silence(len(fetch.packets))
             if not fetch.packets:
                 self._stop.wait(self._poll_interval_s)
+
+    def _listen_for_silence(self, packets: int) -> None:
+        """Restart a concentrator that is suspiciously quiet.
+
+        Raises:
+            AgentError: it is; the answer to any error is a restart.
+        """
+        now_s = self._clock.monotonic_ns() / 1e9
+        self._silence.heard(now_s, packets)
+        limit_s = self._silence.limit_s
+        if self._silence.too_long(now_s):
+            raise AgentError(
+                f"nothing heard for {limit_s:.0f} s, several times longer than ever before",
+                where="concentrator",
+                hint="it is restarted in case it is deaf; if that changes nothing, check the antenna and its cable",
+                code="CG-RAD-002",
+                retryable=True,
+            )
 
     def _rescue(self, concentrator: Receiver) -> None:
         """Fetch what the chip holds of an earlier run and nobody has kept yet.

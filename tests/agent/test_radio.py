@@ -358,6 +358,16 @@ def test_a_reception_that_stalls_without_a_word_is_noticed_and_cured(play: Play)
     assert (radio.status.starts, radio.status.failures, radio.status.repairs) == (2, 1, {"reset": 1})
 
 
+def test_a_radio_that_falls_silent_for_longer_than_ever_is_restarted_once(play: Play) -> None:
+    def hours(number: float) -> list[Step]:
+        return [lambda: play.clock.sleep(60.0)] * round(60 * number)
+
+    sent = [lambda number=number: play.inject(number) for number in range(120)]
+    radio = play.run(*sent, *hours(1.5), lambda: play.inject(200), lambda: None)
+    assert play.keeper.frames == [*range(120), 200]
+    assert (radio.status.starts, radio.status.repairs) == (2, {"reset": 1})
+
+
 def test_what_resets_do_not_cure_is_switched_off_and_on(play: Play) -> None:
     play.bench.emulator.fault("radio_missing")
     powered: list[bool] = []
