@@ -76,7 +76,8 @@ class Result:
     @property
     def good(self) -> bool:
         """Whether nothing was lost, doubled, or left unproven."""
-        return self.verdict.lost == 0 and self.verdict.duplicated == 0 and self.chain_ok and self.verdict.delivered > 0
+        found = self.verdict
+        return found.lost == found.duplicated == 0 < found.heard and found.delivered == found.spooled and self.chain_ok
 
     def as_json(self) -> dict[str, Any]:
         """Return the account as one flat object."""
