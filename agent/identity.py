@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.batch import keyfile
-from agent.errors import IdentityError
+from agent.errors import IdentityError, SpoolError
 from agent.spool.reader import SpoolReader
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.config import GatewayConfig
 
 _FOLDER_MODE = 0o750
+NO_SPOOL = "CG-SPL-001"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,20 @@ def load(config: GatewayConfig) -> Identity:
 
 
 def load_or_create(config: GatewayConfig) -> Identity:
-    """Read the identity, or make a key where there is none; a key that is there is never replaced.
+    """Read the identity, or make a key where there is none.
 
     Raises:
         IdentityError: the key cannot be used, or not be made.
         SpoolError: the EUI is to be read from a spool that cannot be read.
+    """
+    return Identity(signer(config), config.key_path, known_eui(config))
+
+
+def signer(config: GatewayConfig) -> Signer:
+    """Read the gateway's key, or make it where there is none; a key that is there is never replaced.
+
+    Raises:
+        IdentityError: the key cannot be used, or not be made.
     """
     path = config.key_path
     try:
@@ -62,7 +72,7 @@ def load_or_create(config: GatewayConfig) -> Identity:
             hint="make it and give it to the user that runs civigate, or correct [gateway] state_dir",
             code="CG-IDN-007",
         ) from error
-    return Identity(keyfile.load_or_create(path), path, known_eui(config))
+    return keyfile.load_or_create(path)
 
 
 def known_eui(config: GatewayConfig) -> bytes | None:
@@ -71,7 +81,12 @@ def known_eui(config: GatewayConfig) -> bytes | None:
     Raises:
         SpoolError: there is a spool that cannot be read.
     """
-    if config.gateway.eui is not None or not config.spool_path.exists():
+    if config.gateway.eui is not None:
         return config.gateway.eui
-    with SpoolReader(config.spool_path) as reader:
-        return reader.state().gateway_eui
+    try:
+        with SpoolReader(config.spool_path) as reader:
+            return reader.state().gateway_eui
+    except SpoolError as error:
+        if error.code == NO_SPOOL:
+            return None
+        raise

@@ -25,6 +25,7 @@ from agent.spool import engine
 from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter
 from agent.uplink.endpoint import Endpoint, open_uplink
+from agent.uplink.machine import LINKED
 from agent.uplink.sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ ANCHOR_HASTE_S = 10.0
 DRAIN_S = 10.0
 """How long a clean end waits for the platform; what is left then travels after the next start."""
 RADIO_STOP_S = 10.0
+SENDER_STOP_S = 5.0
+"""How long the radio, and then all senders together, may take to end once they are told to."""
 MIB = 1 << 20
 
 
@@ -63,13 +66,15 @@ class Service:
         """
         self._stop = stop
         _make_folder(self._config)
-        who = identity.load_or_create(self._config)
+        signer = identity.signer(self._config)
         open_concentrator = concentrator_opener(self._config, self._clock)
         filters = [Filter(destination.filter) for destination in self._config.destination]
-        with self._open_spool(who.signer, who.eui, filters) as writer:
+        with self._open_spool(signer, filters) as writer:
             logger.info("event=started gateway=%s destinations=%d", self._config.gateway.name, len(filters))
-            if who.eui is not None:
-                self._identified(who.eui)
+            if not filters:
+                logger.warning("event=no_destination what=frames are counted by nobody; add a [[destination]]")
+            if (eui := _known_eui(writer)) is not None:
+                self._identified(eui)
             radio = Radio(
                 open_concentrator,
                 writer,
@@ -92,7 +97,7 @@ class Service:
                 self._end(senders)
         logger.info("event=ended")
 
-    def _open_spool(self, signer: Signer, eui: bytes | None, filters: list[Filter]) -> SpoolWriter:
+    def _open_spool(self, signer: Signer, filters: list[Filter]) -> SpoolWriter:
         section = self._config.spool
         return SpoolWriter(
             self._config.spool_path,
@@ -103,7 +108,7 @@ class Service:
             ],
             policy=engine.Policy(section.batch_frames, section.batch_age_s, section.quota_mb * MIB),
             signer=signer,
-            gateway_eui=eui,
+            gateway_eui=self._config.gateway.eui,
             commit_window_s=section.commit_window_s,
             commit_frames=section.commit_frames,
         )
@@ -157,12 +162,23 @@ class Service:
 
     @staticmethod
     def _end(senders: list[Sender]) -> None:
+        """Let those senders finish that have a link, then end all at once."""
         deadline = time.monotonic() + DRAIN_S
         for sender in senders:
-            if not sender.drain(max(0.0, deadline - time.monotonic())):
-                logger.info("event=not_drained destination=%s waiting=%d", sender.name, sender.status.waiting)
+            linked = sender.status.phase in LINKED
+            if not linked or not sender.drain(max(0.0, deadline - time.monotonic())):
+                logger.info("event=not_drained destination=%s batches=%d", sender.name, sender.status.waiting)
         for sender in senders:
-            sender.stop()
+            sender.stop(0.0)
+        deadline = time.monotonic() + SENDER_STOP_S
+        for sender in senders:
+            sender.stop(max(0.0, deadline - time.monotonic()))
+
+
+def _known_eui(writer: SpoolWriter) -> bytes | None:
+    """Return the gateway's EUI as the spool knows it, from the configuration or from an earlier run."""
+    with writer.reader() as reader:
+        return reader.state().gateway_eui
 
 
 def _make_folder(config: GatewayConfig) -> None:

@@ -89,6 +89,36 @@ def test_a_spool_of_a_newer_version_is_refused_and_left_alone(stage: Stage) -> N
     assert stage.spool.read_bytes() == before
 
 
+def test_a_spool_that_was_only_begun_when_the_power_went_does_not_keep_the_agent_from_starting(stage: Stage) -> None:
+    stage.spool.parent.mkdir(exist_ok=True)
+    stage.spool.touch()
+    control = Control(stage.control_socket)
+
+    stage.start_agent()
+
+    until(lambda: control.ask({"cmd": "stats"})["running"], "the concentrator to receive")
+    stage.check()
+
+
+def test_a_missing_certificate_of_one_destination_does_not_end_the_agent(stage: Stage) -> None:
+    """Frames for the others go on; a gateway that restarts in a loop hears nobody's."""
+    text = stage.gateway_toml.read_text()
+    key = next(line for line in text.splitlines() if line.startswith("receipt_key"))
+    stage.gateway_toml.write_text(
+        f'{text}\n[[destination]]\nname = "county"\nurl = "https://localhost:1"\n{key}\n'
+        'cert_file = "/nowhere.pem"\n[destination.filter]\ndev_addr = ["04000000/7"]\n'
+    )
+    control = Control(stage.control_socket)
+
+    stage.start_agent()
+    until(lambda: b"/nowhere.pem" in stage.log_of("agent").read_bytes(), "the agent to name the file")
+    until(lambda: b"to=receiving" in stage.log_of("agent").read_bytes(), "the concentrator to receive")
+    control.ask({"cmd": "inject", "freq_hz": 868_100_000, "sf": 7, "bw_hz": 125_000, "payload": OWN})
+
+    with sqlite3.connect(f"file:{stage.ledger}?mode=ro", uri=True) as ledger:
+        until(lambda: ledger.execute("SELECT count(*) FROM frame").fetchone() == (1,), "the frame to arrive")
+
+
 def test_a_missing_concentrator_does_not_end_the_agent(stage: Stage) -> None:
     text = stage.gateway_toml.read_text()
     bus = next(line for line in text.splitlines() if line.startswith("bus"))

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 
 import pytest
 
+from agent import service
 from agent.errors import SpoolError
 from agent.uplink.endpoint import open_uplink
 from agent.uplink.machine import Phase
@@ -173,4 +175,20 @@ def test_it_ends_while_it_waits_for_the_next_try(trust: Trust) -> None:
     until(lambda: sender.status.counts.get("failures", 0) >= 3)
     assert sender.stop(5)
     assert sender.status.phase is Phase.OFFLINE
+    assert not sender.alive
+
+
+def test_a_clean_end_does_not_wait_for_a_platform_that_is_away(
+    trust: Trust, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left travels after the next start; whoever ends the service should not have to wait for nothing."""
+    monkeypatch.setattr(service, "DRAIN_S", 3600.0)
+    sender = send(trust.endpoint("https", free_port()), Gateway(1))
+    until(lambda: sender.status.phase is Phase.BACKOFF)
+
+    ending = threading.Thread(target=service.Service._end, args=([sender],), daemon=True)
+    ending.start()
+    ending.join(15)
+
+    assert not ending.is_alive()
     assert not sender.alive
