@@ -1,0 +1,39 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The unit under which the agent runs must allow what the agent does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent import service
+from agent.spool import writer
+
+UNIT = Path(__file__).parents[2] / "packaging" / "systemd" / "civigate.service"
+ASKING_THE_CLOCK = {"adjtimex", "clock_adjtime", "clock_adjtime64"}
+"""What the C library's adjtimex() calls, depending on machine and version."""
+
+
+@pytest.fixture
+def settings() -> list[tuple[str, str]]:
+    lines = [line for line in UNIT.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
+
+
+def test_the_fence_lets_the_agent_ask_whether_the_clock_is_right(settings: list[tuple[str, str]]) -> None:
+    """Denied, no frame would get its UTC from the host's clock, however well that is synchronised."""
+    assert ("ProtectClock", "yes") not in settings
+    filters = [value for name, value in settings if name == "SystemCallFilter"]
+    assert set(filters[-1].split()) == ASKING_THE_CLOCK, "later filters win [systemd.exec(5)]"
+
+
+def test_a_clean_end_fits_into_the_time_that_systemd_gives(settings: list[tuple[str, str]]) -> None:
+    longest_s = service.RADIO_STOP_S + 2 * service.DRAIN_S + service.SENDER_STOP_S + writer.STOP_S
+    assert longest_s < float(dict(settings)["TimeoutStopSec"])
+
+
+def test_the_journal_outlives_a_stop(settings: list[tuple[str, str]]) -> None:
+    """While the card does not write, what was heard is nowhere else."""
+    assert dict(settings)["RuntimeDirectoryPreserve"] == "yes"
