@@ -8,9 +8,10 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 ARGS  ?=
 
-# What a fresh Debian 12 or Raspberry Pi OS lacks: the headers that spidev is built with, the broker of the tests, and
-# Node.js for the batch format's second, independent reader.
-DEBIAN := gcc libc6-dev mosquitto python3 python3-dev python3-venv
+# What a fresh Debian 12 or Raspberry Pi OS lacks: the headers that spidev is built with, the broker and the tracer of the
+# tests, and
+# Node.js for the second, independent reader of the batch format.
+DEBIAN := gcc libc6-dev mosquitto python3 python3-dev python3-venv strace
 DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
 JAVASCRIPT := tests/agent/batch/javascript
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
