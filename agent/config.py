@@ -3,6 +3,7 @@
 """The configuration of a gateway: what gateway.toml may say, and what its values mean together."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -10,10 +11,14 @@ from urllib.parse import urlsplit
 from agent import settings
 from agent.batch.keys import PublicKey
 from agent.batch.model import MAX_FRAMES
+from agent.errors import ConfigError
 from agent.filter import FilterRules
 from agent.lorawan import parse_eui
 from agent.settings import Unfit, setting, table
 from agent.spool.intake import MAX_DESTINATIONS
+from drivers.boards import load_board
+from drivers.errors import ProfileError
+from drivers.plans import load_plan
 
 BUSES = ("spi", "usb", "emulator")
 SCHEMES = ("https", "mqtts", "mqtt")
@@ -56,6 +61,12 @@ def _parse_name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError("other characters or too long")
     return text
+
+
+def _parse_receipt_key(text: str) -> PublicKey:
+    if text == _PLACEHOLDER_KEY:
+        raise ValueError("still the example's placeholder")
+    return PublicKey.from_text(text)
 
 
 def _parse_url(text: str) -> str:
@@ -197,10 +208,9 @@ class Destination:
         example="https://platform.example.org",
     )
     receipt_key: PublicKey = setting(
-        "The platform's public key: only receipts signed with it free the spool. "
-        "'civigate-receiver identity show' prints it.",
-        parse=PublicKey.from_text,
-        expected="a line that begins with civigate-key:",
+        "The platform's public key: only receipts signed with it free the spool.",
+        parse=_parse_receipt_key,
+        expected="the line that 'civigate-receiver identity show' prints, from civigate-key: on",
         example=_PLACEHOLDER_KEY,
     )
     ca_file: Path | None = setting(
@@ -317,9 +327,21 @@ class GatewayConfig:
 
 
 def load(path: Path) -> GatewayConfig:
-    """Read and check gateway.toml.
+    """Read and check gateway.toml, and that there are the board and the plan that it names.
 
     Raises:
         ConfigError: it cannot be used; one line says where, what was found and what is expected.
     """
-    return settings.load(GatewayConfig, path)
+    config = settings.load(GatewayConfig, path)
+    profiles: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("board", lambda: load_board(config.concentrator.board)),
+        ("plan", lambda: load_plan(config.concentrator.plan)),
+    )
+    for key, read in profiles:
+        try:
+            read()
+        except ProfileError as error:
+            where = f"{path}: concentrator.{key}"
+            what = f"{error.where}: {error.what}"
+            raise ConfigError(what, where=where, hint=error.hint, code="CG-CFG-008") from error
+    return config

@@ -239,8 +239,14 @@ def _parse(path: Path) -> Mapping[str, Toml]:
         what, hint = f"larger than {MAX_FILE_BYTES} bytes", "this is not a configuration file of ours"
         raise ConfigError(what, where=str(path), hint=hint, code="CG-CFG-002")
     try:
-        return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = data.decode("utf-8-sig")  # some editors put a byte order mark in front
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        what, hint = f"line {line}: byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8 text"
+        raise ConfigError(what, where=str(path), hint=hint, code="CG-CFG-003") from error
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         what = re.sub(r"(.*) \(at (.*)\)", r"\2: \1", str(error).replace("\n", " "))
         hint = "correct the TOML there (text goes in quotes)"
         raise ConfigError(what, where=str(path), hint=hint, code="CG-CFG-003") from error

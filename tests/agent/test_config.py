@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,33 @@ def test_the_documented_example_is_the_generated_one() -> None:
     assert written == settings.example(GatewayConfig), "run: civigate config example > docs/gateway.example.toml"
 
 
+def example() -> str:
+    """Return the example with the one thing set that nobody can guess."""
+    return re.sub(r'^receipt_key = ".*"', f'receipt_key = "{KEY.text}"', settings.example(GatewayConfig), flags=re.M)
+
+
 def test_the_example_loads(tmp_path: Path) -> None:
-    config = load(DOCS / "gateway.example.toml")
-    assert config.destination[0].name == "city"
+    assert load(put(tmp_path, example())).destination[0].name == "city"
+
+
+def test_a_placeholder_key_that_was_not_replaced_is_named(tmp_path: Path) -> None:
+    """Taken for a key, every receipt of the platform would be called forged."""
+    with pytest.raises(ConfigError, match=r"destination\[1\]\.receipt_key: .*placeholder.*civigate-receiver identity"):
+        load(put(tmp_path, settings.example(GatewayConfig)))
+
+
+@pytest.mark.parametrize(("key", "name"), [("board", "semtech_corecel_eu868"), ("plan", "eu886"), ("plan", "/no.toml")])
+def test_a_board_or_plan_that_is_not_there_is_named_with_file_and_key(tmp_path: Path, key: str, name: str) -> None:
+    values = {"board": "rak_2287", "plan": "eu868"} | {key: name}
+    lines = "\n".join(f'{field} = "{value}"' for field, value in values.items())
+    with pytest.raises(ConfigError, match=f"gateway.toml: concentrator.{key}: {name}: ") as caught:
+        load(put(tmp_path, f"[concentrator]\n{lines}\n"))
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
 
 
 def test_every_line_of_the_example_can_be_taken_into_use(tmp_path: Path) -> None:
-    lines = settings.example(GatewayConfig).splitlines()
+    lines = example().splitlines()
     live = "\n".join(line.removeprefix("#") for line in lines if not line.startswith("# "))
     # an HTTPS destination has no MQTT login
     live = live.replace('user = "gateway-17"', "").replace('password_file = "mqtt-password"', "")

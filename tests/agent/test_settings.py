@@ -61,6 +61,18 @@ def test_absent_tables_have_their_defaults(tmp_path: Path) -> None:
     assert load(Root, put(tmp_path, "")) == Root(radio=Radio(), place=())
 
 
+def test_a_file_of_an_editor_that_writes_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    assert load(Root, put(tmp_path, "\ufeff[radio]\ngain_db = 3.0")).radio.gain_db == 3.0
+
+
+def test_a_file_that_is_not_utf_8_is_called_that_with_the_line(tmp_path: Path) -> None:
+    path = put(tmp_path, "")
+    path.write_bytes(b"[radio]\n# f\xfcr alle\n")
+    with pytest.raises(ConfigError, match="line 2: byte 0xfc is not UTF-8") as caught:
+        load(Root, path)
+    assert "UTF-8" in caught.value.hint
+
+
 def test_a_table_that_may_be_left_away_is_checked_when_it_is_there(tmp_path: Path) -> None:
     assert load(Root, put(tmp_path, '[spare]\nname = "a"')).spare == Place(name="a", inner=Inner())
     with pytest.raises(ConfigError, match=r"spare\.name: missing"):
