@@ -8,9 +8,8 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 ARGS  ?=
 
-# What a fresh Debian 12 or Raspberry Pi OS lacks: the headers that spidev is built with, the broker and the tracer of the
-# tests, and
-# Node.js for the second, independent reader of the batch format.
+# What a fresh Debian 12 or Raspberry Pi OS lacks: the headers that spidev is built with, the broker and
+# the tracer of the tests, and Node.js for the second, independent reader of the batch format.
 DEBIAN := gcc libc6-dev mosquitto python3 python3-dev python3-venv strace
 DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
 JAVASCRIPT := tests/agent/batch/javascript
