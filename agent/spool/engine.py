@@ -211,6 +211,7 @@ class Engine:
         self._sessions: dict[int, Session] = {}
         self._pending_since: dict[int, float] = {}
         self._stale = False
+        self._may_grow = True
         self._attach(connection)
         with self._transaction():
             self._configure(gateway_eui)
@@ -219,8 +220,16 @@ class Engine:
     def _attach(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._page_bytes = scalar(connection, "PRAGMA page_size", int)
-        self._max_pages = scalar(connection, "PRAGMA max_page_count", int)
+        self._quota_pages = scalar(connection, "PRAGMA max_page_count", int)
+        self._present_pages = scalar(connection, "PRAGMA page_count", int)
         self._reload()
+
+    def let_grow(self, may_grow: bool) -> None:
+        """Say whether the file may grow up to the quota, or has to make do with the pages it has: the disk is full."""
+        if may_grow != self._may_grow:
+            self._may_grow = may_grow
+            self._present_pages = scalar(self._connection, "PRAGMA page_count", int)
+            self._headroom_pages = 0
 
     def reattach(self, connection: sqlite3.Connection) -> None:
         """Go on with a new connection to the same file.
@@ -708,7 +717,8 @@ class Engine:
         for _ in range(EVICTION_ROUNDS):
             pages = scalar(self._connection, "PRAGMA page_count", int)
             free = scalar(self._connection, "PRAGMA freelist_count", int)
-            self._headroom_pages = self._max_pages - pages + free - RESERVE_PAGES - need
+            limit = self._quota_pages if self._may_grow else self._present_pages
+            self._headroom_pages = limit - pages + free - RESERVE_PAGES - need
             # when all that is left waits in batches, SQLite will say that the quota is reached
             if self._headroom_pages >= 0 or not (self._evict_quarantined() or self._evict_unsealed()):
                 break

@@ -27,6 +27,7 @@ from agent.batch.model import Account, Anchor, Body, Receipt, Refusal
 from agent.errors import AgentError, SpoolError
 from agent.frame import Session
 from agent.spool import row, store
+from agent.spool.ballast import Ballast
 from agent.spool.engine import Destination, Engine, Entry, Identify, Order, Policy, Refused, Unreadable
 from agent.spool.intake import Heard
 from agent.spool.journal import Journal, Recovered
@@ -89,6 +90,7 @@ class WriterStatus:
         failures: commits that the disk refused, since the start.
         shed_frames: frames that found the queue full, since the start.
         journal_failures: records that could not be journaled, since the start.
+        crowded: whether the disk has no room to spare: the spool does not grow and evicts sooner.
     """
 
     state: WriterState
@@ -100,6 +102,7 @@ class WriterStatus:
     failures: int
     shed_frames: int
     journal_failures: int
+    crowded: bool
 
 
 class SpoolWriter:
@@ -156,6 +159,9 @@ class SpoolWriter:
                 gateway_eui=gateway_eui,
                 health=health,
             )
+            self._ballast = Ballast(path)
+            self._crowded = not self._ballast.take_in()
+            self._engine.let_grow(not self._crowded)
             known = self._engine.state
             self._journal = Journal(journal_folder, known.spool_id, self.destinations, known.journal)
         except sqlite3.Error as error:
@@ -187,7 +193,7 @@ class SpoolWriter:
         self._stopping = False
         self._shed: list[Account] = [Account()] * len(self.destinations)
         self._events = {name: threading.Event() for name in self.destinations}
-        self._status = WriterStatus(WriterState.OK, "", 0, 0.0, 0, 0, 0, 0, 0)
+        self._status = WriterStatus(WriterState.OK, "", 0, 0.0, 0, 0, 0, 0, 0, crowded=False)
         for number, heard in self.recovered.heard:
             self._enqueue(Entry(number, heard, tuple(row.pack(routed.frame) for routed in heard.frames)))
         if self.recovered.heard:
@@ -343,6 +349,7 @@ class SpoolWriter:
                 queued_frames=self._queued_frames,
                 oldest_s=oldest,
                 journal_failures=self._journal.failures,
+                crowded=self._crowded,
             )
 
     def reader(self) -> SpoolReader:
@@ -414,6 +421,7 @@ class SpoolWriter:
             try:
                 if failures:
                     self._reopen()
+                self._watch_room(failed=failures > 0)
                 outcome = self._engine.apply(entries, orders, time.monotonic(), flush=bool(flushes) or stopping)
             except sqlite3.Error as error:
                 problem: AgentError | None = store.database_error(error, self.path)
@@ -501,6 +509,15 @@ class SpoolWriter:
         )
         self._changed.wait_for(lambda: self._stopping, pause_s)
         return not last
+
+    def _watch_room(self, *, failed: bool) -> None:
+        """On a full disk go on with the pages there are; when it has room again, grow again."""
+        if failed and self._status.state is WriterState.FULL and not self._crowded:
+            self._crowded = True
+            self._ballast.throw_out()
+        elif self._crowded and not failed and self._ballast.roomy and self._ballast.take_in():
+            self._crowded = False
+        self._engine.let_grow(not self._crowded)
 
     def _reopen(self) -> None:
         """Begin anew with the file: after an error the old connection is not trusted."""

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,3 +211,20 @@ def test_a_full_disk_blocks_and_frees_by_itself(tmp_path: Path) -> None:
         assert platform.frames() == [frame(index) for index in range(taken)]
         assert spool.status().failures >= 12
         assert reader.check() == []
+
+
+def test_a_disk_that_is_full_at_every_position_is_survived(tmp_path: Path) -> None:
+    """On a file system of its own; see the program."""
+    space = ("unshare", "--user", "--map-root-user", "--mount")
+    if subprocess.run([*space, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no user namespaces here: cannot mount a small file system")
+    done = subprocess.run(
+        [*space, sys.executable, "-m", "tests.agent.spool.crowded", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert len(told["met"]) > 40
