@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from agent.errors import AgentError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,16 +67,27 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--mqtt", action="store_true", help="batches over MQTT (mosquitto) instead of HTTPS")
     parser.add_argument("--json", action="store_true", help="print the account as one JSON object on the last line")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave spool, ledger, logs and configuration there")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="leave spool, ledger and logs in this empty folder",
+    )
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run it; 0 when every frame is accounted for and the chain verifies."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # by default these would end this process alone, and leave the programs that it has started
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     if args.keep is None:
         with tempfile.TemporaryDirectory(prefix="civigate-demo-") as folder:
             return _run_in(Path(folder), args)
     args.keep.mkdir(parents=True, exist_ok=True)
+    if any(args.keep.iterdir()):
+        hint = "give a folder that is empty, or that is not there yet"
+        raise AgentError("not empty", where=str(args.keep), hint=hint, code="CG-DEMO-006")
     return _run_in(args.keep.resolve(), args)
 
 

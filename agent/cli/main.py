@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = parser().parse_args(argv)
     try:
-        return int(args.func(args))
+        code = int(args.func(args))
+        sys.stdout.flush()
     except (AgentError, DriverError) as error:
         print(f"civigate: {error}; {error.hint} [{error.code}]", file=sys.stderr)
         return error.exit_code if isinstance(error, AgentError) else EXIT_HARDWARE
@@ -50,8 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader of our output went away (civigate ... | head): nothing to say, and nobody to say it to
         sys.stderr.close()
         return 0
+    except OSError as error:
+        # what no command foresaw: output into a full disk, a folder that is not ours
+        where, reason = error.filename or "output", error.strerror or str(error)
+        hint = "check that it is there, its permissions, and the space left on its file system"
+        print(f"civigate: {where}: {reason}; {hint} [CG-CLI-001]", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    return code
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ class Folders:
     """Where each program keeps its things, below one folder.
 
     Attributes:
-        root: of the demonstration; short, because Unix socket paths are limited to 107 bytes.
+        root: of the demonstration.
     """
 
     root: Path
@@ -44,15 +45,15 @@ def gateway_toml(
     folders: Folders, *, spi_socket: Path, url: str, authority: Authority, client: Credentials, key: str
 ) -> str:
     """Return gateway.toml: one destination, whose filter takes the recorded sensors of our own."""
-    prefixes = ", ".join(f'"{prefix}/{bits}"' for prefix, bits in OWN_DEV_ADDR.items())
+    prefixes = ", ".join(_text(f"{prefix}/{bits}") for prefix, bits in OWN_DEV_ADDR.items())
     return f"""\
 [gateway]
 name = "demonstration"
-state_dir = "{folders.gateway}"
-runtime_dir = "{folders.run}"
+state_dir = {_text(folders.gateway)}
+runtime_dir = {_text(folders.run)}
 
 [concentrator]
-bus = "emulator:{spi_socket}"
+bus = {_text(f"emulator:{spi_socket}")}
 board = "semtech_corecell_eu868"
 plan = "eu868"
 
@@ -62,11 +63,11 @@ batch_age_s = 2.0
 
 [[destination]]
 name = "city"
-url = "{url}"
-ca_file = "{authority.certificate}"
-cert_file = "{client.certificate}"
-key_file = "{client.key}"
-receipt_key = "{key}"
+url = {_text(url)}
+ca_file = {_text(authority.certificate)}
+cert_file = {_text(client.certificate)}
+key_file = {_text(client.key)}
+receipt_key = {_text(key)}
 
 [destination.filter]
 dev_addr = [{prefixes}]
@@ -80,9 +81,9 @@ def https_receiver_toml(folders: Folders, *, port: int, authority: Authority, se
 [https]
 listen = "127.0.0.1"
 port = {port}
-certificate = "{server.certificate}"
-key = "{server.key}"
-client_ca = "{authority.certificate}"
+certificate = {_text(server.certificate)}
+key = {_text(server.key)}
+client_ca = {_text(authority.certificate)}
 """
 
 
@@ -92,9 +93,9 @@ def mqtt_receiver_toml(folders: Folders, *, broker_port: int, authority: Authori
 {_receiver(folders)}
 [mqtt]
 url = "mqtts://localhost:{broker_port}"
-ca_file = "{authority.certificate}"
-cert_file = "{client.certificate}"
-key_file = "{client.key}"
+ca_file = {_text(authority.certificate)}
+cert_file = {_text(client.certificate)}
+key_file = {_text(client.key)}
 """
 
 
@@ -116,8 +117,13 @@ max_queued_messages 0
 def _receiver(folders: Folders) -> str:
     return f"""\
 [receiver]
-data_dir = "{folders.receiver}"
+data_dir = {_text(folders.receiver)}
 
 [identity]
-key_file = "{folders.receiver / "receipt.key"}"
+key_file = {_text(folders.receiver / "receipt.key")}
 """
+
+
+def _text(value: str | Path) -> str:
+    """Write a string of TOML; the JSON form is one."""
+    return json.dumps(str(value), ensure_ascii=False)

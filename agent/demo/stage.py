@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,8 @@ from agent.errors import AgentError
 
 READY_LIMIT_S = 30.0
 STOP_LIMIT_S = 30.0
+SOCKET_PATH_BYTES = 108
+"""Room for the path of a Unix socket, with the zero behind it [unix(7)]."""
 GATEWAY_EUI = "0016c00100c1f16a"
 CIVIGATE = (sys.executable, "-m", "agent.cli.main")
 RECEIVER = (sys.executable, "-m", "receiver.cli.main")
@@ -48,7 +51,8 @@ class Stage:
         self._mqtt = mqtt
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._relay: Relay | None = None
-        self.control_socket = folder / "control.sock"
+        self._sockets = _folder_for_sockets(folder)
+        self.control_socket = self._sockets / "control.sock"
         self.spool = self._folders.gateway / "spool.db"
         self.ledger = self._folders.receiver / "ledger.db"
         self.gateway_toml = folder / "gateway.toml"
@@ -70,9 +74,9 @@ class Stage:
 
     def set(self) -> None:
         """Write the configuration, introduce gateway and platform to each other, start everything but the agent."""
-        folder, authority = self._folders.root, Authority(self._folders.root)
+        authority = Authority(self._folders.root)
         server, client = authority.server("platform"), authority.client(GATEWAY_EUI)
-        port, spi_socket = free_port(), folder / "spi.sock"
+        port, spi_socket = free_port(), self._sockets / "spi.sock"
         if self._mqtt:
             receiver_toml = mqtt_receiver_toml(
                 self._folders, broker_port=port, authority=authority, client=authority.client("receiver")
@@ -154,6 +158,8 @@ class Stage:
                 self._stop(name)
         if self._relay is not None:
             self._relay.cut()
+        if self._sockets != self._folders.root:
+            shutil.rmtree(self._sockets, ignore_errors=True)
 
     def log_of(self, name: str) -> Path:
         """Return the file that holds what a program said."""
@@ -211,6 +217,13 @@ class Stage:
             hint=f"see {self.log_of(name)} (--keep keeps it)",
             code="CG-DEMO-004",
         )
+
+
+def _folder_for_sockets(folder: Path) -> Path:
+    """Return the folder itself where its path is short enough for a socket address, otherwise a new one that is."""
+    if len(os.fsencode(folder / "control.sock")) < SOCKET_PATH_BYTES:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="civigate-", dir="/tmp"))
 
 
 def free_port() -> int:

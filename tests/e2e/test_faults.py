@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from agent.demo.air import Control
 from agent.demo.stage import Stage
-from tests.e2e.conftest import civigate, one_line, receiver, until
+from tests.e2e.conftest import LIMIT_S, civigate, one_line, receiver, until
 
 OWN = "80070000488047000514d4bb32ccac547d497dcb875a0e8194c3d210c96b07b6dc35f51e"
 
@@ -165,6 +167,18 @@ def test_a_wrong_option_is_a_usage_error() -> None:
         done = civigate(*arguments)
         assert done.returncode == 2, arguments
         assert "Traceback" not in done.stderr
+
+
+def test_output_into_a_full_disk_is_named() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent.cli.main", "config", "example"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT_S,
+        )
+    one_line(done, "No space left on device")
 
 
 def test_an_occupied_emulator_socket_is_named(stage: Stage) -> None:
