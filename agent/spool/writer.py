@@ -43,6 +43,8 @@ TRANSACTION_FRAMES = 4096
 """After a stall the queue is committed in pieces of this size."""
 RETRY_S = (0.1, 0.3, 1.0, 3.0, 5.0)
 """Pauses after failures of the disk; the last one goes on."""
+PATIENT_FAILURES = 5
+"""In a row for want of room, after which it is believed although the file system says otherwise."""
 STOP_S = 30.0
 """How long a clean stop may take before the rest is left to the journal."""
 
@@ -421,7 +423,7 @@ class SpoolWriter:
             try:
                 if failures:
                     self._reopen()
-                self._watch_room(failed=failures > 0)
+                self._watch_room(failures)
                 outcome = self._engine.apply(entries, orders, time.monotonic(), flush=bool(flushes) or stopping)
             except sqlite3.Error as error:
                 problem: AgentError | None = store.database_error(error, self.path)
@@ -510,12 +512,14 @@ class SpoolWriter:
         self._changed.wait_for(lambda: self._stopping, pause_s)
         return not last
 
-    def _watch_room(self, *, failed: bool) -> None:
+    def _watch_room(self, failures: int) -> None:
         """On a full disk go on with the pages there are; when it has room again, grow again."""
-        if failed and self._status.state is WriterState.FULL and not self._crowded:
-            self._crowded = True
-            self._ballast.throw_out()
-        elif self._crowded and not failed and self._ballast.roomy and self._ballast.take_in():
+        if failures and self._status.state is WriterState.FULL and not self._crowded:
+            # what says that it has room may be bound by a quota of which it does not know
+            if failures > PATIENT_FAILURES or not self._ballast.roomy:
+                self._crowded = True
+                self._ballast.throw_out()
+        elif self._crowded and not failures and self._ballast.take_in():
             self._crowded = False
         self._engine.let_grow(not self._crowded)
 

@@ -110,6 +110,7 @@ def test_when_everything_is_sealed_the_writer_says_full_and_recovers(
 
 def test_errors_of_the_disk_are_a_state_and_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writers, "RETRY_S", (0.005,))
+    monkeypatch.setattr(writers, "PATIENT_FAILURES", 1 << 30)  # this disk is not full
     names = ["SQLITE_IOERR_WRITE", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_BUSY", "SQLITE_CANTOPEN"]
     states = [WriterState.FAILING, WriterState.FULL, WriterState.READ_ONLY, WriterState.LOCKED, WriterState.READ_ONLY]
     platform = Platform()
