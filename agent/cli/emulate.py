@@ -16,7 +16,10 @@ from threading import Event
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from drivers.boards import Board
     from drivers.emulator import Emulator
+    from drivers.emulator.gnss import GnssSettings
+    from drivers.emulator.play import Air
 
 _EXAMPLES: Final = """examples:
   civigate emulate --spi-socket /tmp/spi.sock --control /tmp/air.sock
@@ -27,6 +30,8 @@ _EXAMPLES: Final = """examples:
       a board with USB, for programs that open /tmp/ttyACM0
   civigate emulate --control /tmp/air.sock -- ./lora_pkt_fwd -c global_conf.json
       runs somebody else's forwarder: it finds /dev/spidev0.0, /dev/i2c-1 and /dev/gpiochip0
+  civigate emulate --spi-socket /tmp/spi.sock --control /tmp/air.sock --air city.toml --gnss /tmp/ttyGNSS
+      with devices around it, and a GNSS receiver for programs that open /tmp/ttyGNSS
 """
 _CELSIUS: Final = (-64.0, 127.0)
 _NO_SENSOR: Final = "none"
@@ -74,6 +79,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="what the board's temperature sensor measures, or `none` for a board without (%(default)s)",
     )
     parser.add_argument("--sx1261", action="store_true", help="a board with an SX1261, for listen before talk")
+    parser.add_argument("--air", type=Path, metavar="FILE", help="devices around it: a scenario (TOML)")
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE", help="recorded receptions to be heard again (JSON lines, .xz allowed)"
+    )
+    parser.add_argument(
+        "--replay-speed", type=_speed, default=1.0, metavar="FACTOR", help="how much faster than recorded (%(default)g)"
+    )
+    parser.add_argument("--gnss", type=Path, metavar="LINK", help="make LINK a serial port with a GNSS receiver on it")
+    parser.add_argument(
+        "--gnss-with",
+        type=_gnss_settings,
+        default="",
+        metavar="NAME=VALUE,...",
+        help="what that is like: start, leap, leap-day, fix, rollover, rmc, talker, ubx, noise",
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(func=run, refuse=parser.error)
 
@@ -83,28 +103,49 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         BusError: a socket cannot be made, or the library for virtual devices cannot be built.
-        ProfileError: there is no such board.
+        ProfileError: there is no such board, or scenario or recording make no sense.
     """
     from drivers.boards import load_board
     from drivers.emulator import Emulator, Model
     from drivers.emulator.emulator import DEFAULT_EUI, pins_of
+    from drivers.emulator.gnss import GnssPort
+    from drivers.emulator.play import Player
     from drivers.emulator.usb import UsbPort
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command and args.usb is None and (args.spi_socket is None or args.control is None):
         args.refuse("give --spi-socket and --control, or --usb, or -- and a command to run")
+    board = load_board(args.board)
     emulator = Emulator(
         model=Model(args.model),
         eui=args.eui or DEFAULT_EUI,
         counter_start_us=args.counter_start,
         celsius=args.i2c_temp,
         sx1261=args.sx1261,
-        pins=pins_of(load_board(args.board)),
+        pins=pins_of(board),
     )
     with ExitStack() as stack:
         if args.usb is not None:
             stack.enter_context(UsbPort(emulator, args.usb, time.monotonic_ns))
+        if args.gnss is not None:
+            stack.enter_context(GnssPort(emulator, args.gnss, args.gnss_with))
+        if args.air is not None or args.replay is not None:
+            stack.enter_context(Player(_air(emulator, board, args)))
         return _run_command(emulator, command, args) if command else _serve(emulator, args)
+
+
+def _air(emulator: Emulator, board: Board, args: argparse.Namespace) -> Air:
+    from drivers.emulator.play import Air
+    from drivers.emulator.replay import load_recording
+    from drivers.emulator.scenario import load_scenario
+
+    return Air(
+        emulator,
+        None if args.air is None else load_scenario(args.air),
+        () if args.replay is None else load_recording(args.replay),
+        speed=args.replay_speed,
+        levels_dbm={gain.register: float(gain.power_dbm) for gain in board.transmit_gains},
+    )
 
 
 def _run_command(emulator: Emulator, command: list[str], args: argparse.Namespace) -> int:
@@ -126,6 +167,25 @@ def _serve(emulator: Emulator, args: argparse.Namespace) -> int:
         spi_socket, control = args.spi_socket or Path(folder) / "spi", args.control or Path(folder) / "control"
         serve(emulator, spi_socket, control, stop=stop, ready=lambda: print("ready", flush=True))
     return 0
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0.01 <= speed <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 0.01 to 1000000")
+    return speed
+
+
+def _gnss_settings(text: str) -> GnssSettings:
+    from drivers.emulator.gnss import parse_settings
+
+    try:
+        return parse_settings(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _celsius(text: str) -> float | None:

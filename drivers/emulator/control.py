@@ -9,6 +9,7 @@ answered with `{"ok": false, "error": ...}`.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from drivers.emulator.air import FSK_SYNC_WORD, AirPacket
@@ -202,6 +203,21 @@ def _complaints(emulator: Emulator, _request: _Request) -> _Answer:
     return {"complaints": emulator.complaints()}
 
 
+def _devices(emulator: Emulator, _request: _Request) -> _Answer:
+    return {
+        "devices": [
+            {
+                "name": device.name,
+                "state": device.state,
+                "dev_addr": None if device.dev_addr is None else f"{device.dev_addr:08X}",
+                **asdict(device.counts),
+                "windows": [asdict(window) for window in device.windows],
+            }
+            for device in emulator.devices()
+        ]
+    }
+
+
 def _channel(emulator: Emulator, request: _Request) -> _Answer:
     emulator.set_channel(_number(request, "rssi_dbm", QUIET_DBM))
     return {}
@@ -224,6 +240,7 @@ def _fault(emulator: Emulator, request: _Request) -> _Answer:
 COMMANDS: Final[Mapping[str, Callable[[Emulator, _Request], _Answer]]] = {
     "channel": _channel,
     "complaints": _complaints,
+    "devices": _devices,
     "fault": _fault,
     "gpio": _gpio,
     "inject": _inject,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from drivers.boards import Board
     from drivers.bus import OutputLine, SpiBus
     from drivers.emulator.air import AirPacket
+    from drivers.emulator.play import DeviceStatus
     from drivers.emulator.tx import Emission
 
 DEFAULT_EUI: Final = bytes.fromhex("0016C001FF123456")
@@ -156,6 +157,7 @@ class Emulator:
 
     Attributes:
         on_usb_plug: called when the USB bridge may have been unplugged or plugged in.
+        devices: tells how the devices on the air are doing.
     """
 
     def __init__(
@@ -182,6 +184,7 @@ class Emulator:
         self._log: deque[tuple[str | None, Reception]] = deque(maxlen=RX_LOG_KEPT)
         self._injected = 0
         self.on_usb_plug: Callable[[], None] | None = None
+        self.devices: Callable[[], list[DeviceStatus]] = list
         self._i2c = I2cBus(None if celsius is None else Stts751(celsius))
         self._header = GpioHeader()
         if pins.power is not None:

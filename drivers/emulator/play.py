@@ -119,6 +119,7 @@ class Air:
         self._speed = speed
         self._played = 0
         self.late = 0
+        emulator.devices = self.devices
 
     def advance(self) -> float:
         """Do what is due, and return in how many seconds there is more to do; at most half a second."""
