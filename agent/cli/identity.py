@@ -62,7 +62,7 @@ def _print(args: argparse.Namespace, gateway: Identity) -> int:
         }
         print(json.dumps(said))
         return 0
-    eui = "known when the concentrator has been started" if gateway.eui is None else gateway.eui.hex()
+    eui = "not known before the first start: civigate probe reads it from the chip" if gateway.eui is None else gateway.eui.hex()
     print(
         f"EUI         {eui}\npublic key  {public.text}\nthumbprint  {public.kid.hex()}\nkey file    {gateway.key_path}"
     )
