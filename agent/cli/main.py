@@ -10,14 +10,13 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from agent.errors import AgentError
+from agent.command import complain, execute
 from drivers.errors import DriverError
 
 COMMANDS = ("run", "config", "identity", "firmware", "boards", "probe", "uplink", "spool", "emulate", "demo")
 """In the order of the help text; each is a module of this package with `add_parser`."""
 
 EXIT_HARDWARE = 3
-EXIT_INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,26 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done; 1 operational failure; 2 usage or configuration; 3 hardware; 4 integrity; 130 interrupted.
     """
-    args = parser().parse_args(argv)
     try:
-        code = int(args.func(args))
-        sys.stdout.flush()
-    except (AgentError, DriverError) as error:
-        print(f"civigate: {error}; {error.hint} [{error.code}]", file=sys.stderr)
-        return error.exit_code if isinstance(error, AgentError) else EXIT_HARDWARE
-    except BrokenPipeError:
-        # the reader of our output went away (civigate ... | head): nothing to say, and nobody to say it to
-        sys.stderr.close()
-        return 0
-    except OSError as error:
-        # what no command foresaw: output into a full disk, a folder that is not ours
-        where, reason = error.filename or "output", error.strerror or str(error)
-        hint = "check that it is there, its permissions, and the space left on its file system"
-        print(f"civigate: {where}: {reason}; {hint} [CG-CLI-001]", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return code
+        return execute(parser(), argv)
+    except DriverError as error:
+        complain("civigate", error)
+        return EXIT_HARDWARE
 
 
 if __name__ == "__main__":

@@ -10,12 +10,10 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from agent.errors import AgentError
+from agent.command import execute
 
 COMMANDS = ("serve", "gateways", "identity", "status", "verify", "import", "config")
 """In the order of the help text; each is a module of this package with `add_parser` ("import_batches" for "import")."""
-
-EXIT_INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,18 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done; 1 operational failure; 2 usage or configuration; 4 integrity; 130 interrupted.
     """
-    args = parser().parse_args(argv)
-    try:
-        return int(args.func(args))
-    except AgentError as error:
-        print(f"civigate-receiver: {error}; {error.hint} [{error.code}]", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # the reader of our output went away (civigate-receiver ... | head): nothing to say, and nobody to say it to
-        sys.stderr.close()
-        return 0
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    return execute(parser(), argv)
 
 
 if __name__ == "__main__":

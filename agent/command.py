@@ -1,0 +1,46 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""What the commands of gateway and platform share: they end in an exit code, and what went wrong is one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from agent.errors import AgentError
+
+EXIT_INTERRUPTED = 130
+
+
+class Complaint(Protocol):
+    """An error that can be told to a person; str() of it says where and what."""
+
+    hint: str
+    code: str
+
+
+def execute(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parse the arguments, run the chosen command's `func`, and return its exit code.
+
+    Returns:
+        What the command returns; the exit code of the `AgentError` that it raised; 130 when it was interrupted.
+    """
+    args = parser.parse_args(argv)
+    try:
+        return int(args.func(args))
+    except AgentError as error:
+        complain(parser.prog, error)
+        return error.exit_code
+    except BrokenPipeError:
+        # the reader of our output went away (civigate ... | head): nothing to say, and nobody to say it to
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def complain(program: str, error: Complaint) -> None:
+    """Print one line: where, what, what to do, and the code to look for."""
+    print(f"{program}: {error}; {error.hint} [{error.code}]", file=sys.stderr)
