@@ -40,7 +40,7 @@ SNR_FLOOR_DB: Final = {5: -2.5, 6: -5.0, 7: -7.5, 8: -10.0, 9: -12.5, 10: -15.0,
 
 CAPTURE_DB: Final = 6.0
 """By how much a signal must exceed others of its spreading factor to survive them [Goursaud & Gorce 2015,
-"Dedicated networks for IoT", table of co-channel rejection]; measurements found less, down to 1 dB."""
+"Dedicated networks for IoT", table of co-channel rejection]; Croce et al. 2018 measured 1 dB."""
 
 ISOLATION_DB: Final = {5: -3.0, 6: -5.0, 7: -8.0, 8: -11.0, 9: -13.0, 10: -17.0, 11: -20.0, 12: -23.0}
 """Least ratio to the sum of signals of other spreading factors, about as measured by Croce et al. 2018 ("Impact of
@@ -70,7 +70,7 @@ NEAREST_M: Final = 10.0
 """The law of distance is not asked nearer than that."""
 
 FREQUENCY_REACH: Final = 0.25
-"""Part of the bandwidth by which transmitter and receiver may differ [DS SX1276 r7 §4.1.1, frequency error]."""
+"""Part of the bandwidth by which transmitter and receiver may differ [DS SX1276 §4.1.5, frequency error indication]."""
 
 CRYSTAL_PERIOD_S: Final = 86_400.0
 """A crystal outdoors follows the temperature of the day."""
