@@ -22,6 +22,9 @@ class DriverError(Exception):
         retryable: whether the same call may succeed later without anybody doing anything.
     """
 
+    exit_code = 3
+    """Of a command that ends with it: hardware."""
+
     def __init__(self, what: str, *, op: str, where: str, hint: str, code: str, retryable: bool = False) -> None:
         super().__init__(f"{op}: {where}: {what}")
         self.what = what
@@ -49,7 +52,9 @@ class FirmwareError(DriverError, ValueError):
 
 
 class ProfileError(DriverError, ValueError):
-    """A board profile or channel plan says something the chip cannot do."""
+    """A board profile, channel plan or scenario cannot be used as it is written."""
+
+    exit_code = 2
 
 
 class ForbiddenTransmissionError(DriverError, PermissionError):

@@ -16,8 +16,6 @@ from drivers.errors import DriverError
 COMMANDS = ("run", "config", "identity", "firmware", "boards", "probe", "uplink", "spool", "emulate", "demo")
 """In the order of the help text; each is a module of this package with `add_parser`."""
 
-EXIT_HARDWARE = 3
-
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser with every command."""
@@ -43,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return execute(parser(), argv)
     except DriverError as error:
         complain("civigate", error)
-        return EXIT_HARDWARE
+        return error.exit_code
 
 
 if __name__ == "__main__":
