@@ -167,7 +167,8 @@ class Service:
         for sender in senders:
             linked = sender.status.phase in LINKED
             if not linked or not sender.drain(max(0.0, deadline - time.monotonic())):
-                logger.info("event=not_drained destination=%s batches=%d", sender.name, sender.status.waiting)
+                left = sender.status.waiting + sender.status.in_flight
+                logger.info("event=not_drained destination=%s batches=%d", sender.name, left)
         for sender in senders:
             sender.stop(0.0)
         deadline = time.monotonic() + SENDER_STOP_S

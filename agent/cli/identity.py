@@ -62,7 +62,8 @@ def _print(args: argparse.Namespace, gateway: Identity) -> int:
         }
         print(json.dumps(said))
         return 0
-    eui = "not known before the first start: civigate probe reads it from the chip" if gateway.eui is None else gateway.eui.hex()
+    unknown = "not known before the first start: civigate probe reads it from the chip"
+    eui = unknown if gateway.eui is None else gateway.eui.hex()
     print(
         f"EUI         {eui}\npublic key  {public.text}\nthumbprint  {public.kid.hex()}\nkey file    {gateway.key_path}"
     )
