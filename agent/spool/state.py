@@ -169,6 +169,11 @@ def batch_checksum(key: int, first_row: int, last_row: int, frames: int, *blobs:
     return crc
 
 
+def less(account: Account, part: Account) -> Account:
+    """Return an account without a part of it."""
+    return Account(*(getattr(account, name) - getattr(part, name) for name in BUCKETS))
+
+
 def note(journal: int, deltas: dict[int, Account]) -> bytes:
     """Return what a commit leaves on its last frame.
 

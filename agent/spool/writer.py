@@ -28,9 +28,10 @@ from agent.errors import AgentError, SpoolError
 from agent.frame import Session
 from agent.spool import row, store
 from agent.spool.ballast import Ballast
-from agent.spool.engine import Destination, Engine, Entry, Identify, Order, Policy, Refused, Unreadable
+from agent.spool.engine import Engine
 from agent.spool.intake import Heard
 from agent.spool.journal import Journal, Recovered
+from agent.spool.orders import Destination, Entry, Identify, Order, Policy, Refused, Unreadable
 from agent.spool.reader import SpoolReader
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class SpoolWriter:
             )
             self._ballast = Ballast(path)
             self._crowded = not self._ballast.take_in()
-            self._engine.let_grow(not self._crowded)
+            self._engine.book.let_grow(not self._crowded)
             known = self._engine.state
             self._journal = Journal(journal_folder, known.spool_id, self.destinations, known.journal)
         except sqlite3.Error as error:
@@ -479,7 +480,7 @@ class SpoolWriter:
         """Return how long nothing has to be done; None: until something comes."""
         now = time.monotonic()
         due = [self._queued_since[0] + self._commit_window_s] if self._queued_since else []
-        seal = self._engine.next_seal_s()
+        seal = self._engine.sealer.next_seal_s()
         if seal is not None:
             due.append(seal)
         return max(min(due) - now, 0.0) if due else None
@@ -521,7 +522,7 @@ class SpoolWriter:
                 self._ballast.throw_out()
         elif self._crowded and not failures and self._ballast.take_in():
             self._crowded = False
-        self._engine.let_grow(not self._crowded)
+        self._engine.book.let_grow(not self._crowded)
 
     def _reopen(self) -> None:
         """Begin anew with the file: after an error the old connection is not trusted."""

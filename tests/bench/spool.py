@@ -28,8 +28,9 @@ from agent.batch.keys import Ed25519Signer
 from agent.batch.model import Account, Receipt
 from agent.frame import Frame, Session
 from agent.spool import row, store
-from agent.spool.engine import Destination, Engine, Entry, Policy
+from agent.spool.engine import Engine
 from agent.spool.intake import Heard, RoutedFrame
+from agent.spool.orders import Destination, Entry, Policy
 from agent.spool.reader import SpoolReader
 from tests.agent.batch.samples import traffic
 from tests.bench import Row

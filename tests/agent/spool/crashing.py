@@ -24,7 +24,7 @@ from pathlib import Path
 from agent.batch import codec
 from agent.batch.model import GENESIS_HASH, Receipt
 from agent.frame import Session
-from agent.spool.engine import Policy
+from agent.spool.orders import Policy
 from agent.spool.reader import SpoolReader
 from agent.spool.source import StreamSource
 from agent.spool.writer import SpoolWriter

@@ -22,7 +22,7 @@ from pathlib import Path
 from agent.batch.model import Account
 from agent.frame import Frame
 from agent.spool import writer as writers
-from agent.spool.engine import Policy
+from agent.spool.orders import Policy
 from agent.spool.writer import SpoolWriter, WriterState
 from tests.agent.spool.gateway import CITY, EUI, SIGNER, Platform, frame, heard, wait_for
 

@@ -18,8 +18,8 @@ from agent.batch.codec import Opened
 from agent.batch.keys import Ed25519Signer
 from agent.batch.model import GENESIS_HASH, Account, Receipt
 from agent.frame import CrcStatus, Frame, Modulation, Session
-from agent.spool.engine import Destination, Policy
 from agent.spool.intake import Heard, RoutedFrame, fingerprint
+from agent.spool.orders import Destination, Policy
 from agent.spool.reader import SealedBatch, SpoolReader
 from agent.spool.writer import SpoolWriter
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from agent.batch.model import Anchor, Reason, Receipt, Refusal, TimeSource
 from agent.spool import row, store
-from agent.spool.engine import Engine, Entry, Order, Policy, Refused
+from agent.spool.engine import Engine
+from agent.spool.orders import Entry, Order, Policy, Refused
 from agent.spool.reader import SpoolReader
 from tests.agent.spool.gateway import BOOT, CITY, EUI, SIGNER, Platform, frame, heard
 
@@ -48,7 +49,7 @@ def main(folder: Path, seed: int) -> None:
     (folder / "base").mkdir()
     engine = open_engine(folder / "base")
     engine.apply([entry(1, 0, 5)], (), 0.0)
-    engine._connection.close()
+    engine.book.connection.close()
     shutil.copytree(folder / "base", folder / "live")
     marks = os.open(folder / "marks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 

@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
         spool.offer(heard(frames[20:], [1] * 5, destinations=2))
         wait_for(lambda: spool.status().queued_frames == 0)
         with spool._changed:
-            spool._engine._due = lambda *_, **__: False  # type: ignore[method-assign]  # the stop shall seal nothing
+            spool._engine.sealer.due = lambda *_, **__: False  # type: ignore[method-assign]  # the stop shall seal nothing
     return tmp_path / "spool.db"
 
 

@@ -13,7 +13,7 @@ import pytest
 from agent.batch.model import Account, Loss
 from agent.errors import SpoolError
 from agent.spool import row
-from agent.spool.engine import Policy
+from agent.spool.orders import Policy
 from agent.spool.reader import DamagedBatchError, SpoolReader
 from agent.spool.row import DamagedRowError
 from tests.agent.spool.gateway import Platform, frame, heard, wait_for, writer

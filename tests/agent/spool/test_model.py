@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agent.batch.model import Account, Reason, Refusal
 from agent.frame import Frame, Session
 from agent.spool import row, store
-from agent.spool.engine import Engine, Entry, Order, Policy, Refused, Unreadable
+from agent.spool.engine import Engine
+from agent.spool.orders import Entry, Order, Policy, Refused, Unreadable
 from agent.spool.reader import DamagedBatchError, SpoolReader
 from tests.agent.spool.gateway import BOOT, CITY, EUI, SIGNER, WATER, Platform, frame, heard
 
@@ -117,7 +118,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def fail(self, count: int, flush: bool, after: int) -> None:
         """Break a transaction at one of its statements; then the same call must do the whole of it."""
         left = [after]
-        done = self.engine._connection
+        done = self.engine.book.connection
 
         class Breaking:
             in_transaction = property(lambda _: done.in_transaction)
@@ -132,7 +133,7 @@ class SpoolMachine(RuleBasedStateMachine):
                 self.execute("UPDATE spool SET id = 1")
                 return done.executemany(sql, values)  # type: ignore[arg-type]  # handed through
 
-        self.engine._connection = Breaking()  # type: ignore[assignment]  # a connection that fails
+        self.engine.book.connection = Breaking()  # type: ignore[assignment]  # a connection that fails
         try:
             self.engine.apply(self.pending[:count], (), self.now_s, flush=flush)
         except sqlite3.OperationalError:
@@ -140,7 +141,7 @@ class SpoolMachine(RuleBasedStateMachine):
         else:
             del self.pending[:count]
         finally:
-            self.engine._connection = done
+            self.engine.book.connection = done
         self.note_batches()
 
     @rule()

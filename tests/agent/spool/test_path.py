@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.batch.model import Account, Anchor, TimeSource
-from agent.spool.engine import Policy
+from agent.spool.orders import Policy
 from agent.spool.writer import check
 from tests.agent.spool.gateway import BOOT, CITY, EUI, POLICY, WATER, Platform, frame, heard, wait_for, writer
 

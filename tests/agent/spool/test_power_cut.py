@@ -176,7 +176,7 @@ class Promise:
             engine = open_engine(folder)
             number = engine.state.journal + 1
             engine.apply([entry(number, further, 3)], (), 1e6, flush=True)
-            engine._connection.close()
+            engine.book.connection.close()
         with SpoolReader(folder / "spool.db") as reader:
             assert reader.check() == []
             present = Counter(int.from_bytes(s.frame.phy_payload[:4], "big") for s in reader.frames())

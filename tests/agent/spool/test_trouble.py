@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.batch.model import Account, Loss
+from agent.batch.model import Account, Loss, Reason, Refusal
 from agent.spool import writer as writers
-from agent.spool.engine import Policy
+from agent.spool.orders import Policy
 from agent.spool.writer import SpoolWriter, WriterState, check
 from tests.agent.spool.gateway import CITY, EUI, POLICY, SIGNER, WATER, Platform, frame, heard, wait_for, writer
 
@@ -50,6 +50,33 @@ def test_over_the_quota_the_oldest_unsealed_frames_go_with_a_tombstone(tmp_path:
         assert account == Account(heard=total, spooled=total, evicted=total - len(frames))
         assert reader.status().frames == 0
     assert check(tmp_path / "spool.db") == []
+
+
+def test_what_the_platform_has_refused_goes_first_and_the_chain_closes_over_it(tmp_path: Path) -> None:
+    platform = Platform()
+    with writer(tmp_path, policy=SMALL) as spool, spool.reader() as reader:
+        spool.offer(heard([frame(index) for index in range(300)]))
+        assert spool.flush()
+        head = reader.head("city")
+        refused = reader.unacknowledged("city", 1, 1)[0]
+        refusal = Refusal(head.stream_id, 2, refused.hash, Reason.MALFORMED, "", 1)
+        spool.refusal(head.stream_id, 2, refusal)
+        for start in range(300, 12_000, 100):
+            wait_for(lambda: spool.status().queued_frames < 2000)
+            spool.offer(heard([frame(index) for index in range(start, start + 100)]))
+        for _ in range(200):
+            assert spool.flush()
+            if not platform.collect(reader):
+                break
+            spool.receipt(platform.receipt(head.stream_id))
+        stones = [stone for opened in platform.batches.values() for stone in opened.body.tombstones]
+        assert [(s.first_number, s.count) for s in stones if s.first_number] == [(2, 100)]
+        account = platform.account()
+        assert account.quarantined == 100
+        assert len(platform.frames()) == account.spooled - account.evicted - account.quarantined
+        assert platform.receipt(head.stream_id).beyond == ()  # the tombstone joins the chain
+        assert reader.head("city").through == reader.head("city").newest
+        assert reader.check() == []
 
 
 def test_the_stream_that_waits_most_gives_way(tmp_path: Path) -> None:

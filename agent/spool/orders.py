@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""What is done with the spool in one transaction, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from agent.batch.model import MAX_FRAMES, Anchor, Receipt, Refusal
+from agent.spool.intake import Heard
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where frames go.
+
+    Attributes:
+        name: as in the configuration.
+        filter_digest: names the filter's content; when it changes, the filter version in the headers counts up.
+    """
+
+    name: str
+    filter_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """When and how much.
+
+    Attributes:
+        batch_frames: frames after which a batch is sealed, 1 to 4096.
+        batch_age_s: age of its oldest frame after which a batch is sealed.
+        quota_bytes: of the database file.
+    """
+
+    batch_frames: int
+    batch_age_s: float
+    quota_bytes: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch_frames <= MAX_FRAMES:
+            raise ValueError(f"batch_frames {self.batch_frames}, must be 1 to {MAX_FRAMES}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One `Heard` on its way to the disk.
+
+    Attributes:
+        number: of its journal record.
+        heard: what was heard.
+        packed: canonical bytes of each frame.
+    """
+
+    number: int
+    heard: Heard
+    packed: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A refusal and the batch it answers; the refusal itself may not have been able to name it."""
+
+    stream_id: bytes
+    number: int
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A sealed batch whose body cannot be made again from the rows."""
+
+    stream_id: bytes
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """The gateway's EUI-64 has become known."""
+
+    gateway_eui: bytes
+
+
+Order: TypeAlias = "Receipt | Refused | Unreadable | Anchor | Identify"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a transaction did.
+
+    Attributes:
+        sealed: destinations with new batches.
+        changed: destinations whose stream was replaced.
+        more: whether another call has more to seal at once.
+    """
+
+    sealed: frozenset[str]
+    changed: frozenset[str]
+    more: bool

@@ -1,0 +1,192 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Room for what comes: what goes when the quota is near, and how it is declared.
+
+First the batches that the platform has refused, then the oldest frames that are in no batch, of the destination that
+waits most. Frames in a batch that waits are never evicted: the batch may be on its way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from agent.batch import body as bodies
+from agent.batch import codec
+from agent.batch.errors import RefusedError
+from agent.batch.model import GENESIS_HASH, UNKNOWN_BOOT, Account, Body, Loss, Tombstone
+from agent.frame import Frame
+from agent.spool.book import Book
+from agent.spool.orders import Entry
+from agent.spool.row import COLUMNS, INSERT, WEIGHT_BYTES, DamagedRowError, from_row, pack, to_row
+from agent.spool.state import BatchState, Stream, batch_checksum, less
+from agent.spool.store import scalar
+
+RESERVE_PAGES = 64
+"""Kept free below the quota for receipts and snapshots, which must always go through."""
+EVICTION_SHARE = 64
+"""One eviction takes this part of what waits."""
+EVICTION_MINIMUM = 64
+EVICTION_ROUNDS = 32
+
+Lost: TypeAlias = "tuple[int, bytes, int]"
+"""Row number, boot id, boottime of a frame that is taken out."""
+
+
+def make_room(book: Book, entries: Sequence[Entry]) -> bool:
+    """Evict what is needed for these frames to fit below the quota; True when something was."""
+    weight = sum(WEIGHT_BYTES * len(entry.packed) + sum(map(len, entry.packed)) for entry in entries)
+    need = 2 + weight * 5 // (4 * book.page_bytes)
+    book.headroom_pages -= need
+    if book.headroom_pages >= 0:
+        return False  # what was counted last is more than was added since
+    evicted = False
+    for _ in range(EVICTION_ROUNDS):
+        pages = scalar(book.connection, "PRAGMA page_count", int)
+        free = scalar(book.connection, "PRAGMA freelist_count", int)
+        limit = book.limit_pages
+        book.headroom_pages = limit - pages + free - RESERVE_PAGES - need
+        # when all that is left waits in batches, SQLite will say that the quota is reached
+        if book.headroom_pages >= 0 or not (_evict_quarantined(book) or _evict_unsealed(book)):
+            break
+        evicted = True
+    return evicted
+
+
+def _evict_quarantined(book: Book) -> bool:
+    """Give up the oldest parked batch: the platform does not want it anyway."""
+    parked = [
+        (batch.first_row, stream, number)
+        for stream in book.state.streams.values()
+        for number, batch in stream.sealed.items()
+        if batch.state is BatchState.QUARANTINED
+    ]
+    if not parked:
+        return False
+    _, stream, number = min(parked, key=lambda item: item[0])
+    withdraw(book, stream, number, Loss.EVICTED)
+    return True
+
+
+def _evict_unsealed(book: Book) -> bool:
+    """Take out the oldest unsealed frames of the stream that has most of them."""
+    stream = max(book.state.open_streams(), key=lambda s: s.unsealed)
+    count = min(max(stream.unsealed // EVICTION_SHARE, EVICTION_MINIMUM), stream.unsealed)
+    lost: list[Lost] = []
+    for seq, session, boottime_us in book.connection.execute(
+        "SELECT seq, session, boottime_us FROM frame WHERE seq >= ? AND route & ? ORDER BY seq LIMIT ?",
+        (stream.next_row, 1 << stream.bit, count),
+    ):
+        known = book.sessions.get(session)
+        lost.append((seq, known.boot_id if known else UNKNOWN_BOOT, boottime_us))
+    if not lost:
+        return False
+    first_row, stream.next_row = stream.next_row, lost[-1][0] + 1
+    lose(stream, Loss.EVICTED, lost)
+    book.free(first_row, lost[-1][0])
+    return True
+
+
+def lose(stream: Stream, reason: Loss, lost: Sequence[Lost]) -> None:
+    """Count unsealed frames that never travel, and declare them in the next batch."""
+    stream.unsealed -= len(lost)
+    stream.since_batch += Account(evicted=len(lost))
+    first, last = lost[0], lost[-1]
+    before = stream.tombstones.get((reason, 0))
+    if before is not None:
+        first = (0, before.first_boot_id, before.first_boottime_us)
+    stream.tombstones[reason, 0] = Tombstone(
+        count=len(lost) + (before.count if before else 0),
+        first_boottime_us=first[2],
+        last_boottime_us=last[2],
+        reason=reason,
+        first_boot_id=first[1],
+        last_boot_id=last[1],
+    )
+
+
+def withdraw(book: Book, stream: Stream, number: int, reason: Loss) -> None:
+    """Give up a sealed batch and declare that. Of a damaged one the good frames go into a later batch."""
+    batch = stream.sealed[number]
+    good: list[Frame] = []
+    ends: list[Frame] = []
+    for columns in book.connection.execute(
+        f"SELECT {COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq",  # noqa: S608 - constants
+        (batch.first_row, batch.last_row, 1 << stream.bit),
+    ):
+        try:
+            frame = from_row(columns, book.sessions)
+        except DamagedRowError:
+            continue
+        ends = [ends[0] if ends else frame, frame]
+        if reason is Loss.DAMAGED:
+            good.append(frame)
+    header, context, crc = book.connection.execute(
+        "SELECT signed_header, context, batch_crc32 FROM batch WHERE id = ?", (stream.key(number),)
+    ).fetchone()
+    place = (stream.key(number), batch.first_row, batch.last_row, batch.frames)
+    intact = batch_checksum(*place, header, context) == crc
+    body = Body((), Account(heard=batch.frames, spooled=batch.frames))  # what is certain when the context is lost
+    if intact:
+        with contextlib.suppress(RefusedError):
+            body = bodies.decode(context)
+    whole = replace(body, frames=tuple(good))
+    if reason is Loss.DAMAGED and intact and _is_sealed_in(header, whole):
+        return  # it can be read after all
+    del stream.sealed[number]
+    lost = batch.frames - len(good)
+    gone = Account(evicted=lost)
+    if batch.state is BatchState.QUARANTINED:
+        stream.in_batches += gone  # the platform has been told already that these do not come
+    else:
+        stream.since_batch += gone
+    if stream.open:  # a closed stream has no later batch to say more in
+        stream.since_batch += body.account
+        stream.in_batches = less(stream.in_batches, body.account)
+        for anchor in body.anchors:
+            book.keep_anchor(anchor)
+        for stone in body.tombstones:
+            key = (stone.reason, stone.first_number)
+            stream.tombstones[key] = _merged(stone, stream.tombstones.get(key))
+        stream.tombstones[reason, number] = Tombstone(
+            count=lost,
+            first_boottime_us=ends[0].boottime_us if ends else 0,
+            last_boottime_us=ends[1].boottime_us if ends else 0,
+            reason=reason,
+            first_boot_id=ends[0].session.boot_id if ends else UNKNOWN_BOOT,
+            last_boot_id=ends[1].session.boot_id if ends else UNKNOWN_BOOT,
+            first_number=number,
+            last_number=number,
+            last_hash=book.hash_of(stream, number) or GENESIS_HASH,
+        )
+    book.connection.execute("UPDATE batch SET state = ? WHERE id = ?", (int(BatchState.WITHDRAWN), stream.key(number)))
+    book.free(batch.first_row, batch.last_row)
+    again = [
+        to_row(book.state.last_row + 1 + index, 1 << stream.bit, frame, pack(frame)) for index, frame in enumerate(good)
+    ]
+    book.state.last_row += len(again)
+    book.connection.executemany(INSERT, again)
+    stream.unsealed += len(again)
+
+
+def _is_sealed_in(signed_header: bytes, body: Body) -> bool:
+    try:
+        sealed = codec.read_header(signed_header)
+    except RefusedError:
+        return False
+    return hashlib.sha256(bodies.encode(body)).digest() == sealed.body_sha256
+
+
+def _merged(stone: Tombstone, other: Tombstone | None) -> Tombstone:
+    """Sum up two declarations of frames that were in no batch; `other` is the later one."""
+    if other is None or stone.first_number:
+        return stone
+    return replace(
+        stone,
+        count=stone.count + other.count,
+        last_boottime_us=other.last_boottime_us,
+        last_boot_id=other.last_boot_id,
+    )

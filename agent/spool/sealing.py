@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""When a batch is due, and how it is sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from agent.batch import body as bodies
+from agent.batch import codec
+from agent.batch.keys import Signer
+from agent.batch.model import MAX_HEALTH, MAX_NUMBER, MAX_TOMBSTONES, UNKNOWN_BOOT, Account, Body, Loss
+from agent.frame import Frame
+from agent.spool.book import Book
+from agent.spool.orders import Policy
+from agent.spool.room import Lost, lose
+from agent.spool.row import COLUMNS, WEIGHT_BYTES, DamagedRowError, from_row
+from agent.spool.state import BatchState, Sealed, Stream, batch_checksum
+
+AGE_SEALED_AHEAD = 16
+"""Batches waiting for a receipt beyond which age no longer seals: then only full batches are worth their headers."""
+ACCOUNT_AGE_S = 900.0
+"""After this long, counts travel even when no frame does."""
+MAX_BATCH_WEIGHT_BYTES = 900_000
+"""Of the rows in one batch: they never take more than this on the way, even if nothing can be compressed."""
+
+
+class Sealer:
+    """Makes batches of what is in the book."""
+
+    def __init__(
+        self, book: Book, policy: Policy, signer: Signer, health: Callable[[], Mapping[str, int]] | None
+    ) -> None:
+        self._book = book
+        self._policy = policy
+        self._signer = signer
+        self._health = health
+
+    def next_seal_s(self) -> float | None:
+        """Return when, by the clock of `apply`, the next batch is due by age; None when none is."""
+        due = [
+            since + (self._policy.batch_age_s if stream.unsealed else self._account_age_s)
+            for number, since in self._book.pending_since.items()
+            if (stream := self._book.state.streams[number]).open
+            and self._may_seal(stream)
+            and self._may_seal_small(stream)
+        ]
+        return min(due, default=None)
+
+    def due(self, stream: Stream, now_s: float, *, flush: bool) -> bool:
+        """Whether a batch of a stream has to be sealed now."""
+        if not self._may_seal(stream):
+            return False
+        if stream.unsealed >= self._policy.batch_frames:
+            return True
+        age_s = now_s - self._book.pending_since.setdefault(stream.id, now_s)
+        if stream.unsealed:
+            return flush or (age_s >= self._policy.batch_age_s and self._may_seal_small(stream))
+        if stream.since_batch == Account() and not stream.tombstones:
+            self._book.pending_since.pop(stream.id, None)
+            return False
+        return self._may_seal_small(stream) and (flush or age_s >= self._account_age_s)
+
+    def seal(self, stream: Stream, now_s: float) -> None:
+        """Sign the oldest unsealed frames of a stream as its next batch."""
+        state = self._book.state
+        assert state.gateway_eui is not None
+        first_row = stream.next_row
+        while True:
+            version, end = stream.filter_at(stream.next_row)
+            frames, last_row, weight, damaged = self._collect(stream, end)
+            if frames or damaged or end is None:
+                break
+            stream.next_row = end  # nothing was left of what an earlier filter selected
+        if damaged:
+            lose(stream, Loss.DAMAGED, damaged)
+            # no part of the batch any more; other destinations find out for themselves
+            self._book.connection.executemany(
+                "UPDATE frame SET route = route & ? WHERE seq = ?",
+                [(~(1 << stream.bit), seq) for seq, _, _ in damaged],
+            )
+        stream.next_row = last_row + 1
+        while len(stream.filters) > 1 and stream.filters[1][1] <= stream.next_row:
+            del stream.filters[0]
+        anchors, stream.next_anchor = self._book.anchors_from(stream.next_anchor)
+        declared = dict(list(stream.tombstones.items())[:MAX_TOMBSTONES])
+        body = Body(tuple(frames), stream.since_batch, anchors, tuple(declared.values()), self._health_now())
+        sealed = codec.seal(
+            body,
+            self._signer,
+            gateway_eui=state.gateway_eui,
+            stream_id=stream.stream_id,
+            number=stream.next_number,
+            first_seq=stream.next_seq,
+            previous_hash=stream.last_hash,
+            filter_version=version,
+        )
+        context = bodies.encode(replace(body, frames=()))
+        place = (stream.key(stream.next_number), first_row, last_row, len(frames))
+        self._book.connection.execute(
+            "INSERT INTO batch (id, first_row, last_row, frames, bytes, state, signed_header, context, batch_crc32) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(*place, weight, int(BatchState.WAITING), sealed.signed_header, context),
+                batch_checksum(*place, sealed.signed_header, context),
+            ),
+        )
+        stream.sealed[stream.next_number] = Sealed(first_row, last_row, len(frames), weight, BatchState.WAITING)
+        stream.next_number += 1
+        stream.next_seq += len(frames)
+        stream.last_hash = sealed.hash
+        stream.unsealed -= len(frames)
+        stream.in_batches += stream.since_batch
+        stream.since_batch = Account()
+        for key in declared:
+            del stream.tombstones[key]
+        self._book.pending_since[stream.id] = now_s
+
+    def _may_seal(self, stream: Stream) -> bool:
+        """Whether more may be sealed: at most half the quota, so that there is always something left to evict."""
+        if self._book.state.gateway_eui is None or not stream.open:
+            return False
+        share = self._policy.quota_bytes // (2 * max(len(self._book.state.open_streams()), 1))
+        return stream.weight_in(BatchState.WAITING) < share
+
+    def _may_seal_small(self, stream: Stream) -> bool:
+        """Whether a batch that is not full is worth its header."""
+        return stream.batches_in(BatchState.WAITING) < AGE_SEALED_AHEAD
+
+    def _collect(self, stream: Stream, end: int | None) -> tuple[list[Frame], int, int, list[Lost]]:
+        """Read the next frames of a stream: these, the last row they reach to, their weight, and the damaged ones."""
+        frames: list[Frame] = []
+        damaged: list[Lost] = []
+        weight = 0
+        limit = min(self._policy.batch_frames, stream.unsealed)
+        last_row = self._book.state.last_row if end is None else end - 1
+        if not limit:
+            return frames, last_row, weight, damaged
+        cursor = self._book.connection.execute(
+            f"SELECT {COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq LIMIT ?",  # noqa: S608 - constants
+            (stream.next_row, last_row, 1 << stream.bit, limit),
+        )
+        for columns in cursor:
+            try:
+                frame = from_row(columns, self._book.sessions)
+            except DamagedRowError:
+                damaged.append((columns[0], UNKNOWN_BOOT, 0))
+            else:
+                frames.append(frame)
+                weight += WEIGHT_BYTES + len(frame.phy_payload)
+            if len(frames) + len(damaged) == limit or weight > MAX_BATCH_WEIGHT_BYTES:
+                last_row = columns[0]
+                break
+        cursor.close()
+        return frames, last_row, weight, damaged
+
+    def _health_now(self) -> dict[str, int]:
+        if self._health is None:
+            return {}
+        # a wrong entry must not keep frames from travelling
+        fit = [
+            (name, value)
+            for name, value in self._health().items()
+            if 0 < len(name.encode()) <= 32 and abs(value) <= MAX_NUMBER
+        ]
+        return dict(fit[:MAX_HEALTH])
+
+    @property
+    def _account_age_s(self) -> float:
+        return max(ACCOUNT_AGE_S, self._policy.batch_age_s)
