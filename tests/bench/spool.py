@@ -180,10 +180,13 @@ def _peers(folder: Path, group: int, frames: list[Frame]) -> list[Row]:
     if group != 1:
         return []
     found = []
-    for name, peer in (("persistqueue", _persist_queue), ("litequeue", _litequeue)):
+    for name, label, peer in (
+        ("persistqueue", "persist-queue", _persist_queue),
+        ("litequeue", "litequeue (loses 30 s at a power cut)", _litequeue),
+    ):
         if importlib.util.find_spec(name):
             ours = max(_kept(folder, _entries(frames, 1), 1)[0] for _ in range(ROUNDS))
-            found.append(Row("spool", "each frame committed", ours, "frames/s", name, peer(folder, frames)))
+            found.append(Row("spool", "each frame committed", ours, "frames/s", label, peer(folder, frames)))
     return found
 
 
