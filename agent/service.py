@@ -21,7 +21,7 @@ from agent.config import Destination, GatewayConfig
 from agent.errors import AgentError, SpoolError
 from agent.filter import Filter
 from agent.radio import Radio, concentrator_opener
-from agent.spool import engine
+from agent.spool import orders
 from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter
 from agent.uplink.endpoint import Endpoint, open_uplink
@@ -55,6 +55,8 @@ class Service:
         self._stop = threading.Event()
         self._eui_known = threading.Event()
         self._eui: bytes | None = None
+        self._radio: Radio | None = None
+        self._began_us = self._clock.boottime_us()
 
     def run(self, stop: threading.Event) -> None:
         """Receive, keep and deliver until `stop` is set.
@@ -73,9 +75,9 @@ class Service:
             logger.info("event=started gateway=%s destinations=%d", self._config.gateway.name, len(filters))
             if not filters:
                 logger.warning("event=no_destination what=frames are counted by nobody; add a [[destination]]")
-            if (eui := _known_eui(writer)) is not None:
+            if (eui := writer.gateway_eui) is not None:
                 self._identified(eui)
-            radio = Radio(
+            self._radio = radio = Radio(
                 open_concentrator,
                 writer,
                 filters,
@@ -103,15 +105,24 @@ class Service:
             self._config.spool_path,
             journal_folder=self._config.gateway.runtime_dir,
             destinations=[
-                engine.Destination(destination.name, chosen.digest)
+                orders.Destination(destination.name, chosen.digest)
                 for destination, chosen in zip(self._config.destination, filters, strict=True)
             ],
-            policy=engine.Policy(section.batch_frames, section.batch_age_s, section.quota_mb * MIB),
+            policy=orders.Policy(section.batch_frames, section.batch_age_s, section.quota_mb * MIB),
             signer=signer,
             gateway_eui=self._config.gateway.eui,
+            health=self._health,
             commit_window_s=section.commit_window_s,
             commit_frames=section.commit_frames,
         )
+
+    def _health(self) -> dict[str, int]:
+        """Return the health record of a batch; called by the spool's thread when it seals one."""
+        record = {"uptime_s": (self._clock.boottime_us() - self._began_us) // 1_000_000}
+        if self._radio is not None:
+            radio = self._radio.status
+            record |= {"radio_starts": radio.starts, "radio_failures": radio.failures, "radio_heard": radio.heard}
+        return record
 
     def _learn_eui(self, writer: SpoolWriter, chip_eui: bytes) -> None:
         """Take the chip's EUI as the gateway's, unless the configuration has one; called by the radio's thread."""
@@ -174,12 +185,6 @@ class Service:
         deadline = time.monotonic() + SENDER_STOP_S
         for sender in senders:
             sender.stop(max(0.0, deadline - time.monotonic()))
-
-
-def _known_eui(writer: SpoolWriter) -> bytes | None:
-    """Return the gateway's EUI as the spool knows it, from the configuration or from an earlier run."""
-    with writer.reader() as reader:
-        return reader.state().gateway_eui
 
 
 def _make_folder(config: GatewayConfig) -> None:

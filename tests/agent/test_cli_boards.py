@@ -38,7 +38,7 @@ def test_a_board_is_shown_with_its_sources(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_board_that_cannot_be_run_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["boards", "show", "rak_2245"]) == 3
+    assert main(["boards", "show", "rak_2245"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "RAKwireless RAK2245: carries an SX1301" in error
