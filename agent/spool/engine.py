@@ -30,8 +30,6 @@ from agent.spool.row import INSERT, ROUTE_FACTOR, SEQ_FACTOR, SESSION_FACTOR, Ro
 from agent.spool.sealing import Sealer
 from agent.spool.state import State, note, save
 
-__all__ = ["Destination", "Engine", "Policy"]
-
 SEALS_PER_COMMIT = 8
 """Per stream: a long backlog is sealed in several transactions, so that frames do not wait behind it."""
 SNAPSHOT_ROWS = 4096

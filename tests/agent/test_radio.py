@@ -16,9 +16,9 @@ from agent.config import load
 from agent.filter import Filter, FilterRules, parse_dev_addrs
 from agent.frame import Session
 from agent.radio import LONGEST_PAUSE_S, Radio, RadioState, Receiver, Sink, concentrator_opener
-from agent.spool.engine import Destination, Policy
 from agent.spool.intake import Heard
 from agent.spool.journal import Recovered
+from agent.spool.orders import Destination, Policy
 from agent.spool.writer import SpoolWriter
 from drivers.emulator import AirPacket, Emulator
 from drivers.emulator.remote import Server

@@ -17,8 +17,8 @@ from agent.batch.model import Account
 from agent.clock import HostClock
 from agent.demo.configuration import Folders, https_receiver_toml, mqtt_receiver_toml
 from agent.frame import CrcStatus, Frame, Modulation, Session
-from agent.spool.engine import Destination, Policy
 from agent.spool.intake import Heard, RoutedFrame, fingerprint
+from agent.spool.orders import Destination, Policy
 from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter
 from agent.uplink.endpoint import Endpoint, open_uplink
