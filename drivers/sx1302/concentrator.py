@@ -314,11 +314,11 @@ class Concentrator:
         left = registers.read_bytes(GENERAL, 1)[0]
         if registers.read(VERSION) not in KNOWN_VERSIONS or left not in (RECEIVING, PAUSED):
             return RxFetch((), {}, 0, self._clock.monotonic_ns())
+        # Before all else: what came in while the FIFO is emptied would take the RAM of frames popped, but not kept.
+        pause_reception(registers)
         registers.prime()
         registers.write(DIRECT_RAM_IF, 0)  # a process that died while it read the RAM left it set
         data = self._drain()[1]
-        pause_reception(registers)
-        data += self._drain()[1]
         sample = first_sample(read_counter(self._space, self._clock))
         sample = CounterSample(sample.counter_us + WRAP_US, sample.host_ns, sample.bracket_us)
         ram = self._read_ram(registers)

@@ -13,6 +13,7 @@ from drivers.sx1302.concentrator import Concentrator, State
 from drivers.sx1302.counter import WRAP_US
 from drivers.sx1302.fifo import Fault
 from drivers.sx1302.packet import CrcStatus, Modulation, RxPacket
+from drivers.sx1302.spi import RX_FIFO_ADDRESS
 from tests.drivers.bench import Bench, packet
 
 
@@ -293,6 +294,26 @@ def test_recovery_after_the_ring_has_gone_round() -> None:
     numbers = _numbers(bench.concentrator().recover().packets)
     assert numbers == list(range(numbers[0], 300))
     assert len(numbers) >= 4096 // 43 - 1
+
+
+def test_frames_popped_but_not_kept_were_overwritten_by_what_came_in_during_the_rescue() -> None:
+    bench = Bench()
+    dead = bench.started()
+    for number in range(35):
+        bench.emulator.inject(packet(number))
+    dead.receive()  # and dies before it has kept them
+    for number in range(35, 70):
+        bench.emulator.inject(packet(number))
+    coming = iter(range(70, 105))
+
+    def busy_air(frame: bytes, answer: bytes) -> bytes:
+        if frame[1:3] == RX_FIFO_ADDRESS.to_bytes(2, "big"):
+            for number in coming:
+                bench.emulator.inject(packet(number))
+        return answer
+
+    bench.bus.meddle = busy_air
+    assert _numbers(bench.concentrator().recover().packets)[:70] == list(range(70))
 
 
 def test_recovery_does_not_bring_back_frames_from_before_a_reset() -> None:
