@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""A virtual SX1261: listens before the concentrator talks, and scans the spectrum.
+"""A virtual SX1261: listens before the concentrator talks, scans the spectrum, and tells the level of the moment.
 
-It needs a patch of 386 words in its RAM for both. The patch is Semtech's and its content is not looked at here: a
-complete one counts.
+It needs a patch of 386 words in its RAM for the first two. The patch is Semtech's and its content is not looked at
+here: a complete one counts.
 
 Not modelled: the radio waves. There is one level for all frequencies, which whoever runs the emulator sets; a scan
 shows it in three neighbouring bins. Packets on the air do not raise it. Which level of the result line means busy is
@@ -35,6 +35,7 @@ _SCAN_STATUS: Final = 0x07CD
 _SCAN_RESULTS: Final = 0x0401
 _RSSI_WINDOW: Final = 0x089B
 
+_GET_RSSI_INST: Final = 0x15
 _UPDATE_PATCH: Final = 0xD9
 _LISTEN: Final = 0x9A
 _SCAN: Final = 0x9B
@@ -90,8 +91,10 @@ class Sx1261(Sx126x):
         self._threshold_dbm: float | None = None
         self._scan: _Scan | None = None
 
-    def _execute_special(self, opcode: int, parameters: bytes) -> bool:
-        if opcode == _UPDATE_PATCH:
+    def _execute_special(self, opcode: int, parameters: bytes, answer: bytearray) -> bool:
+        if opcode == _GET_RSSI_INST and self.mode is RadioMode.RECEIVE and len(answer) >= 3:
+            answer[2] = max(0, min(255, round(-2 * self.channel_dbm)))
+        elif opcode == _UPDATE_PATCH:
             self._patched = len(self._patch) == PATCH_WORDS
         elif opcode == _LISTEN and self._ready() and len(parameters) >= 5:
             self._threshold_dbm = -parameters[3] / 2

@@ -125,13 +125,13 @@ class Sx126x:
         try:
             opcode = Opcode(command[0])
         except ValueError:
-            if not self._execute_special(command[0], command[1:]):
+            if not self._execute_special(command[0], command[1:], answer):
                 self._command_status = _STATUS_REFUSED
         else:
             self._execute(opcode, command[1:], answer)
         return bytes(answer)
 
-    def _execute_special(self, opcode: int, parameters: bytes) -> bool:  # noqa: ARG002 - for those that have more
+    def _execute_special(self, opcode: int, parameters: bytes, answer: bytearray) -> bool:  # noqa: ARG002 - for others
         """Execute a command that only some members of the family know; tell whether this one does."""
         return False
 

@@ -172,6 +172,21 @@ def test_a_scan_can_be_aborted(radio: Sx1261, clock: Clock) -> None:
     assert read(radio, 0x07CD, 1) == b"\xf0"
 
 
+@pytest.mark.parametrize(("channel_dbm", "raw"), [(-120, 240), (-70.5, 141), (0, 0), (20, 0), (-200, 255)])
+def test_it_tells_the_level_while_it_receives(radio: Sx1261, channel_dbm: float, raw: int) -> None:
+    # GetRssiInst, as the vendor's RSSI test sends it: status, then -2 times the level
+    radio.channel_dbm = channel_dbm
+    radio.transfer(bytes.fromhex("82ffffff"))
+    assert radio.transfer(bytes.fromhex("150000"))[1:] == bytes((0x52, raw))
+    assert radio.transfer(bytes.fromhex("c000"))[1] == 0x52
+
+
+def test_it_has_no_level_to_tell_while_it_does_not_receive(radio: Sx1261) -> None:
+    radio.channel_dbm = -50
+    assert radio.transfer(bytes.fromhex("150000"))[2] == 0x22
+    assert radio.transfer(bytes.fromhex("c000"))[1] == 0x28
+
+
 def test_a_board_has_it_or_not() -> None:
     status = bytes.fromhex("c000")
     assert Emulator(monotonic_ns=ManualClock()).transfer(status, 1) == bytes(2)
