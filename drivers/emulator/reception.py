@@ -99,12 +99,13 @@ class ReceptionGate:
 
     @property
     def receiving(self) -> bool:
-        """Whether the chip would receive anything at all."""
+        """Whether every kind of modem that is enabled, at least one, would receive."""
         enables = self._registers.stored[MODEM_ENABLES]
         return bool(
             enables & GLOBAL_EN
             and enables & (RECEIVING ^ GLOBAL_EN)
             and self._agc.ready
+            and (self._arb.ready or not enables & _MULTI_SF_EN)
             and any(radio.receiving for radio in self._radios)
         )
 

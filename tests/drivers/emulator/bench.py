@@ -12,11 +12,15 @@ import json
 import lzma
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from drivers.emulator.air import AirPacket
 from drivers.emulator.chip import Chip, Model, Reception
 from drivers.emulator.firmware import synthetic_agc, synthetic_arb
 from tests.drivers.recorded import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EUI = bytes.fromhex("0016C001FF123456")
 
@@ -95,7 +99,7 @@ class Bench:
     def modify(self, address: int, *, set_bits: int = 0, clear_bits: int = 0) -> None:
         self.write(address, (self.read(address)[0] | set_bits) & ~clear_bits)
 
-    def start(self) -> Bench:
+    def start(self, after_each: Callable[[], None] = lambda: None) -> Bench:
         """Bring the chip to reception as the vendor's software does: EU868, all ten channels."""
         running = marks("pktfwd_eu868")["running"]
         begin_us = self.now_us
@@ -104,6 +108,7 @@ class Bench:
                 break
             self.now_ns = (begin_us + row.at_us) * 1000
             self.transfer(row.mosi)
+            after_each()
         assert not self.chip.complaints
         return self
 

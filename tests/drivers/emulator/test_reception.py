@@ -23,6 +23,21 @@ def test_every_rate_is_received_on_every_channel(receiving: Bench, sf: int, freq
     assert frame[4] == sf << 4 | 1 << 1 | 1
 
 
+def test_while_the_chip_starts_it_says_that_it_receives_only_once_every_modem_does(bench: Bench) -> None:
+    said: list[bool] = []
+
+    def look() -> None:
+        said.append(bench.chip.gate.receiving)
+        if said[-1]:
+            for packet in (uplink(), service(), fsk()):
+                bench.chip.gate.demodulator(packet)
+
+    bench.start(after_each=look)
+
+    assert said[-1]
+    assert not said[0]
+
+
 def fsk(**changes: object) -> AirPacket:
     return uplink(**({"modulation": Modulation.FSK, "freq_hz": 868_800_000} | changes))
 
