@@ -8,15 +8,20 @@ The program's side is held open by us as well, so that it survives its users.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import select
 import termios
 import tty
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drivers.errors import BusError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+READ_LIMIT_BYTES: Final = 8192
+_WRITE_LIMIT_S: Final = 1.0
 
 
 class Terminal:
@@ -54,7 +59,7 @@ class Terminal:
     def read(self) -> bytes:
         """Return what the program has written; empty when it has not."""
         try:
-            return os.read(self.master, 4096)
+            return os.read(self.master, READ_LIMIT_BYTES)
         except BlockingIOError:
             return b""
 
@@ -69,6 +74,19 @@ class Terminal:
             termios.tcflush(self._slave, termios.TCIFLUSH)
         with contextlib.suppress(BlockingIOError):
             os.write(self.master, data)
+
+    def write_all(self, data: bytes) -> None:
+        """Write for the program to read, and wait for room; what finds none for a second is lost."""
+        while data:
+            _, writable, _ = select.select([], [self.master], [], _WRITE_LIMIT_S)
+            if not writable:
+                return
+            data = data[os.write(self.master, data) :]
+
+    @property
+    def unread(self) -> bool:
+        """Whether the program has something to read yet; it loses that when the terminal closes."""
+        return any(fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)))
 
     def close(self) -> None:
         """Remove terminal and link."""

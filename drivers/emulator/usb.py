@@ -12,16 +12,14 @@ Not modelled: USB itself, its packets and its millisecond; what the bridge does 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import tty
 from enum import IntEnum
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
-from drivers.errors import BusError
+from drivers.emulator.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +40,10 @@ _PIN_POWER: Final = 1
 _PIN_RESET: Final = 2
 _PIN_SX1261_RESET: Final = 8
 _DEFAULT_CELSIUS: Final = 25.0
-_READ_BYTES: Final = 8192
 _JOIN_S: Final = 5.0
+_FAREWELL_S: Final = 0.1
+_FAREWELLS: Final = 20
+_WAKE_BYTES: Final = 64
 
 
 class Order(IntEnum):
@@ -221,24 +221,11 @@ class UsbPort:
         self._emulator = emulator
         self._link = link
         self._monotonic_ns = monotonic_ns
-        self._wake_read, self._wake_write = os.pipe()
-        self._master = self._slave = -1
         self._bridge = Bridge(emulator, monotonic_ns)
-        try:
-            self._plug_in()
-        except OSError as error:
-            self._unplug()
-            os.close(self._wake_read)
-            os.close(self._wake_write)
-            raise BusError(
-                error.strerror or str(error),
-                op="link",
-                where=str(link),
-                hint="the folder must exist and be writable, and no file be in the link's place",
-                code="CG-EMU-006",
-            ) from error
-        self._stopping = False
-        emulator.on_usb_plug = self._wake
+        self._terminal: Terminal | None = Terminal(link)
+        self._wake_read, self._wake_write = os.pipe()
+        self._lost_supply, self._stopping = emulator.usb_unplugged, False
+        emulator.on_usb_plug = self._note_plug
         self._thread = Thread(target=self._run, name="usb-bridge", daemon=True)
         self._thread.start()
 
@@ -254,52 +241,46 @@ class UsbPort:
         self._wake()
         self._thread.join(_JOIN_S)
         self._emulator.on_usb_plug = None
-        self._unplug()
+        self._remove()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+    def _note_plug(self) -> None:
+        # By the time our thread looks, the plug may have been pulled and put in again.
+        self._lost_supply |= self._emulator.usb_unplugged
+        self._wake()
 
     def _wake(self) -> None:
         os.write(self._wake_write, b"\0")
 
     def _run(self) -> None:
         while not self._stopping:
-            plugged = not (self._emulator.usb_unplugged or self._bridge.unplugged)
-            if plugged and self._master < 0:
+            if self._lost_supply:
+                # It forgets what it was doing, even that it was in its bootloader.
+                self._lost_supply = False
+                self._remove()
                 self._bridge = Bridge(self._emulator, self._monotonic_ns)
-                self._plug_in()
-            elif not plugged and self._master >= 0:
-                self._unplug()
-            waiting = [self._wake_read] + ([self._master] if self._master >= 0 else [])
-            ready, _, _ = select.select(waiting, [], [])
+            if self._bridge.unplugged and self._terminal is not None:
+                self._await_reader(self._terminal)
+                self._remove()
+            elif self._terminal is None and not (self._bridge.unplugged or self._emulator.usb_unplugged):
+                self._terminal = Terminal(self._link)
+            terminal = self._terminal
+            ready, _, _ = select.select([self._wake_read, *([terminal.master] if terminal else [])], [], [])
             if self._wake_read in ready:
-                os.read(self._wake_read, _READ_BYTES)
-            if self._master in ready:
-                self._serve()
+                os.read(self._wake_read, _WAKE_BYTES)
+            elif terminal is not None:
+                # Where nobody reads, a USB host would have dropped the data, too.
+                terminal.write_all(self._bridge.feed(terminal.read()))
 
-    def _serve(self) -> None:
-        # The terminal's other side is held open by us, so that it survives its users: reading does not fail.
-        answer = self._bridge.feed(os.read(self._master, _READ_BYTES))
-        while answer:
-            _, writable, _ = select.select([], [self._master], [], 1.0)
-            if not writable:
-                # Nobody reads: a USB host would have dropped the data, too.
+    def _await_reader(self, terminal: Terminal) -> None:
+        """Give the host time to read the last answer; a board takes longer to come back as its bootloader."""
+        for _ in range(_FAREWELLS):
+            woken, _, _ = select.select([self._wake_read], [], [], _FAREWELL_S)
+            if woken or not terminal.unread:
                 return
-            answer = answer[os.write(self._master, answer) :]
 
-    def _plug_in(self) -> None:
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        name = os.ttyname(self._slave)
-        if self._link.is_symlink():
-            self._link.unlink()
-        self._link.symlink_to(name)
-
-    def _unplug(self) -> None:
-        if self._master >= 0:
-            with contextlib.suppress(OSError):
-                if self._link.is_symlink() and str(self._link.readlink()) == os.ttyname(self._slave):
-                    self._link.unlink()
-            os.close(self._master)
-            os.close(self._slave)
-            self._master = self._slave = -1
+    def _remove(self) -> None:
+        if self._terminal is not None:
+            self._terminal.close()
+            self._terminal = None
