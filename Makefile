@@ -15,7 +15,7 @@ DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
 JAVASCRIPT := tests/agent/batch/javascript
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo test lint check bench clean
+.PHONY: setup demo test lint check bench soak clean
 
 setup: $(VENV)/.ready
 
@@ -49,6 +49,10 @@ test: lint check
 bench: setup
 	@mkdir -p build
 	@$(BIN)/python -m tests.bench --out build/bench.json $(ARGS)
+
+soak: setup
+	@mkdir -p build
+	@$(BIN)/python -m tests.e2e.soak --out build/soak.json $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(JAVASCRIPT)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
