@@ -90,10 +90,13 @@ def lora_precision_correction_us(
     return total // PS_PER_US if total >= 0 else -(-total // PS_PER_US)
 
 
-def payload_symbols(spreading_factor: int, coding_rate: int, payload_bytes: int, *, crc: bool) -> int:
-    """Return the symbols that follow the header's block, explicit header, low data rate from SF11 on."""
+def payload_symbols(
+    spreading_factor: int, coding_rate: int, payload_bytes: int, *, crc: bool, implicit_header: bool = False
+) -> int:
+    """Return the symbols that follow the header's block, low data rate from SF11 on."""
     low_rate = spreading_factor >= 11
-    bits = 8 * payload_bytes + (16 if crc else 0) - 4 * spreading_factor + (8 if spreading_factor >= 7 else 0) + 20
+    bits = 8 * payload_bytes + (16 if crc else 0) - 4 * spreading_factor + (8 if spreading_factor >= 7 else 0)
+    bits += 0 if implicit_header else 20
     per_block = 4 * (spreading_factor - (2 if low_rate else 0))
     return -(-max(bits, 0) // per_block) * (coding_rate + 4)
 
