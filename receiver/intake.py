@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from agent.batch.codec import Opened, glimpse, open_wire
 from agent.batch.errors import RefusedError
 from agent.batch.keys import PublicKey, Signer
-from agent.batch.model import Reason, Receipt, Refusal
+from agent.batch.model import Account, Reason, Receipt, Refusal
 from agent.batch.receipt import sign_receipt, sign_refusal
 from receiver.errors import ReceiverError
 from receiver.ledger.chain import Alarm, Denied
@@ -234,4 +234,7 @@ def _not_of(opened: Opened, key: RegisteredKey, topic_eui: bytes | None) -> Deni
     if not opened.body.account.balanced:
         detail = "heard is not the sum of bad CRC, filtered, duplicate and spooled"
         return Denied(Reason.UNBALANCED, detail, Alarm.UNBALANCED)
+    body = opened.body
+    if body.hours and sum((part.account for part in body.hours), Account()) != body.account:
+        return Denied(Reason.UNBALANCED, "the account is not the sum of its hours", Alarm.UNBALANCED)
     return None

@@ -16,15 +16,18 @@ from agent.batch.fields import bad_field, byte_string, member, members_of, natur
 from agent.batch.frames import decode_frames, encode_frames
 from agent.batch.model import (
     BUCKETS,
+    HOUR_US,
     MAX_ANCHORS,
     MAX_BODY_BYTES,
     MAX_FRAMES,
     MAX_HEALTH,
+    MAX_HOURS,
     MAX_NUMBER,
     MAX_TOMBSTONES,
     Account,
     Anchor,
     Body,
+    HourAccount,
     Loss,
     TimeSource,
     Tombstone,
@@ -37,10 +40,12 @@ ANCHORS: Final = 2
 TOMBSTONES: Final = 3
 HEALTH: Final = 4
 FRAMES: Final = 5
+HOURS: Final = 6
 
 _BOOT_BYTES = 16
 _HASH_BYTES = 32
 _MAX_NAME_BYTES = 32
+_MAX_HOUR = MAX_NUMBER // HOUR_US
 
 
 def encode(body: Body) -> bytes:
@@ -69,10 +74,11 @@ def encode(body: Body) -> bytes:
         for anchor in body.anchors
     ]
     tombstones: list[cbor.Item] = [_encode_tombstone(tombstone, boot) for tombstone in body.tombstones]
+    hours: list[cbor.Item] = [_encode_hour(part, boot) for part in body.hours]
     item: dict[int | str, cbor.Item] = {}
     if boots:
         item[BOOTS] = list(boots)
-    item[ACCOUNT] = [natural(getattr(body.account, name), f"account {name}") for name in BUCKETS]
+    item[ACCOUNT] = _encode_account(body.account)
     if anchors:
         item[ANCHORS] = anchors
     if tombstones:
@@ -81,6 +87,8 @@ def encode(body: Body) -> bytes:
         item[HEALTH] = {name: _health_value(name, value) for name, value in body.health.items()}
     if frames is not None:
         item[FRAMES] = frames
+    if hours:
+        item[HOURS] = hours
     return cbor.encode(item, where="batch body", max_bytes=MAX_BODY_BYTES)
 
 
@@ -91,15 +99,11 @@ def decode(data: bytes) -> Body:
         MalformedError: CG-BAT-001 for the encoding, CG-BAT-011 for the content.
     """
     item = cbor.decode(data, where="batch body", max_bytes=MAX_BODY_BYTES)
-    members = members_of(item, FRAMES, "members")
+    members = members_of(item, HOURS, "members")
     boots = [
         byte_string(boot, _BOOT_BYTES, "boots") for boot in sequence(members.get(BOOTS, []), MAX_FRAMES * 4, "boots")
     ]
-    match members.get(ACCOUNT):
-        case [*counts] if len(counts) == len(BUCKETS):
-            account = Account(*(number(count, MAX_NUMBER, "account") for count in counts))
-        case _:
-            raise bad_field(f"not {len(BUCKETS)} counts", "account")
+    account = _decode_account(sequence(members.get(ACCOUNT), len(BUCKETS), "account"))
     anchors = tuple(
         _decode_anchor(anchor, boots) for anchor in sequence(members.get(ANCHORS, []), MAX_ANCHORS, "anchors")
     )
@@ -108,7 +112,10 @@ def decode(data: bytes) -> Body:
         for tombstone in sequence(members.get(TOMBSTONES, []), MAX_TOMBSTONES, "tombstones")
     )
     frames = decode_frames(members[FRAMES], boots) if FRAMES in members else ()
-    return Body(frames, account, anchors, tombstones, _decode_health(members.get(HEALTH, {})))
+    hours = tuple(_decode_hour(part, boots) for part in sequence(members.get(HOURS, []), MAX_HOURS, "hours"))
+    if len({(part.boot_id, part.hour) for part in hours}) != len(hours):
+        raise bad_field("an hour comes twice", "hours")
+    return Body(frames, account, anchors, tombstones, _decode_health(members.get(HEALTH, {})), hours)
 
 
 def _check_counts(body: Body) -> None:
@@ -117,9 +124,36 @@ def _check_counts(body: Body) -> None:
         ("anchors", body.anchors, MAX_ANCHORS),
         ("tombstones", body.tombstones, MAX_TOMBSTONES),
         ("health entries", body.health, MAX_HEALTH),
+        ("hours", body.hours, MAX_HOURS),
     ):
         if len(items) > limit:
             raise unwritable(f"{len(items)} {name}, at most {limit}")
+
+
+def _encode_account(account: Account) -> list[cbor.Item]:
+    return [natural(getattr(account, name), f"account {name}") for name in BUCKETS]
+
+
+def _decode_account(counts: list[cbor.Item]) -> Account:
+    if len(counts) != len(BUCKETS):
+        raise bad_field(f"not {len(BUCKETS)} counts", "account")
+    return Account(*(number(count, MAX_NUMBER, "account") for count in counts))
+
+
+def _encode_hour(part: HourAccount, boot: Callable[[bytes], int]) -> cbor.Item:
+    if not 0 <= part.hour <= _MAX_HOUR:
+        raise unwritable(f"hour {part.hour}, must be 0 to {_MAX_HOUR}")
+    return [boot(part.boot_id), part.hour, *_encode_account(part.account)]
+
+
+def _decode_hour(item: cbor.Item, boots: list[bytes]) -> HourAccount:
+    match item:
+        case [boot, hour, *counts]:
+            return HourAccount(
+                boots[number(boot, len(boots) - 1, "hours")], number(hour, _MAX_HOUR, "hours"), _decode_account(counts)
+            )
+        case _:
+            raise bad_field("not an hour with its account", "hours")
 
 
 def _encode_tombstone(tombstone: Tombstone, boot: Callable[[bytes], int]) -> cbor.Item:

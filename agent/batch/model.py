@@ -29,6 +29,10 @@ MAX_ANCHORS = 1024
 """Anchors in one batch."""
 MAX_TOMBSTONES = 1024
 """Tombstones in one batch."""
+MAX_HOURS = 1024
+"""Hours in the account of one batch."""
+HOUR_US = 3_600_000_000
+"""An hour of the account, by CLOCK_BOOTTIME."""
 MAX_HEALTH = 64
 """Entries of the health record; names are at most 32 characters long."""
 MAX_RANGES = 1024
@@ -98,7 +102,21 @@ class Account:
 
     def __add__(self, other: Account) -> Account:
         """Add bucket by bucket."""
-        return Account(*(getattr(self, name) + getattr(other, name) for name in BUCKETS))
+        return Account(
+            self.heard + other.heard,
+            self.bad_crc + other.bad_crc,
+            self.filtered + other.filtered,
+            self.duplicate + other.duplicate,
+            self.spooled + other.spooled,
+            self.evicted + other.evicted,
+            self.expired + other.expired,
+            self.quarantined + other.quarantined,
+            self.overrun + other.overrun,
+        )
+
+    def __neg__(self) -> Account:
+        """Turn the sign of every bucket, to take a part away by adding."""
+        return Account(*(-getattr(self, name) for name in BUCKETS))
 
     @property
     def balanced(self) -> bool:
@@ -118,6 +136,24 @@ BUCKETS = (
     "overrun",
 )
 """The buckets of an account, in the order of the batch format."""
+
+
+@dataclass(frozen=True, slots=True)
+class HourAccount:
+    """The part of an account that belongs to one hour of one boot.
+
+    Every bucket counts a frame in the hour in which it was heard, whatever became of it later. The hour is an interval
+    of CLOCK_BOOTTIME; its UTC follows from the clock anchors of the boot.
+
+    Attributes:
+        boot_id: the kernel's boot id, 16 bytes; all zero, with hour 0: not known any more, or never.
+        hour: CLOCK_BOOTTIME divided by `HOUR_US`.
+        account: its part.
+    """
+
+    boot_id: bytes
+    hour: int
+    account: Account
 
 
 class Loss(IntEnum):
@@ -169,6 +205,7 @@ class Body:
         anchors: clock anchors since the previous batch.
         tombstones: gaps declared since the previous batch.
         health: small integers by name, e.g. {"uptime_s": 5, "concentrator_starts": 1}.
+        hours: the account by hour: together these are `account`.
     """
 
     frames: tuple[Frame, ...]
@@ -176,6 +213,7 @@ class Body:
     anchors: tuple[Anchor, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()
     health: dict[str, int] = field(default_factory=dict)
+    hours: tuple[HourAccount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from agent.batch import codec
 from agent.batch.keys import Ed25519Signer, ring
-from agent.batch.model import Account, Reason, Receipt
+from agent.batch.model import Account, HourAccount, Reason, Receipt
 from agent.batch.receipt import open_answer
 from receiver.intake import Answer, Intake, TooFastError
 from receiver.ledger.chain import Alarm
 from receiver.ledger.sqlite import SqliteLedger
 from receiver.rate import Buckets
-from tests.receiver.gateway import Gateway, wire
+from tests.receiver.gateway import BOOT_ID, Gateway, wire
 
 HERE = "test"
 
@@ -129,6 +129,19 @@ def test_an_account_that_does_not_add_up_is_refused(ledger: SqliteLedger, intake
     answer = intake.submit(wire(gateway.seal(3, account=Account(heard=9, spooled=3))), sender=HERE)
     assert reason(answer) is Reason.UNBALANCED
     assert ledger.streams() == []
+
+
+def test_an_account_that_is_not_the_sum_of_its_hours_is_refused(intake: Intake, gateway: Gateway) -> None:
+    other = Gateway(signer=gateway.signer)
+    parts = (
+        HourAccount(BOOT_ID, 7, Account(heard=2, spooled=2)),
+        HourAccount(BOOT_ID, 8, Account(heard=2, filtered=2)),
+    )
+    account = Account(heard=4, spooled=2, filtered=2)
+    answer = intake.submit(wire(gateway.seal(2, account=account, hours=parts[:1])), sender=HERE)
+    assert reason(answer) is Reason.UNBALANCED
+    answer = intake.submit(wire(other.seal(2, account=account, hours=parts)), sender=HERE)
+    assert answer.receipt is not None
 
 
 def test_a_chain_that_does_not_join_is_refused_from_either_side(

@@ -23,10 +23,12 @@ from agent.batch.errors import MalformedError
 from agent.batch.keys import Ed25519Signer, ES256Signer, Signer
 from agent.batch.model import (
     GENESIS_HASH,
+    HOUR_US,
     MAX_NUMBER,
     Account,
     Anchor,
     Body,
+    HourAccount,
     Loss,
     Reason,
     Receipt,
@@ -126,6 +128,11 @@ def everything() -> Body:
             Tombstone(8, 1, 2, Loss.DAMAGED, BOOT, other.boot_id, 5, 6, b"\x77" * 32),
         ),
         {"uptime_s": 86_400, "temperature_mcelsius": -1500, "gänge": 3},
+        (
+            HourAccount(bytes(16), 0, Account(evicted=10, expired=1)),
+            HourAccount(BOOT, 20, Account(heard=80, bad_crc=20, filtered=45, duplicate=1, spooled=14, overrun=3)),
+            HourAccount(other.boot_id, 0, Account(heard=10, bad_crc=1, filtered=5, spooled=4, quarantined=2)),
+        ),
     )
 
 
@@ -174,6 +181,7 @@ def limits() -> Body:
         (low, high, low, crossed, replace(low, counter_us=MAX_NUMBER)),
         Account(*[MAX_NUMBER] * 9),
         health={"x": -MAX_NUMBER},
+        hours=(HourAccount(bytes(16), MAX_NUMBER // HOUR_US, Account(*[MAX_NUMBER] * 9)),),
     )
 
 

@@ -13,10 +13,12 @@ from agent.batch import codec
 from agent.batch.keys import Ed25519Signer, ES256Signer, Signer
 from agent.batch.model import (
     GENESIS_HASH,
+    HOUR_US,
     MAX_NUMBER,
     Account,
     Anchor,
     Body,
+    HourAccount,
     Loss,
     TimeSource,
     Tombstone,
@@ -110,6 +112,7 @@ healths = st.dictionaries(
     st.integers(-MAX_NUMBER, MAX_NUMBER),
     max_size=5,
 )
+hours = st.builds(HourAccount, boot_id=_boots, hour=st.integers(0, MAX_NUMBER // HOUR_US), account=accounts)
 bodies = st.builds(
     Body,
     frames=st.lists(frames, max_size=12).map(tuple),
@@ -117,6 +120,7 @@ bodies = st.builds(
     anchors=st.lists(anchors, max_size=3).map(tuple),
     tombstones=st.lists(tombstones(), max_size=3).map(tuple),
     health=healths,
+    hours=st.lists(hours, max_size=3, unique_by=lambda part: (part.boot_id, part.hour)).map(tuple),
 )
 
 

@@ -27,11 +27,13 @@ from agent.batch.model import (
     MAX_ANCHORS,
     MAX_FRAMES,
     MAX_HEALTH,
+    MAX_HOURS,
     MAX_NUMBER,
     MAX_TOMBSTONES,
     Account,
     Anchor,
     Body,
+    HourAccount,
     Loss,
     Reason,
     TimeSource,
@@ -299,5 +301,6 @@ def test_the_largest_batch_fits_the_wire_even_when_it_does_not_compress() -> Non
         for _ in range(MAX_TOMBSTONES)
     )
     health = {f"{index:032}": MAX_NUMBER for index in range(MAX_HEALTH)}
-    body = Body(frames, Account(*[MAX_NUMBER] * 9), anchors, tombstones, health)
+    hours = tuple(HourAccount(rng.randbytes(16), 1 << 21, Account(*[1 << 52] * 9)) for _ in range(MAX_HOURS))
+    body = Body(frames, Account(*[MAX_NUMBER] * 9), anchors, tombstones, health, hours)
     assert codec.open_wire(wire(body), RESOLVE).body == body

@@ -256,16 +256,18 @@ function list(item, limit) {
 }
 
 function readBody(encoded) {
-  const body = members(decode(encoded, MAX_BODY), 5);
+  const body = members(decode(encoded, MAX_BODY), 6);
   const boots = list(body.get(0), 65536);
   need(boots.every((boot) => isBytes(boot, 16)), "boot id");
   const boot = (position) => {
     need(isNumber(position, 0, boots.length - 1), "no such boot");
     return hex(boots[position]);
   };
-  const counts = body.get(1);
-  need(Array.isArray(counts) && counts.length === 9 && counts.every((count) => isNumber(count)), "account");
-  const account = Object.fromEntries(ACCOUNT.map((name, index) => [name, counts[index]]));
+  const buckets = (counts) => {
+    need(Array.isArray(counts) && counts.length === 9 && counts.every((count) => isNumber(count)), "account");
+    return Object.fromEntries(ACCOUNT.map((name, index) => [name, counts[index]]));
+  };
+  const account = buckets(body.get(1));
   const anchors = list(body.get(2), 1024).map((anchor) => {
     need(Array.isArray(anchor) && anchor.length === 5 && isNumber(anchor[4], 1, 3), "anchor");
     need(anchor.slice(1, 4).every((time) => isNumber(time)), "anchor");
@@ -295,8 +297,13 @@ function readBody(encoded) {
     const size = typeof name === "string" ? Buffer.byteLength(name) : 0;
     need(size >= 1 && size <= 32 && isNumber(value, -MAX), "health");
   }
+  const hours = list(body.get(6), 1024).map((part) => {
+    need(Array.isArray(part) && isNumber(part[1], 0, Math.floor(MAX / 3.6e9)), "hour");
+    return { boot_id: boot(part[0]), hour: part[1], account: buckets(part.slice(2)) };
+  });
+  need(new Set(hours.map((part) => `${part.boot_id} ${part.hour}`)).size === hours.length, "an hour comes twice");
   const frames = body.has(5) ? readFrames(members(body.get(5), 17), boot) : [];
-  return { frames, account, anchors, tombstones, health: Object.fromEntries(health) };
+  return { frames, account, anchors, tombstones, health: Object.fromEntries(health), hours };
 }
 
 // ---- 8. Frames -----------------------------------------------------------------------------------------------------------
