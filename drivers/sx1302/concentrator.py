@@ -28,6 +28,7 @@ from drivers.sx1302.fifo import (
 )
 from drivers.sx1302.health import HealthWatch
 from drivers.sx1302.packet import RxPacket
+from drivers.sx1302.pps import Pulse, PulseWatch
 from drivers.sx1302.registers import field
 from drivers.sx1302.regmap import RegisterMap
 from drivers.sx1302.rx import Decoder
@@ -95,12 +96,15 @@ class RxFetch:
         counter_us: the 64-bit counter, sampled after the FIFO was emptied, or up to a second ago when it was
             empty.
         host_monotonic_ns: CLOCK_MONOTONIC at that sample; the two belong together.
+        pulse: the newest PPS since the visit before; None when none came. The chip is asked once a second, so hardly
+            one is missed.
     """
 
     packets: tuple[RxPacket, ...]
     faults: Mapping[str, int]
     counter_us: int
     host_monotonic_ns: int
+    pulse: Pulse | None = None
 
 
 class Concentrator:
@@ -164,6 +168,8 @@ class Concentrator:
         self._state = State.OFF
         self._rest = b""
         self._sample = CounterSample(0, 0)
+        self._pulses = PulseWatch()
+        self._pulse: Pulse | None = None
         self._eui: bytes | None = None
 
     @property
@@ -203,6 +209,7 @@ class Concentrator:
         self._eui = read_eui(self._registers)
         self._rest = b""
         self._sample = first_sample(read_counter(self._space, self._clock))
+        self._pulses, self._pulse = PulseWatch(), None
         self._check_counter_runs()
         self._health.begin()
         self._fault = None
@@ -234,7 +241,8 @@ class Concentrator:
             self._take_sample(keep_packets=bool(parsed.records))
         packets = self._decode(parsed.records, self._sample, faults)
         self._rest = parsed.rest
-        return RxFetch(packets, dict(faults), self._sample.counter_us, self._sample.host_ns)
+        pulse, self._pulse = self._pulse, None
+        return RxFetch(packets, dict(faults), self._sample.counter_us, self._sample.host_ns, pulse)
 
     def counter_us(self) -> int:
         """Read the concentrator's counter: microseconds since its start, 64 bits.
@@ -459,6 +467,7 @@ class Concentrator:
             sample = next_sample(self._sample, reading)
             if sample is not None:
                 self._sample = sample
+                self._pulse = self._pulses.look(sample, reading) or self._pulse
                 return
         self._become(State.FAULT)
         if keep_packets:
