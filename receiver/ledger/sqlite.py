@@ -335,16 +335,20 @@ def _boot(db: sqlite3.Connection, gateway: int, boot_id: bytes) -> int:
 
 
 def _add_frames(db: sqlite3.Connection, stream: _StreamRow, header: Header, body: Body, received_us: int) -> None:
-    sessions: dict[Session, tuple[int, times.Timeline]] = {}
+    sessions: dict[Session, tuple[int, times.Times]] = {}
     by_session: dict[Session, list[Frame]] = {}
     for frame in body.frames:
         by_session.setdefault(frame.session, []).append(frame)
+    boots = {session: _boot(db, stream.gateway, session.boot_id) for session in by_session}
     for session, members in by_session.items():
-        boot = _boot(db, stream.gateway, session.boot_id)
+        latest_us = max(frame.boottime_us for frame in members)
+        times.extend(db, stream.id, boots[session], session=session.number, last_us=latest_us, over_us=received_us)
+    for session, members in by_session.items():
+        boot = boots[session]
         db.execute("INSERT INTO session (boot, number) VALUES (?, ?) ON CONFLICT DO NOTHING", (boot, session.number))
         (row,) = db.execute("SELECT id FROM session WHERE boot = ? AND number = ?", (boot, session.number)).fetchone()
         span = [frame.boottime_us for frame in members]
-        sessions[session] = (row, times.timeline(db, boot, min(span), max(span)))
+        sessions[session] = (row, times.known(db, stream.id, boot, min(span), max(span)))
 
     def rows() -> Iterator[tuple[Column | bytes, ...]]:
         for seq, frame in enumerate(body.frames, header.first_seq):

@@ -8,6 +8,10 @@ That a good one is hidden by a poor one of its own source is a simplification.
 Anchors that come later bound the frames between their neighbours better: these are marked, and estimated anew in
 portions, so that a week of frames without any time does not hold up an acknowledgement when the first anchor of their
 boot arrives.
+
+A boot without any anchor is bounded by what came before and behind it in its stream: it began after the latest frame
+of the boot before, and was over before the boot after it began, and before its frames were here. That last bound
+believes the platform's own clock, as its receipts do.
 """
 
 from __future__ import annotations
@@ -15,16 +19,28 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterable
+from typing import Protocol
 
 from agent.batch.model import MAX_NUMBER, Anchor, TimeSource
-from agent.timeline import BootTimeline
+from agent.timeline import Boot, BootTimeline, Utc
+from agent.timeline import Timeline as BootsTimeline
 
 Placed = tuple[int | None, int | None, int | None]
 """UTC, half-width of its interval, source; all None where nothing ties the boot to UTC."""
 _NOWHERE: Placed = (None, None, None)
+MAX_NEIGHBOURS = 256
+"""Boots without any anchor that are looked past, in either direction, for one that has some."""
 _ANCHOR = "SELECT boottime_us, utc_us, uncertainty_us, source FROM anchor WHERE boot = ? AND source = ? AND boottime_us"
 _BEFORE = "SELECT max(boottime_us) FROM anchor WHERE boot = ? AND source = ? AND boottime_us < ?"
 _BEHIND = "SELECT min(boottime_us) FROM anchor WHERE boot = ? AND source = ? AND boottime_us > ?"
+
+
+class Times(Protocol):
+    """What tells the times of some frames of one boot."""
+
+    def place(self, boottime_us: int) -> Placed:
+        """Estimate the UTC of a moment of the span."""
+        ...
 
 
 class Timeline:
@@ -45,10 +61,30 @@ class Timeline:
         if gap not in self._gaps:
             before, behind = self._anchors[:gap][::-1], self._anchors[gap:]
             self._gaps[gap] = BootTimeline([*_nearest(before), *_nearest(behind)])
-        utc = self._gaps[gap].utc(boottime_us)
-        if utc is None or not 0 <= utc.utc_us <= MAX_NUMBER or utc.error_us > MAX_NUMBER:
-            return _NOWHERE
-        return utc.utc_us, utc.error_us, None if utc.source is None else int(utc.source)
+        return _placed(self._gaps[gap].utc(boottime_us))
+
+
+class Neighbours:
+    """The boots around one that has no anchor.
+
+    Args:
+        timeline: of these boots and that one.
+        key: of that one.
+    """
+
+    def __init__(self, timeline: BootsTimeline, key: bytes) -> None:
+        self._timeline = timeline
+        self._key = key
+
+    def place(self, boottime_us: int) -> Placed:
+        """Estimate the UTC of a moment of that boot."""
+        return _placed(self._timeline.utc(self._key, boottime_us))
+
+
+def _placed(utc: Utc | None) -> Placed:
+    if utc is None or not 0 <= utc.utc_us <= MAX_NUMBER or utc.error_us > MAX_NUMBER:
+        return _NOWHERE
+    return utc.utc_us, utc.error_us, None if utc.source is None else int(utc.source)
 
 
 def _nearest(anchors: Iterable[Anchor]) -> Iterable[Anchor]:
@@ -59,24 +95,98 @@ def _nearest(anchors: Iterable[Anchor]) -> Iterable[Anchor]:
             yield anchor
 
 
-def timeline(db: sqlite3.Connection, boot: int, first_us: int, last_us: int) -> Timeline:
-    """Collect the anchors that bound the moments from `first_us` to `last_us` of a boot."""
+def known(db: sqlite3.Connection, stream: int, boot: int, first_us: int, last_us: int) -> Times:
+    """Collect what bounds the moments from `first_us` to `last_us` of a boot, for the frames of a stream."""
+    anchors = _anchors(db, boot, first_us, last_us)
+    return Timeline(anchors) if anchors else _neighbours(db, stream, boot)
+
+
+def _anchors(db: sqlite3.Connection, boot: int, first_us: int, last_us: int) -> list[Anchor]:
+    """Return the anchors within a span of a boot and those next to it on either side, of each source."""
     rows = []
     for source in TimeSource:
         rows += db.execute(f"{_ANCHOR} = ({_BEFORE})", (boot, source, boot, source, first_us)).fetchall()
         rows += db.execute(f"{_ANCHOR} BETWEEN ? AND ?", (boot, source, first_us, last_us)).fetchall()
         rows += db.execute(f"{_ANCHOR} = ({_BEHIND})", (boot, source, boot, source, last_us)).fetchall()
-    return Timeline(
-        Anchor(b"", boottime_us, utc_us, uncertainty_us, TimeSource(source))
+    return [
+        Anchor(_key(boot), boottime_us, utc_us, uncertainty_us, TimeSource(source))
         for boottime_us, utc_us, uncertainty_us, source in rows
+    ]
+
+
+def _key(boot: int) -> bytes:
+    return boot.to_bytes(8, "big")
+
+
+def _neighbours(db: sqlite3.Connection, stream: int, boot: int) -> Neighbours:
+    """Look for the nearest boots before and behind one of a stream that have anchors."""
+    before, behind = ([*_around(db, stream, boot, step)] for step in ("<", ">"))
+    own = db.execute("SELECT boot, last_us, over_us FROM stretch WHERE stream = ? AND boot = ?", (stream, boot))
+    rows = [*before[::-1], *own, *behind]
+    anchors = []
+    if before:
+        anchors += _anchors(db, before[-1][0], before[-1][1], before[-1][1])
+    if behind:
+        anchors += _anchors(db, behind[-1][0], 0, 0)
+    boots = [Boot(_key(other), last_us, over_us) for other, last_us, over_us in rows]
+    return Neighbours(BootsTimeline(anchors, boots), _key(boot))
+
+
+def _around(db: sqlite3.Connection, stream: int, boot: int, step: str) -> Iterable[tuple[int, int, int]]:
+    """Give boot, latest frame and when that was here, of the boots to one side, up to the first that has an anchor."""
+    order = "DESC" if step == "<" else "ASC"
+    rows = db.execute(
+        f"SELECT boot, last_us, over_us FROM stretch WHERE stream = ?1 AND session {step}"  # noqa: S608 - our own words
+        f" (SELECT session FROM stretch WHERE stream = ?1 AND boot = ?2) ORDER BY session {order} LIMIT ?3",
+        (stream, boot, MAX_NEIGHBOURS),
+    ).fetchall()
+    for row in rows:
+        yield row
+        if _has_anchor(db, row[0]):
+            return
+
+
+def _has_anchor(db: sqlite3.Connection, boot: int) -> bool:
+    return db.execute("SELECT 1 FROM anchor WHERE boot = ? LIMIT 1", (boot,)).fetchone() is not None
+
+
+def extend(db: sqlite3.Connection, stream: int, boot: int, *, session: int, last_us: int, over_us: int) -> None:
+    """Note frames of a stream: of which session, until when, and when they were here."""
+    new = not db.execute("SELECT 1 FROM stretch WHERE stream = ? AND boot = ?", (stream, boot)).fetchone()
+    db.execute(
+        "INSERT INTO stretch (stream, boot, session, last_us, over_us) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (stream, boot) DO UPDATE SET session = min(session, excluded.session),"
+        " over_us = CASE WHEN excluded.last_us > last_us THEN excluded.over_us ELSE over_us END,"
+        " last_us = max(last_us, excluded.last_us)",
+        (stream, boot, session, last_us, over_us),
     )
+    if new and _has_anchor(db, boot):
+        _mark_around(db, stream, boot, "<")
+        _mark_around(db, stream, boot, ">")
 
 
 def note(db: sqlite3.Connection, boot: int, source: TimeSource, anchor_us: int) -> None:
-    """Mark the frames that a new anchor may bound better: those between its neighbours of the same source."""
+    """Mark the frames that a new anchor may bound better: those between its neighbours of the same source.
+
+    The first and the last anchor of a boot also bound the boots without any before and behind it.
+    """
     (low,) = db.execute(_BEFORE, (boot, source, anchor_us)).fetchone()
     (high,) = db.execute(_BEHIND, (boot, source, anchor_us)).fetchone()
-    low, high = low or 0, MAX_NUMBER if high is None else high
+    _mark(db, boot, low or 0, MAX_NUMBER if high is None else high)
+    sides = [step for step, edge in (("<", low), (">", high)) if edge is None]
+    for step in sides:
+        for (stream,) in db.execute("SELECT stream FROM stretch WHERE boot = ?", (boot,)).fetchall():
+            _mark_around(db, stream, boot, step)
+
+
+def _mark_around(db: sqlite3.Connection, stream: int, boot: int, step: str) -> None:
+    """Mark the boots without any anchor to one side of one that has some."""
+    for other, _, _ in _around(db, stream, boot, step):
+        if not _has_anchor(db, other):
+            _mark(db, other, 0, MAX_NUMBER)
+
+
+def _mark(db: sqlite3.Connection, boot: int, low: int, high: int) -> None:
     db.execute(
         "INSERT INTO revision (session, from_us, after_id, to_us) SELECT id, ?, 0, ? FROM session WHERE boot = ?"
         " AND EXISTS (SELECT 1 FROM frame WHERE frame.session = session.id AND boottime_us BETWEEN ? AND ?)"
@@ -101,15 +211,16 @@ def revise(db: sqlite3.Connection, limit: int) -> None:
         return
     session, boot, from_us, after_id, to_us = row
     frames = db.execute(
-        "SELECT id, boottime_us FROM frame WHERE session = ? AND boottime_us BETWEEN ? AND ?"
+        "SELECT id, boottime_us, stream FROM frame WHERE session = ? AND boottime_us BETWEEN ? AND ?"
         " AND (boottime_us > ? OR id > ?) ORDER BY boottime_us, id LIMIT ?",
         (session, from_us, to_us, from_us, after_id, limit),
     ).fetchall()
     if frames:
-        anchors = timeline(db, boot, frames[0][1], frames[-1][1])
+        span = (frames[0][1], frames[-1][1])
+        times = {stream: known(db, stream, boot, *span) for stream in {stream for _, _, stream in frames}}
         db.executemany(
             "UPDATE frame SET utc_us = ?, utc_error_us = ?, utc_source = ? WHERE id = ?",
-            ((*anchors.place(boottime_us), frame) for frame, boottime_us in frames),
+            [(*times[stream].place(boottime_us), frame) for frame, boottime_us, stream in frames],
         )
     if len(frames) < limit:
         db.execute("DELETE FROM revision WHERE session = ?", (session,))
