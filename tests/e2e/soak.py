@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -209,6 +210,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="leave spool, ledger and logs in this empty folder")
     parser.add_argument("--out", type=Path, default=Path("build/soak.json"), help="where the report goes")
     args = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # by default these would end this process alone, and leave the programs that it has started
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     options = {"kills": args.kills, "rate_hz": args.rate, "seed": args.seed, "mqtt": args.mqtt}
     if args.keep is None:
         with tempfile.TemporaryDirectory(prefix="civigate-soak-") as folder:
