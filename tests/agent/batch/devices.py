@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""A TPM 2.0 and a PKCS#11 token in software: swtpm and SoftHSM, real implementations behind the real libraries."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
+PATIENCE_S = 60.0
+
+
+class SoftwareTpm:
+    """A TPM at a socket; what it holds survives a stop. Its folder's name must be short (a socket's is at most 107)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._socket = folder / "tpm"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def tcti(self) -> str:
+        """How it is reached."""
+        return f"swtpm:path={self._socket}"
+
+    def start(self) -> None:
+        """Plug it in."""
+        self._process = subprocess.Popen(
+            [
+                *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._folder}"),
+                *("--server", f"type=unixio,path={self._socket}"),
+                *("--ctrl", f"type=unixio,path={self._socket}.ctrl", "--flags", "not-need-init,startup-clear"),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with socket.socket(socket.AF_UNIX) as probe:
+                try:
+                    probe.connect(f"{self._socket}.ctrl")
+                except OSError:
+                    time.sleep(0.01)
+                else:
+                    return
+        raise TimeoutError("swtpm does not come up")
+
+    def stop(self) -> None:
+        """Pull it out."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(PATIENCE_S)
+            self._process = None
+        self._socket.unlink(missing_ok=True)
+
+
+class SoftwareToken:
+    """A token with the PIN 2468; SoftHSM finds it by `$SOFTHSM2_CONF`, which the caller sets to `configuration`."""
+
+    PIN = "2468"
+
+    def __init__(self, folder: Path, label: str = "city") -> None:
+        self.label = label
+        self._tokens, self._pulled = folder / "tokens", folder / "pulled"
+        self._tokens.mkdir()
+        self.configuration = folder / "softhsm2.conf"
+        self.configuration.write_text(
+            f"directories.tokendir = {self._tokens}\nobjectstore.backend = file\nlog.level = ERROR\n"
+        )
+        self.pin_file = folder / "pin"
+        self.write_pin(self.PIN)
+        subprocess.run(
+            [
+                *("softhsm2-util", "--init-token", "--free", "--label", label),
+                *("--pin", self.PIN, "--so-pin", "13579"),
+            ],
+            env={**os.environ, "SOFTHSM2_CONF": str(self.configuration)},
+            check=True,
+            capture_output=True,
+        )
+
+    def write_pin(self, pin: str) -> None:
+        """Change what stands in the PIN file."""
+        self.pin_file.touch(mode=0o600)
+        self.pin_file.write_text(pin + "\n")
+
+    def uri(self, name: str = "gateway") -> str:
+        """Return the URI of a key."""
+        return f"pkcs11:token={self.label};object={name}?module-path={SOFTHSM}&pin-source=file:{self.pin_file}"
+
+    def pull(self) -> None:
+        """Pull it out."""
+        self._tokens.rename(self._pulled)
+
+    def plug_in(self) -> None:
+        """Plug it in again."""
+        self._pulled.rename(self._tokens)
