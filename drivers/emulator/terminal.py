@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import select
+import sys
 import termios
 import tty
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,7 @@ class Terminal:
 
     def __init__(self, link: Path) -> None:
         self._link = link
+        self._untouched = 0
         self.master, self._slave = os.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self.master, False)
@@ -68,10 +70,13 @@ class Terminal:
 
         Args:
             data: bytes.
-            fresh: throw away first what it has not read: nobody hears old news from a serial port.
+            fresh: throw away first what is there if nothing was read since the last fresh writing: nobody hears old
+                news from a serial port. What a program that is reading has left stays whole.
         """
         if fresh:
-            termios.tcflush(self._slave, termios.TCIFLUSH)
+            if 0 < self._untouched <= self.unread:
+                termios.tcflush(self._slave, termios.TCIFLUSH)
+            self._untouched = self.unread + len(data)
         with contextlib.suppress(BlockingIOError):
             os.write(self.master, data)
 
@@ -84,9 +89,9 @@ class Terminal:
             data = data[os.write(self.master, data) :]
 
     @property
-    def unread(self) -> bool:
-        """Whether the program has something to read yet; it loses that when the terminal closes."""
-        return any(fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)))
+    def unread(self) -> int:
+        """How many bytes the program has not read yet; it loses them when the terminal closes."""
+        return int.from_bytes(fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def close(self) -> None:
         """Remove terminal and link."""
