@@ -17,8 +17,48 @@ def test_the_clocks_of_this_machine() -> None:
     assert len(clock.boot_id) == 16
     assert clock.boot_id == HostClock().boot_id
     first = clock.boottime_us()
-    assert first <= time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+    assert first <= clock.boottime_us()
+    assert abs(first - time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000) < 5_000_000 + first // 100
     assert clock.monotonic_ns() <= clock.monotonic_ns()
+
+
+class Kernel:
+    """Clocks of a kernel whose time daemon slews, on a machine that may sleep."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.raw_ns = self.slewed_ns = self.asleep_ns = 0
+        self.interrupted_ns: list[int] = []
+        monkeypatch.setattr(time, "clock_gettime_ns", self.read)
+
+    def run(self, seconds: float, slewed_ppm: int = 0) -> None:
+        self.raw_ns += round(seconds * 1e9)
+        self.slewed_ns += round(seconds * (1e9 + slewed_ppm * 1e3))
+
+    def read(self, clock: int) -> int:
+        self.run(100e-9)
+        if clock == time.CLOCK_BOOTTIME and self.interrupted_ns:
+            self.run(self.interrupted_ns.pop() / 1e9)
+        if clock == time.CLOCK_MONOTONIC_RAW:
+            return self.raw_ns
+        return self.slewed_ns + (self.asleep_ns if clock == time.CLOCK_BOOTTIME else 0)
+
+
+def test_what_a_time_daemon_slews_does_not_bend_the_time_since_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, clock = Kernel(monkeypatch), HostClock()
+    kernel.run(1000, slewed_ppm=500)
+    assert clock.boottime_us() == pytest.approx(1e9, abs=10)
+    assert abs(kernel.read(time.CLOCK_BOOTTIME) // 1000 - 1_000_000_000) > 400_000
+
+
+def test_time_in_suspend_counts_and_an_interrupted_reading_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, clock = Kernel(monkeypatch), HostClock()
+    kernel.run(10)
+    kernel.asleep_ns = 3600 * 10**9
+    kernel.interrupted_ns = [50_000_000, 7_000_000]
+    assert clock.boottime_us() == pytest.approx(3_610_000_000, abs=30)
+    kernel.interrupted_ns = [50_000_000]
+    again = HostClock()
+    assert clock.boottime_us() == pytest.approx(again.boottime_us(), abs=30)
 
 
 def test_this_kernel_answers() -> None:
