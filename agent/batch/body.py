@@ -23,6 +23,7 @@ from agent.batch.model import (
     MAX_HEALTH,
     MAX_HOURS,
     MAX_NUMBER,
+    MAX_SUCCESSION_BYTES,
     MAX_TOMBSTONES,
     Account,
     Anchor,
@@ -41,6 +42,8 @@ TOMBSTONES: Final = 3
 HEALTH: Final = 4
 FRAMES: Final = 5
 HOURS: Final = 6
+SUCCESSION: Final = 34
+"""Came later, so readers may ignore it. 32 and 33 stand for any such member in the test vectors and stay free."""
 
 _BOOT_BYTES = 16
 _HASH_BYTES = 32
@@ -89,6 +92,8 @@ def encode(body: Body) -> bytes:
         item[FRAMES] = frames
     if hours:
         item[HOURS] = hours
+    if body.succession:
+        item[SUCCESSION] = body.succession
     return cbor.encode(item, where="batch body", max_bytes=MAX_BODY_BYTES)
 
 
@@ -99,7 +104,7 @@ def decode(data: bytes) -> Body:
         MalformedError: CG-BAT-001 for the encoding, CG-BAT-011 for the content.
     """
     item = cbor.decode(data, where="batch body", max_bytes=MAX_BODY_BYTES)
-    members = members_of(item, HOURS, "members")
+    members = members_of(item, HOURS, "members", (SUCCESSION,))
     boots = [
         byte_string(boot, _BOOT_BYTES, "boots") for boot in sequence(members.get(BOOTS, []), MAX_FRAMES * 4, "boots")
     ]
@@ -115,10 +120,21 @@ def decode(data: bytes) -> Body:
     hours = tuple(_decode_hour(part, boots) for part in sequence(members.get(HOURS, []), MAX_HOURS, "hours"))
     if len({(part.boot_id, part.hour) for part in hours}) != len(hours):
         raise bad_field("an hour comes twice", "hours")
-    return Body(frames, account, anchors, tombstones, _decode_health(members.get(HEALTH, {})), hours)
+    health = _decode_health(members.get(HEALTH, {}))
+    return Body(frames, account, anchors, tombstones, health, hours, _decode_succession(members))
+
+
+def _decode_succession(members: dict[int, cbor.Item]) -> bytes:
+    match members.get(SUCCESSION, b""):
+        case bytes(data) if SUCCESSION not in members or 0 < len(data) <= MAX_SUCCESSION_BYTES:
+            return data
+        case _:
+            raise bad_field(f"not a byte string of 1 to {MAX_SUCCESSION_BYTES} bytes", "succession")
 
 
 def _check_counts(body: Body) -> None:
+    if len(body.succession) > MAX_SUCCESSION_BYTES:
+        raise unwritable(f"succession of {len(body.succession)} bytes, at most {MAX_SUCCESSION_BYTES}")
     for name, items, limit in (
         ("frames", body.frames, MAX_FRAMES),
         ("anchors", body.anchors, MAX_ANCHORS),

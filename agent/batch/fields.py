@@ -31,15 +31,15 @@ def natural(value: int, name: str) -> int:
     return int(value)
 
 
-def members_of(item: Item, last_known: int, where: str) -> dict[int, Item]:
-    """Read a map with numbered members; those that may be ignored are left out."""
+def members_of(item: Item, last_known: int, where: str, known: Collection[int] = ()) -> dict[int, Item]:
+    """Read a map with numbered members; those that may be ignored are left out, but for the `known` ones."""
     if not isinstance(item, dict):
         raise bad_field("not a map", where)
     members: dict[int, Item] = {}
     for key, value in item.items():
         if not isinstance(key, int) or key < 0 or last_known < key < FIRST_OPTIONAL:
             raise bad_field(f"member {key!r} is not known", where)
-        if key <= last_known:
+        if key <= last_known or key in known:
             members[key] = value
     return members
 

@@ -19,6 +19,7 @@ class Kind(IntEnum):
     BATCH = 1
     RECEIPT = 2
     REFUSAL = 3
+    SUCCESSION = 4
 
 
 def payload_of(payload: bytes, *, where: str, kind: Kind | None = None) -> list[cbor.Item]:

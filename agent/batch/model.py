@@ -35,6 +35,8 @@ HOUR_US = 3_600_000_000
 """An hour of the account, by CLOCK_BOOTTIME."""
 MAX_HEALTH = 64
 """Entries of the health record; names are at most 32 characters long."""
+MAX_SUCCESSION_BYTES = 512
+"""A signed announcement of the next key."""
 MAX_RANGES = 1024
 """Ranges beyond `through` in one receipt; further ones are left out, which only means that batches are sent again."""
 MAX_DETAIL_BYTES = 240
@@ -206,6 +208,7 @@ class Body:
         tombstones: gaps declared since the previous batch.
         health: small integers by name, e.g. {"uptime_s": 5, "concentrator_starts": 1}.
         hours: the account by hour: together these are `account`.
+        succession: announces the gateway's next key (`agent.batch.succession`), not verified here; empty for none.
     """
 
     frames: tuple[Frame, ...]
@@ -214,6 +217,7 @@ class Body:
     tombstones: tuple[Tombstone, ...] = ()
     health: dict[str, int] = field(default_factory=dict)
     hours: tuple[HourAccount, ...] = ()
+    succession: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

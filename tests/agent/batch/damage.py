@@ -26,7 +26,7 @@ from agent.batch.errors import (
 )
 from agent.batch.keys import Signer
 from agent.batch.model import GENESIS_HASH, MAX_BODY_BYTES, MAX_DETAIL_BYTES, MAX_RANGES, MAX_WIRE_BYTES
-from tests.agent.batch.samples import ED25519, GATEWAY, STREAM, ordinary
+from tests.agent.batch.samples import ED25519, ES256, GATEWAY, STREAM, ordinary
 
 Damaged: TypeAlias = dict[str, tuple[Callable[[], bytes], type[RefusedError], str]]
 """By name: what makes it, the error and its code."""
@@ -262,6 +262,9 @@ BODIES: dict[str, Change] = {
     "hour too late": lambda body: body.__setitem__(6, [[0, 2_502_000, *[0] * 9]]),
     "hour without a count": lambda body: body.__setitem__(6, [[0, 0, *[0] * 8]]),
     "hour twice": lambda body: body.__setitem__(6, [[0, 3, *[0] * 9], [0, 3, *[1] * 9]]),
+    "succession not bytes": lambda body: body.__setitem__(34, "x"),
+    "succession empty": lambda body: body.__setitem__(34, b""),
+    "succession too long": lambda body: body.__setitem__(34, bytes(513)),
     "frames not a map": lambda body: body.__setitem__(5, []),
     "unknown member of frames": lambda body: body[5].update({18: 0}),
     "no runs": lambda body: body[5].pop(0),
@@ -297,6 +300,43 @@ BODIES: dict[str, Change] = {
     "tails too long": lambda body: body[5].__setitem__(17, body[5][17] + b"\x00"),
     "no tails": lambda body: body[5].pop(17),
     "heads of short payloads": lambda body: body[5].update({13: 8, 17: bytes(8 * FRAMES)}),
+}
+
+
+def succession_of(signer: Signer = ES256, **changes: object) -> bytes:
+    """Announce a key with changed members."""
+    members = {
+        "kind": 4,
+        "version": 1,
+        "gateway": GATEWAY,
+        "predecessor": ED25519.kid,
+        "successor": ES256.public.cose_key,
+    }
+    return cose.sign(cbor2.dumps(list({**members, **changes}.values())), signer)
+
+
+def flipped(data: bytes) -> bytes:
+    """Turn the last bit."""
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+SUCCESSIONS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "nothing": (lambda: b"", "CG-BAT-002"),
+    "a batch's header": (signed, "CG-BAT-006"),
+    "a receipt": (lambda: succession_of(kind=2), "CG-BAT-006"),
+    "version 2": (lambda: succession_of(version=2), "CG-BAT-007"),
+    "a member more": (lambda: succession_of(more=0), "CG-BAT-013"),
+    "short EUI": (lambda: succession_of(gateway=bytes(7)), "CG-BAT-013"),
+    "short predecessor": (lambda: succession_of(predecessor=bytes(31)), "CG-BAT-013"),
+    "not a key": (lambda: succession_of(successor=b"\xa0"), "CG-BAT-013"),
+    "a point that is not on the curve": (
+        lambda: succession_of(successor=cbor2.dumps({1: 2, -1: 1, -2: bytes(32), -3: bytes(32)}, canonical=True)),
+        "CG-BAT-013",
+    ),
+    "follows itself": (lambda: succession_of(predecessor=ES256.kid), "CG-BAT-013"),
+    "signed by another key than the announced one": (lambda: succession_of(ED25519), "CG-BAT-004"),
+    "altered": (lambda: flipped(succession_of()), "CG-BAT-005"),
+    "too long": (lambda: succession_of(more=bytes(512)), "CG-BAT-001"),
 }
 
 

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import cbor2
 
 from agent.batch import body as bodies
-from agent.batch import codec, cose, receipt
+from agent.batch import codec, cose, receipt, succession
 from agent.batch.errors import MalformedError
 from agent.batch.keys import Ed25519Signer, ES256Signer, Signer
 from agent.batch.model import (
@@ -212,7 +212,7 @@ def batches() -> list[Value]:
     """Seal a stream of seven batches, of which two are withdrawn, signed by two keys one after the other."""
     contents: list[tuple[str, Signer, Body, Callable[[bytes], bytes] | None]] = [
         ("one frame", ED25519, Body((_FRAME,), Account(heard=1, spooled=1)), None),
-        ("twenty frames of a town, compressed", ED25519, ordinary(20), None),
+        ("twenty frames of a town, compressed; announces the gateway's next key", ED25519, ordinary(20), None),
         (
             "no frames, an account only, signed with the gateway's next key",
             ES256,
@@ -229,6 +229,8 @@ def batches() -> list[Value]:
     previous, first_seq = GENESIS_HASH, 1
     for number, (name, signer, content, change) in enumerate(contents, 1):
         body = content
+        if number == 2:
+            body = replace(content, succession=_announced(ES256, ED25519.kid))
         if number == 7:
             gap = Tombstone(7, 5_000_000_000, 5_010_000_000, Loss.EVICTED, BOOT, BOOT, 5, 6, previous)
             body = replace(content, tombstones=(gap,))
@@ -345,6 +347,60 @@ def refused_answers() -> list[Value]:
     return made
 
 
+def _announced(signer: Signer, predecessor: bytes) -> bytes:
+    return succession.announce(signer, gateway_eui=GATEWAY, predecessor=predecessor)
+
+
+def successions() -> list[Value]:
+    """Announce keys."""
+    made: list[Value] = []
+    for name, old, new in (("Ed25519 to ES256", ED25519, ES256), ("ES256 to Ed25519", ES256, ED25519)):
+        data = _announced(new, old.kid)
+        content = {"gateway_eui": GATEWAY, "predecessor": old.kid, "successor": new.kid}
+        made.append({"name": name, "data": data.hex(), "content": plain(content)})
+    return made
+
+
+def refused_successions() -> list[Value]:
+    """List every kind of announcement that has no effect."""
+    return [{"name": name, "data": make().hex(), "code": code} for name, (make, code) in damage.SUCCESSIONS.items()]
+
+
+def versions() -> list[Value]:
+    """Make batches of later versions, and of this one with more in them."""
+    headers: dict[str, tuple[dict[str, object], int | None]] = {
+        "version 1": (damage.header(), None),
+        "version 2, the same members": ({**damage.header(), "version": 2}, 9),
+        "version 2, more members": ({**damage.header(), "version": 2, "more": [1, {"a": b"b"}], "text": "x"}, 9),
+        "version 2, the first five members alone": (dict(list({**damage.header(), "version": 2}.items())[:5]), 9),
+        "version 1000": ({**damage.header(), "version": 1000}, 9),
+    }
+    made: list[Value] = []
+    for signer in SIGNERS:
+        for name, (members, reason) in headers.items():
+            signed_header = damage.sign(members, signer)
+            made.append(_version(f"{name}, {signer.algorithm.name}", signed_header, damage.PLAIN, reason))
+    more = with_later_members(damage.PLAIN)
+    made.append(_version("version 1, members that may be ignored", damage.sign(damage.header(more)), more, None))
+    item = cbor2.loads(damage.PLAIN)
+    item[31] = 0
+    more = cbor2.dumps(item, canonical=True)
+    made.append(_version("version 1, a member that may not be ignored", damage.sign(damage.header(more)), more, 1))
+    return made
+
+
+def _version(name: str, signed_header: bytes, body: bytes, reason: int | None) -> Value:
+    wire = damage.envelope(signed_header, body)
+    return {
+        "name": name,
+        "wire": wire.hex(),
+        "reason": reason,
+        "stream_id": STREAM.hex(),
+        "number": 1,
+        "batch_hash": codec.header_hash(signed_header).hex(),
+    }
+
+
 def _wrapped(make: Callable[[], bytes]) -> Callable[[], bytes]:
     return lambda: damage.envelope(make(), damage.PLAIN)
 
@@ -385,6 +441,9 @@ def vectors() -> dict[str, Value]:
         "answers": answers(),
         "refused_batches": refused(),
         "refused_answers": refused_answers(),
+        "successions": successions(),
+        "refused_successions": refused_successions(),
+        "versions": versions(),
     }
 
 

@@ -15,6 +15,7 @@ from agent.batch.model import (
     GENESIS_HASH,
     HOUR_US,
     MAX_NUMBER,
+    MAX_SUCCESSION_BYTES,
     Account,
     Anchor,
     Body,
@@ -121,6 +122,7 @@ bodies = st.builds(
     tombstones=st.lists(tombstones(), max_size=3).map(tuple),
     health=healths,
     hours=st.lists(hours, max_size=3, unique_by=lambda part: (part.boot_id, part.hour)).map(tuple),
+    succession=st.just(b"") | st.binary(max_size=MAX_SUCCESSION_BYTES),
 )
 
 

@@ -83,6 +83,14 @@ def test_an_answer_verifies(vector: dict[str, Any]) -> None:
         assert payload == [*head, says["reason"], says["detail"], says["utc_us"]]
 
 
+@pytest.mark.parametrize("vector", named("successions"))
+def test_an_announcement_verifies_with_the_key_it_announces(vector: dict[str, Any]) -> None:
+    data, says = bytes.fromhex(vector["data"]), vector["content"]
+    payload = cbor2.loads(COSE.new().decode(data, registered(says["successor"])))
+    assert payload[:4] == [4, 1, bytes.fromhex(says["gateway_eui"]), bytes.fromhex(says["predecessor"])]
+    assert hashlib.sha256(payload[4]).hexdigest() == says["successor"]
+
+
 @pytest.mark.parametrize("vector", named("batches"))
 def test_the_check_can_fail(vector: dict[str, Any]) -> None:
     message = cbor2.loads(bytes.fromhex(vector["signed_header"]))

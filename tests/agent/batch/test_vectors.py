@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -15,10 +16,10 @@ from typing import Any
 import pytest
 
 from agent.batch import body as bodies
-from agent.batch import codec, receipt
+from agent.batch import codec, receipt, succession
 from agent.batch.errors import RefusedError
 from agent.batch.keys import PublicKey, ring
-from tests.agent.batch.damage import ANSWERS, BODIES, COMPRESSED, ENCODINGS, ENVELOPES, HEADERS
+from tests.agent.batch.damage import ANSWERS, BODIES, COMPRESSED, ENCODINGS, ENVELOPES, HEADERS, SUCCESSIONS
 from tests.agent.batch.make_vectors import plain
 from tests.agent.batch.samples import SIGNERS
 
@@ -29,6 +30,7 @@ JAVASCRIPT = Path(__file__).parent / "javascript"
 VECTORS: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
 KEYS = [PublicKey.from_cose_key(bytes.fromhex(entry["cose_key"])) for entry in VECTORS["keys"]]
 RESOLVE = ring(*KEYS)
+FROZEN = "a2548d742431a1cd7d4bb327c42353658942258a97bd52ff9692e6ea7e9be80c"
 UNPUBLISHED = {"too long", "body: too many anchors", "body: runs too long together"}
 """Kinds of refusal whose examples are too long for the file."""
 
@@ -97,6 +99,43 @@ def test_an_answer_is_refused_with_its_code(vector: dict[str, Any]) -> None:
     assert caught.value.code == vector["code"]
 
 
+@pytest.mark.parametrize("vector", named("successions"))
+def test_an_announcement_says_who_follows(vector: dict[str, Any]) -> None:
+    said = succession.read(bytes.fromhex(vector["data"]))
+    assert vector["content"] == {
+        "gateway_eui": said.gateway_eui.hex(),
+        "predecessor": said.predecessor.hex(),
+        "successor": said.successor.kid.hex(),
+    }
+
+
+@pytest.mark.parametrize("vector", named("refused_successions"))
+def test_an_announcement_is_refused_with_its_code(vector: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError) as caught:
+        succession.read(bytes.fromhex(vector["data"]))
+    assert caught.value.code == vector["code"]
+
+
+@pytest.mark.parametrize("vector", named("versions"))
+def test_an_old_receiver_names_what_it_cannot_read(vector: dict[str, Any]) -> None:
+    wire = bytes.fromhex(vector["wire"])
+    seen = codec.glimpse(wire)
+    assert (seen.stream_id.hex(), seen.number, seen.batch_hash.hex()) == tuple(
+        vector[name] for name in ("stream_id", "number", "batch_hash")
+    )
+    if vector["reason"] is None:
+        codec.open_wire(wire, RESOLVE)
+        return
+    with pytest.raises(RefusedError) as caught:
+        codec.open_wire(wire, RESOLVE)
+    assert caught.value.reason == vector["reason"]
+
+
+def test_the_vectors_are_frozen() -> None:
+    """A new file is a new format, or an addition to it: then this line changes, and the history says why."""
+    assert hashlib.sha256(PATH.read_bytes()).hexdigest() == FROZEN
+
+
 def test_every_kind_of_refusal_has_a_vector() -> None:
     names = {vector["name"] for vector in VECTORS["refused_batches"]}
     expected = (
@@ -107,6 +146,7 @@ def test_every_kind_of_refusal_has_a_vector() -> None:
         | {f"encoding: {what}: {data}" for data, what in ENCODINGS.items()}
     )
     assert expected - names == UNPUBLISHED
+    assert set(SUCCESSIONS) == {vector["name"] for vector in VECTORS["refused_successions"]}
     assert set(ANSWERS) == {vector["name"] for vector in VECTORS["refused_answers"]} - {"a batch's header"}
 
 

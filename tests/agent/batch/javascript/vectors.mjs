@@ -5,7 +5,7 @@
 
 import { deepStrictEqual, ok, strictEqual } from "node:assert";
 import { readFileSync } from "node:fs";
-import { openAnswer, openBatch, publicKey, Refused } from "./verifier.mjs";
+import { openAnswer, openBatch, openSuccession, publicKey, Refused } from "./verifier.mjs";
 
 const vectors = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const bytes = (text) => Buffer.from(text, "hex");
@@ -66,6 +66,18 @@ for (const vector of vectors.refused_batches) {
   ok(same, `${vector.name}: reason ${reason}, expected ${vector.reason}`);
 }
 for (const vector of vectors.refused_answers) refuses(vector.name, () => openAnswer(bytes(vector.data), keys));
+
+for (const vector of vectors.successions) deepStrictEqual(openSuccession(bytes(vector.data)), vector.content);
+for (const vector of vectors.refused_successions) refuses(vector.name, () => openSuccession(bytes(vector.data)));
+eachFlip(bytes(vectors.successions[0].data), (altered) => openSuccession(altered));
+const announced = openSuccession(bytes(vectors.batches[1].content.succession));
+strictEqual(announced.predecessor, vectors.batches[1].kid);
+strictEqual(announced.successor, vectors.batches[2].kid);
+
+for (const vector of vectors.versions) {
+  if (vector.reason === null) openBatch(bytes(vector.wire), keys);
+  else strictEqual(refuses(vector.name, () => openBatch(bytes(vector.wire), keys)), vector.reason, vector.name);
+}
 
 ok(vectors.batches.length && vectors.answers.length && vectors.refused_batches.length && vectors.refused_answers.length);
 console.log(

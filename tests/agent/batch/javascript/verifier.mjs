@@ -303,7 +303,17 @@ function readBody(encoded) {
   });
   need(new Set(hours.map((part) => `${part.boot_id} ${part.hour}`)).size === hours.length, "an hour comes twice");
   const frames = body.has(5) ? readFrames(members(body.get(5), 17), boot) : [];
-  return { frames, account, anchors, tombstones, health: Object.fromEntries(health), hours };
+  const succession = body.get(34);
+  need(succession === undefined || (isBytes(succession) && succession.length >= 1 && succession.length <= 512), "succession");
+  return {
+    frames,
+    account,
+    anchors,
+    tombstones,
+    health: Object.fromEntries(health),
+    hours,
+    succession: succession === undefined ? "" : hex(succession),
+  };
 }
 
 // ---- 8. Frames -----------------------------------------------------------------------------------------------------------
@@ -456,6 +466,27 @@ function readPayloads(map, lengths) {
     position += sizes[i];
     return (length >= 9 ? hex(fronts[front++]) : "") + hex(tail);
   });
+}
+
+// 9.4: verified with the key that it announces itself
+export function openSuccession(data) {
+  need(data.length > 0 && data[0] === 0xd2, "not a COSE_Sign1 message");
+  const parts = decode(data.subarray(1), 512);
+  need(Array.isArray(parts) && parts.length === 4 && isBytes(parts[2]), "COSE_Sign1 has four parts");
+  const claimed = decode(parts[2], 512);
+  needKind(claimed, 4);
+  need(claimed.length === 5, "succession has five members");
+  const [, , eui, predecessor, coseKey] = claimed;
+  need(isBytes(eui, 8) && isBytes(predecessor, 32) && isBytes(coseKey), "succession");
+  let successor;
+  try {
+    successor = publicKey(coseKey);
+  } catch (error) {
+    throw new Refused(MALFORMED, `no key: ${error.message}`);
+  }
+  openSigned(data, new Map([[successor.kid, successor]]), 512);
+  need(successor.kid !== hex(predecessor), "a key that follows itself");
+  return { gateway_eui: hex(eui), predecessor: hex(predecessor), successor: successor.kid };
 }
 
 // ---- 10. Answers ---------------------------------------------------------------------------------------------------------
