@@ -39,6 +39,10 @@ class Table:
         self._path = path
         self._taken: set[str] = set()
 
+    def has(self, key: str) -> bool:
+        """Say whether the file has a key."""
+        return key in self._values
+
     def text(self, key: str) -> str:
         """Take a non-empty string."""
         value = self._take(key)
@@ -160,6 +164,8 @@ def shipped_names(package: str) -> tuple[str, ...]:
 def open_profile(package: str, name_or_path: str | Path) -> tuple[Table, str]:
     """Open a shipped profile by its name, or any by its path.
 
+    A file that names a shipped profile as its `base` has all that this has, and its own keys in their place.
+
     Args:
         package: the package that ships profiles of this kind, e.g. "drivers.boards".
         name_or_path: a name without slash and suffix, or a path to a .toml file.
@@ -179,15 +185,23 @@ def open_profile(package: str, name_or_path: str | Path) -> tuple[Table, str]:
         except OSError as error:
             what, hint = f"cannot be read: {error.strerror}", "check the path"
             raise _unusable(name, what, hint, "CG-PROFILE-001") from error
-        source, name = str(path), path.stem
-    else:
-        names = shipped_names(package)
-        if name not in names:
-            near = get_close_matches(name, names, n=3) or names
-            raise _unusable(name, "no such profile", "use " + ", ".join(near), "CG-PROFILE-001")
-        source = f"{name}.toml"
-        raw = files(package).joinpath(source).read_bytes()
-    return Table(_parse(raw, source), source), name
+        values = _parse(raw, str(path))
+        base = values.pop("base", None)
+        if base is not None:
+            if not isinstance(base, str):
+                raise _unusable(f"{path}: base", f"found {base!r}", "write a name in quotes", "CG-PROFILE-002")
+            values = _shipped(package, base) | values
+        return Table(values, str(path)), path.stem
+    return Table(_shipped(package, name), f"{name}.toml"), name
+
+
+def _shipped(package: str, name: str) -> dict[str, object]:
+    names = shipped_names(package)
+    if name not in names:
+        near = get_close_matches(name, names, n=3) or names
+        raise _unusable(name, "no such profile", "use " + ", ".join(near), "CG-PROFILE-001")
+    source = f"{name}.toml"
+    return _parse(files(package).joinpath(source).read_bytes(), source)
 
 
 def _parse(raw: bytes, source: str) -> dict[str, object]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from drivers.boards import Board, GpioLine
-    from drivers.plans import ChannelPlan
+    from drivers.plans import ChannelPlan, TransmitBand
 
 _EXAMPLES: Final = """examples:
   civigate boards
@@ -138,5 +138,24 @@ def _plan_lines(plan: ChannelPlan) -> list[str]:
     if plan.fsk is not None:
         found.append(f"listens        {plan.fsk.frequency_hz / 1e6:.4f} MHz, FSK {plan.fsk.bitrate_bps} bit/s")
     for band in plan.transmit:
-        found.append(f"may transmit   {band.low_hz / 1e6:g} to {band.high_hz / 1e6:g} MHz, {band.limit_dbm:g} dBm EIRP")
+        found.append(f"may transmit   {_conditions(band)}")
+    if plan.transmit_source is not None:
+        found.append(f"as written in  {plan.transmit_source}")
     return [*found, f"source         {plan.source}"]
+
+
+def _conditions(band: TransmitBand) -> str:
+    said = [f"{band.low_hz / 1e6:g} to {band.high_hz / 1e6:g} MHz, {band.limit_dbm:g} dBm EIRP"]
+    if band.duty_cycle < 1:
+        said.append(f"{band.duty_cycle * 100:g} % of each hour")
+    if band.longest_ms is not None:
+        said.append(f"{band.longest_ms} ms at a time")
+    if band.pause_ms:
+        said.append(f"{band.pause_ms} ms of pause")
+    if band.narrowest_hz:
+        said.append(f"from {band.narrowest_hz / 1000:g} kHz wide")
+    if band.widest_hz is not None:
+        said.append(f"up to {band.widest_hz / 1000:g} kHz wide")
+    if band.listening is not None:
+        said.append(f"after {band.listening.duration_us / 1000:g} ms below {band.listening.threshold_dbm:g} dBm")
+    return ", ".join(said)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MULTI_SF_CHANNELS: Final = 8
 TRANSMIT_BANDS_LIMIT: Final = 16
+SMALLEST_DUTY_CYCLE: Final = 0.0001
+LONGEST_MS: Final = 60_000
+WIDEST_HZ: Final = 2_000_000
 MULTI_SF_BANDWIDTH_HZ: Final = 125_000
 FSK_BANDWIDTH_HZ: Final = 125_000
 SERVICE_BANDWIDTHS_HZ: Final = (125_000, 250_000, 500_000)
@@ -90,18 +93,53 @@ class FskChannel:
 
 
 @dataclass(frozen=True, slots=True)
+class Listening:
+    """Listen before talk: what must be found quiet before a transmission.
+
+    Attributes:
+        duration_us: how long to listen, microseconds.
+        threshold_dbm: the channel is free below this level.
+    """
+
+    duration_us: int
+    threshold_dbm: float
+
+
+@dataclass(frozen=True, slots=True)
 class TransmitBand:
-    """A band in which transmission is allowed.
+    """A band in which transmission is allowed, and on which conditions.
+
+    Bands may overlap: what one of them allows is allowed, for so are rules made (little power without a limit of
+    time, or more power for a share of it).
 
     Attributes:
         low_hz: lower edge; the whole signal must lie above it.
         high_hz: upper edge; the whole signal must lie below it.
         limit_dbm: highest radiated power (EIRP).
+        name: as the regulation calls it.
+        duty_cycle: share of any hour that may be on the air, above 0 to 1.
+        longest_ms: longest single transmission, milliseconds; None without a limit.
+        pause_ms: least pause between two transmissions, milliseconds.
+        narrowest_hz: least bandwidth of the signal.
+        widest_hz: greatest bandwidth of the signal; None without a limit.
+        listening: listen before talk; None where it is not asked for.
     """
 
     low_hz: int
     high_hz: int
     limit_dbm: float
+    name: str = ""
+    duty_cycle: float = 1.0
+    longest_ms: int | None = None
+    pause_ms: int = 0
+    narrowest_hz: int = 0
+    widest_hz: int | None = None
+    listening: Listening | None = None
+
+    def __str__(self) -> str:
+        """Name and edges, e.g. "band L (865 to 868 MHz)"."""
+        edges = f"{self.low_hz / 1e6:.9g} to {self.high_hz / 1e6:.9g} MHz"
+        return f"band {self.name} ({edges})" if self.name else f"the band {edges}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +157,7 @@ class ChannelPlan:
         fsk: IF chain 9.
         public: LoRaWAN's public sync word 0x34; False for the private 0x12.
         transmit: where transmission is allowed; nowhere else.
+        transmit_source: where that is written.
     """
 
     name: str
@@ -131,6 +170,7 @@ class ChannelPlan:
     fsk: FskChannel | None
     public: bool
     transmit: tuple[TransmitBand, ...]
+    transmit_source: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the chip cannot do.
@@ -186,6 +226,9 @@ def plan_names() -> tuple[str, ...]:
 def load_plan(name_or_path: str | Path) -> ChannelPlan:
     """Load a plan by the name of a shipped profile or by the path of a file.
 
+    A file may name a shipped plan as its `base` and say only what is different; a table or list that it has replaces
+    that of the base as a whole.
+
     Raises:
         ProfileError: no such profile, or it says something the chip cannot do.
     """
@@ -207,6 +250,7 @@ def load_plan(name_or_path: str | Path) -> ChannelPlan:
         fsk=None if fsk is None else _fsk(fsk),
         public=table.boolean("public", default=True),
         transmit=tuple(_band(entry) for entry in table.tables("transmit", TRANSMIT_BANDS_LIMIT)),
+        transmit_source=table.optional_text("transmit_source"),
     )
     table.finish()
     return plan
@@ -233,9 +277,27 @@ def _multi_sf(table: Table) -> MultiSfChannel:
 
 def _band(table: Table) -> TransmitBand:
     low_hz = table.integer("low_hz", RADIO_LOW_HZ, RADIO_HIGH_HZ)
-    band = TransmitBand(low_hz, table.integer("high_hz", low_hz + 1, RADIO_HIGH_HZ), table.number("limit_dbm", -20, 36))
+    listening = table.table("listening")
+    band = TransmitBand(
+        low_hz=low_hz,
+        high_hz=table.integer("high_hz", low_hz + 1, RADIO_HIGH_HZ),
+        limit_dbm=table.number("limit_dbm", -20, 36),
+        name=table.optional_text("name") or "",
+        duty_cycle=table.number("duty_cycle", SMALLEST_DUTY_CYCLE, 1, 1.0),
+        longest_ms=table.integer("longest_ms", 1, LONGEST_MS) if table.has("longest_ms") else None,
+        pause_ms=table.integer("pause_ms", 0, LONGEST_MS, 0),
+        narrowest_hz=table.integer("narrowest_hz", 0, WIDEST_HZ, 0),
+        widest_hz=table.integer("widest_hz", 1, WIDEST_HZ) if table.has("widest_hz") else None,
+        listening=None if listening is None else _listening(listening),
+    )
     table.finish()
     return band
+
+
+def _listening(table: Table) -> Listening:
+    listening = Listening(table.integer("duration_us", 1, 1_000_000), table.number("threshold_dbm", -130, 0))
+    table.finish()
+    return listening
 
 
 def _service(table: Table) -> ServiceChannel:

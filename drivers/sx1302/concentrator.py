@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from drivers.bus import Clock, OutputLine, SpiBus
     from drivers.plans import ChannelPlan
     from drivers.sx1302.firmware import Firmware
-    from drivers.sx1302.transmission import Transmission, Trigger
+    from drivers.sx1302.ledger import AirtimeLedger
+    from drivers.sx1302.transmission import Transmission, Trigger, TxFate
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ class Concentrator:
         temperature: reads the radios' temperature in degrees Celsius; 25 is taken without it, and the last
             good value when it fails.
         antenna_gain_dbi: of antenna less cable; counts against the radiated power that is allowed.
+        airtime: what was sent in the past hour; without, as much as may be.
 
     Raises:
         ProfileError: board and plan do not go together.
@@ -138,6 +140,7 @@ class Concentrator:
         clock: Clock,
         temperature: Callable[[], float] | None = None,
         antenna_gain_dbi: float = 0.0,
+        airtime: AirtimeLedger | None = None,
     ) -> None:
         if plan.radio_hz[board.clock_radio] is None:
             radio = "AB"[board.clock_radio]
@@ -163,7 +166,13 @@ class Concentrator:
         self._fault: ChipError | None = None
         self._decoder = Decoder(board, plan)
         self._transmitter = Transmitter(
-            self._registers, clock, self.counter_us, board=board, plan=plan, antenna_gain_dbi=antenna_gain_dbi
+            self._registers,
+            clock,
+            self.counter_us,
+            board=board,
+            plan=plan,
+            antenna_gain_dbi=antenna_gain_dbi,
+            ledger=airtime,
         )
         self._state = State.OFF
         self._rest = b""
@@ -266,7 +275,8 @@ class Concentrator:
                 shall leave, 3 ms to 133 s ahead.
 
         Raises:
-            ForbiddenTransmissionError: board or plan do not allow it; the chip was not touched.
+            ForbiddenTransmissionError: board or plan do not allow it, or the band's share of time is used up; the
+                chip was not touched.
             LateTransmissionError: its moment has passed, or is too near or too far; nothing was armed.
             ChipError: the chain is busy, or the concentrator is not running.
             BusError: the bus fails.
@@ -283,6 +293,16 @@ class Concentrator:
         """
         self._require_running("read transmit status")
         return self._transmitter.status()
+
+    def transmit_fate(self) -> TxFate | None:
+        """Say what became of the transmission that was armed last; None before the first.
+
+        Raises:
+            BusError: the bus fails.
+            ChipError: the concentrator is not running, or the chip was restarted behind our back.
+        """
+        self._require_running("read transmit status")
+        return self._transmitter.fate()
 
     def abort_transmission(self) -> None:
         """Take back what is scheduled, end what is on the air; a second at most.

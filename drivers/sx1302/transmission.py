@@ -100,6 +100,22 @@ class TxStatus(Enum):
     UNKNOWN = "unknown"
 
 
+class TxFate(Enum):
+    """What became of a transmission."""
+
+    SCHEDULED = "scheduled"
+    EMITTING = "emitting"
+    SENT = "sent"
+    REFUSED = "refused"
+    """The channel was not quiet when it should have left."""
+
+    ABORTED = "aborted"
+    """Taken back; what of it was on the air counts as sent for the duty cycle."""
+
+    LOST = "lost"
+    """The chain was free before the moment had come: the chip has lost what it was told."""
+
+
 STATUS_FREE: Final = 0x80
 STATUS: Final = {
     STATUS_FREE: TxStatus.FREE,

@@ -9,12 +9,14 @@ Register values are those of the vendor's software, most of them in a few bursts
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from drivers.errors import ChipError, DriverError, HandshakeTimeoutError
 from drivers.sx1302.counter import TICKS_PER_US, WRAP_US
 from drivers.sx1302.fsk import SYNC_WORD
-from drivers.sx1302.limits import check
+from drivers.sx1302.ledger import AirtimeLedger
+from drivers.sx1302.limits import check, check_past
 from drivers.sx1302.lora import BANDWIDTH_CODE, low_data_rate, sync_peaks
 from drivers.sx1302.mcu import MAILBOX_PARAMETERS
 from drivers.sx1302.registers import field
@@ -25,6 +27,7 @@ from drivers.sx1302.transmission import (
     LoraTransmission,
     Transmission,
     Trigger,
+    TxFate,
     TxStatus,
 )
 
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
 
     from drivers.boards import Board, TxGain
     from drivers.bus import Clock
-    from drivers.plans import ChannelPlan
+    from drivers.plans import ChannelPlan, Listening
+    from drivers.sx1302.limits import Permit
     from drivers.sx1302.registers import Field
     from drivers.sx1302.regmap import RegisterMap, Setting
 
@@ -57,6 +61,8 @@ TX_LEAD_US: Final = 3_000
 
 TX_HORIZON_US: Final = WRAP_US - 1_000_000
 """Farthest moment that the 32-bit trigger can tell from an earlier one, less a second."""
+
+PPS_PERIOD_US: Final = 1_000_000
 
 ABORT_LIMIT_S: Final = 1.0
 ABORT_POLL_S: Final = 0.001
@@ -159,6 +165,15 @@ def start_delay_ticks(transmission: LoraTransmission) -> int:
     return START_DELAY_TICKS - (RADIO_DELAY_TICKS[bandwidth_hz] + filter_ticks + MODEM_DELAY_TICKS[bandwidth_hz])
 
 
+@dataclass(frozen=True, slots=True)
+class _Armed:
+    """What was armed last: the counter value of its first symbol, None when that is not known; when it was armed."""
+
+    due_us: int | None
+    refused: bool = False
+    aborted: bool = False
+
+
 class Transmitter:
     """The transmit chain of a board.
 
@@ -169,6 +184,9 @@ class Transmitter:
         board: says which chain transmits, and how its power is set.
         plan: says where transmission is allowed, and the sync word.
         antenna_gain_dbi: of antenna less cable, taken off the radiated power that is asked for.
+        ledger: what was sent in the past hour; outlives the chip, and every start of it. Without, all that a band's
+            duty cycle allows is taken for used at this moment.
+        listen: has the channel listened to before a transmission, where the band asks for that; None when nobody can.
     """
 
     def __init__(
@@ -180,6 +198,8 @@ class Transmitter:
         board: Board,
         plan: ChannelPlan,
         antenna_gain_dbi: float,
+        ledger: AirtimeLedger | None = None,
+        listen: Callable[[Transmission, Listening], None] | None = None,
     ) -> None:
         self._registers = registers
         self._clock = clock
@@ -187,6 +207,18 @@ class Transmitter:
         self._board = board
         self._plan = plan
         self._antenna_gain_dbi = antenna_gain_dbi
+        self._ledger = AirtimeLedger(plan.transmit, clock.monotonic_ns()) if ledger is None else ledger
+        self._listen = listen
+        self._armed: _Armed | None = None
+
+    def permit(self, transmission: Transmission) -> Permit:
+        """Say what a transmission is allowed by, without touching the chip; its past is judged when it is sent.
+
+        Raises:
+            ForbiddenTransmissionError: it is not allowed.
+        """
+        listens = self._listen is not None
+        return check(transmission, self._board, self._plan, self._antenna_gain_dbi, listens=listens)
 
     def send(self, transmission: Transmission, trigger: Trigger | int) -> None:
         """Program a transmission and arm its trigger; returns before it is on the air.
@@ -197,15 +229,22 @@ class Transmitter:
                 shall leave, 3 ms to 133 s ahead.
 
         Raises:
-            ForbiddenTransmissionError: board or plan do not allow it; the chip was not touched.
+            ForbiddenTransmissionError: board or plan do not allow it, or the band's share of time is used up; the
+                chip was not touched.
             LateTransmissionError: its moment has passed, or is too near or too far; nothing was armed.
             ChipError: the chain is busy with another transmission.
             BusError: the bus fails.
         """
-        gain = check(transmission, self._board, self._plan, self._antenna_gain_dbi)
+        permit = self.permit(transmission)
+        now_ns = self._clock.monotonic_ns()
+        # Before the chip is asked for its time, a timed packet may still be as far ahead as can be.
+        horizon_us = TX_HORIZON_US if isinstance(trigger, int) else 0
+        band = check_past(permit, self._ledger, now_ns, now_ns + horizon_us * 1000)
         chain = self._chain()
         if isinstance(trigger, int):
-            self._check_moment(trigger)
+            lead_us = self._check_moment(trigger)
+            now_ns = self._clock.monotonic_ns()
+            band = check_past(permit, self._ledger, now_ns, now_ns + lead_us * 1000)
         status = self.status()
         if status is not TxStatus.FREE:
             raise ChipError(
@@ -216,9 +255,12 @@ class Transmitter:
                 code="CG-TX-002",
                 retryable=True,
             )
+        if band.listening is not None and self._listen is not None:
+            self._listen(transmission, band.listening)
+        self._armed = None
         registers = self._registers
         registers.apply((bit, 0) for bit in chain.trigger_bits.values())
-        registers.apply(_common_settings(chain, transmission, gain))
+        registers.apply(_common_settings(chain, transmission, permit.gain))
         delay_ticks = 0
         if isinstance(transmission, LoraTransmission):
             delay_ticks = start_delay_ticks(transmission)
@@ -235,10 +277,38 @@ class Transmitter:
             target = (trigger * TICKS_PER_US - delay_ticks) % (1 << 32)
             registers.write_bytes(chain.target, target.to_bytes(4, "big"))
             # Programming takes its time; only now is it known whether the moment can still be met.
-            self._check_moment(trigger)
+            lead_us = self._check_moment(trigger)
+            self._charge(permit, lead_us)
             registers.write(chain.trigger_bits[None], 1)
+            self._armed = _Armed(trigger)
         else:
+            self._charge(permit, PPS_PERIOD_US if trigger is Trigger.PPS else 0)
             registers.write(chain.trigger_bits[trigger], 1)
+            self._armed = _Armed(None)
+
+    def fate(self) -> TxFate | None:
+        """Say what became of the transmission that was armed last; None before the first.
+
+        What the chip does not tell is when it was on the air: who wants to be sure looks while it emits.
+
+        Raises:
+            BusError: the bus fails.
+        """
+        armed = self._armed
+        if armed is None:
+            return None
+        if armed.refused:
+            return TxFate.REFUSED
+        status = self.status()
+        if status is TxStatus.SCHEDULED:
+            return TxFate.SCHEDULED
+        if status is TxStatus.EMITTING:
+            return TxFate.EMITTING
+        if armed.aborted:
+            return TxFate.ABORTED
+        if status is TxStatus.UNKNOWN or (armed.due_us is not None and self._counter_us() < armed.due_us):
+            return TxFate.LOST
+        return TxFate.SENT
 
     def status(self) -> TxStatus:
         """Ask the chip what the chain is doing.
@@ -256,6 +326,8 @@ class Transmitter:
             BusError: the bus fails.
         """
         chain = self._chain()
+        if self._armed is not None and self.status() is not TxStatus.FREE:
+            self._armed = replace(self._armed, aborted=True)
         self._registers.apply((bit, 0) for bit in chain.trigger_bits.values())
         deadline_ns = self._clock.monotonic_ns() + round(ABORT_LIMIT_S * 1e9)
         while (status := self.status()) is not TxStatus.FREE:
@@ -273,7 +345,15 @@ class Transmitter:
     def _chain(self) -> _Registers:
         return CHAINS[self._board.transmit_radio]
 
-    def _check_moment(self, counter_us: int) -> None:
+    def _charge(self, permit: Permit, lead_us: int) -> None:
+        """Put the transmission on the account before it is armed: what is armed may be sent, whatever comes."""
+        if permit.airtime_us is not None:
+            now_ns = self._clock.monotonic_ns()
+            end_ns = now_ns + (lead_us + permit.airtime_us) * 1000
+            self._ledger.charge(permit.low_hz, permit.high_hz, now_ns, end_ns, permit.airtime_us)
+
+    def _check_moment(self, counter_us: int) -> int:
+        """Return how far ahead a moment is, microseconds."""
         lead_us = counter_us - self._counter_us()
         if not TX_LEAD_US <= lead_us <= TX_HORIZON_US:
             when = f"{-lead_us} us too late" if lead_us < 0 else f"{lead_us} us ahead"
@@ -284,6 +364,7 @@ class Transmitter:
                 hint="hand downlinks over 40 to 100 ms before they are due; a later one is lost",
                 code="CG-TX-004",
             )
+        return lead_us
 
     def _deviate(self, deviation_hz: int) -> None:
         """Tell the AGC the deviation, with which it sets up the SX1250."""

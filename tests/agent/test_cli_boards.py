@@ -52,6 +52,10 @@ def test_plans_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["boards", "plan", "eu868"]) == 0
     said = capsys.readouterr().out
     assert "listens        868.8000 MHz, FSK 50000 bit/s" in said
-    assert "may transmit   869.4 to 869.65 MHz, 29.15 dBm EIRP" in said
+    assert "may transmit   869.4 to 869.65 MHz, 29.15 dBm EIRP, 10 % of each hour" in said
+    assert "as written in  ETSI EN 300 220-2" in said
     assert main(["boards", "plan", "eu868", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["multi_sf"]) == 8
+    assert main(["boards", "plan", "kr920"]) == 0
+    assert "from" not in (said := capsys.readouterr().out.splitlines()[6])
+    assert said.endswith("4000 ms at a time, 50 ms of pause, after 5 ms below -65 dBm")

@@ -13,6 +13,7 @@ from drivers.emulator.firmware import synthetic_agc, synthetic_arb
 from drivers.plans import load_plan
 from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.firmware import Firmware, recognise
+from drivers.sx1302.ledger import AirtimeLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,6 +84,7 @@ class Bench:
         self.plan = load_plan(plan) if isinstance(plan, str) else plan
         self.board = load_board(board) if isinstance(board, str) else board
         self.bus = TappedBus(self.emulator.bus())
+        self.airtime = AirtimeLedger.unused(self.plan.transmit, self.clock.monotonic_ns())
 
     def concentrator(self, *, temperature: Callable[[], float] | None = None, wired: bool = True) -> Concentrator:
         """A driver of its own, as a new process would have; `wired` says whether its reset line is."""
@@ -95,6 +97,7 @@ class Bench:
             firmware=synthetic_firmware(),
             clock=self.clock,
             temperature=temperature,
+            airtime=self.airtime,
         )
 
     def started(self) -> Concentrator:

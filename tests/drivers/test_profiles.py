@@ -239,3 +239,29 @@ def test_a_name_that_is_not_there_is_answered_with_the_nearest(tmp_path: Path) -
     long.write_bytes(b"#" * 70_000)
     with pytest.raises(ProfileError, match="longer than 65536"):
         load_board(long)
+
+
+@pytest.mark.parametrize("name", plan_names())
+def test_every_shipped_plan_says_where_its_limits_are_written(name: str) -> None:
+    plan = load_plan(name)
+    assert plan.transmit_source is not None
+    assert len(plan.transmit_source) > 20
+    assert plan.transmit
+    assert all(band.name for band in plan.transmit)
+    assert len({(band.name, band.low_hz) for band in plan.transmit}) == len(plan.transmit)
+
+
+def test_a_plan_of_ones_own_may_say_only_what_is_different(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('base = "as923"\n[[transmit]]\nlow_hz = 920_000_000\nhigh_hz = 925_000_000\nlimit_dbm = 14\n')
+    plan, base = load_plan(own), load_plan("as923")
+    assert (plan.name, plan.multi_sf, plan.title) == ("own", base.multi_sf, base.title)
+    assert [(band.limit_dbm, band.longest_ms) for band in plan.transmit] == [(14.0, None)]
+    board = tmp_path / "board.toml"
+    board.write_text('base = "rak_2287"\n[reset]\ngpio = 25\n')
+    assert load_board(board).reset == GpioLine(25, active_high=True)
+    assert load_board(board).transmit_gains == load_board("rak_2287").transmit_gains
+    for text, message in (('base = "as924"', "no such profile"), ("base = 1", "found 1")):
+        own.write_text(text)
+        with pytest.raises(ProfileError, match=message):
+            load_plan(own)

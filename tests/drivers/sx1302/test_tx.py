@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.boards import load_board
+from drivers.boards import TxGain, load_board
 from drivers.errors import ChipError, ForbiddenTransmissionError, HandshakeTimeoutError
 from drivers.plans import TransmitBand, load_plan
 from drivers.sx1302.counter import WRAP_US
+from drivers.sx1302.ledger import AirtimeLedger
 from drivers.sx1302.limits import check
 from drivers.sx1302.registers import ADDRESSES, reset_value, uncheckable_mask, writable_mask
 from drivers.sx1302.spi import AddressSpace
@@ -24,6 +25,7 @@ from drivers.sx1302.transmission import (
     LoraTransmission,
     Transmission,
     Trigger,
+    TxFate,
     TxStatus,
 )
 from drivers.sx1302.tx import LateTransmissionError, frequency_register, start_delay_ticks
@@ -262,6 +264,151 @@ def test_what_the_chip_cannot_do_is_refused(transmission: Transmission, message:
         check(transmission, load_board("semtech_corecell_eu868"), load_plan("eu868"), 0.0)
 
 
+SHORT = b"12345678"
+
+
+@pytest.mark.parametrize(
+    ("plan", "transmission", "message"),
+    [
+        (
+            "us915_0",
+            LoraTransmission(923_300_000, 20, 125_000, 9, 1, SHORT),
+            "125000 Hz wide where .* allows from 500000",
+        ),
+        (
+            "in865",
+            LoraTransmission(866_000_000, 20, 250_000, 9, 1, SHORT),
+            "250000 Hz wide where .* allows up to 200000",
+        ),
+        (
+            "as923",
+            LoraTransmission(923_200_000, 14, 125_000, 11, 1, SHORT),
+            r"on the air where .* allows 400 ms at a time",
+        ),
+        ("au915_0", LoraTransmission(923_300_000, 20, 125_000, 12, 1, SHORT), "allows 400 ms at a time"),
+        ("cn470_0", LoraTransmission(500_300_000, 14, 125_000, 12, 1, SHORT * 8), "allows 1000 ms at a time"),
+        ("kr920", LoraTransmission(922_100_000, 10, 125_000, 7, 1, SHORT), "asks for listening before talking"),
+        ("as923_jp", LoraTransmission(923_200_000, 10, 125_000, 7, 1, SHORT), "asks for listening before talking"),
+        ("ru864", LoraTransmission(865_100_000, 10, 125_000, 7, 1, SHORT), "in no transmit band"),
+        ("eu868", CarrierTransmission(868_300_000, 14), "a carrier lasts until it is aborted, and band M"),
+        (
+            "eu868",
+            LoraTransmission(864_100_000, 14, 125_000, 12, 1, bytes(255)),
+            "band K .863 to 865 MHz. allows 3600 ms",
+        ),
+    ],
+)
+def test_what_a_region_does_not_allow_is_refused(plan: str, transmission: Transmission, message: str) -> None:
+    with pytest.raises(ForbiddenTransmissionError, match=message):
+        check(transmission, load_board("semtech_corecell_eu868"), load_plan(plan), 0.0)
+
+
+def test_what_a_region_allows_is_not_refused() -> None:
+    board = load_board("semtech_corecell_eu868")
+    for plan, transmission in (
+        ("us915_0", LoraTransmission(923_300_000, 27, 500_000, 12, 1, SHORT * 8)),
+        ("au915_0", LoraTransmission(923_300_000, 27, 500_000, 12, 1, SHORT * 8)),
+        ("as923", LoraTransmission(923_200_000, 14, 125_000, 10, 1, SHORT)),
+        ("in865", LoraTransmission(866_550_000, 27, 125_000, 10, 1, SHORT * 3)),
+        ("ru864", LoraTransmission(869_100_000, 22, 125_000, 12, 1, SHORT)),
+        ("eu433", LoraTransmission(434_665_000, 12, 125_000, 12, 1, SHORT)),
+        ("cn470_0", LoraTransmission(505_300_000, 19, 125_000, 11, 1, SHORT)),
+    ):
+        assert check(transmission, board, load_plan(plan), 0.0).bands
+    quiet = LoraTransmission(921_900_000, 10, 125_000, 12, 1, SHORT)
+    assert check(quiet, replace(board, transmit_gains=board.transmit_gains[:1]), load_plan("kr920"), -2.0, listens=True)
+    with pytest.raises(ForbiddenTransmissionError, match="14 dBm EIRP where 10"):
+        check(replace(quiet, power_dbm=14), board, load_plan("kr920"), 0.0, listens=True)
+
+
+def test_a_chain_whose_radio_is_off_does_not_transmit() -> None:
+    board = replace(load_board("semtech_corecell_eu868"), transmit_radio=1, clock_radio=0)
+    with pytest.raises(ForbiddenTransmissionError, match=r"radio B, which transmits on .* is off in plan kr920"):
+        check(DOWNLINK, board, load_plan("kr920"), 0.0)
+
+
+def _send_until_refused(bench: Bench, concentrator: Concentrator, transmission: LoraTransmission) -> str:
+    for _ in range(100):
+        try:
+            concentrator.transmit(transmission, Trigger.IMMEDIATE)
+        except ForbiddenTransmissionError as error:
+            return str(error)
+        bench.clock.sleep(5)
+    raise AssertionError("never refused")
+
+
+def test_a_band_that_is_used_up_is_refused_by_name_until_it_is_free() -> None:
+    bench = Bench()
+    concentrator = bench.started()
+    slow = replace(DOWNLINK, spreading_factor=12, payload=bytes(51))
+    message = _send_until_refused(bench, concentrator, slow)
+    assert "band M (868 to 868.6 MHz) allows 1 % of each hour, which is 36 s: " in message
+    on_air_s = sum(e.airtime_us or 0 for e in bench.emulator.txlog()) / 1e6
+    assert 33 < on_air_s <= 36
+    bench.bus.sent.clear()
+    for trigger in (Trigger.IMMEDIATE, Trigger.PPS, 100_000_000):
+        with pytest.raises(ForbiddenTransmissionError, match="free again in"):
+            concentrator.transmit(slow, trigger)
+    assert bench.bus.sent == []
+    concentrator.transmit(replace(slow, frequency_hz=867_100_000), Trigger.IMMEDIATE)
+    wait_s = int(message.rsplit(" ", 2)[1])
+    assert 3300 < wait_s < 3620
+    bench.clock.sleep(wait_s + 5)
+    concentrator.start()
+    concentrator.transmit(slow, Trigger.IMMEDIATE)
+
+
+def test_a_chip_that_is_started_anew_does_not_forget_what_was_sent() -> None:
+    bench = Bench()
+    concentrator = bench.started()
+    slow = replace(DOWNLINK, spreading_factor=12, payload=bytes(51))
+    _send_until_refused(bench, concentrator, slow)
+    concentrator.start()
+    with pytest.raises(ForbiddenTransmissionError, match="band M"):
+        concentrator.transmit(slow, Trigger.IMMEDIATE)
+    heir = bench.concentrator()
+    heir.start()
+    with pytest.raises(ForbiddenTransmissionError, match="band M"):
+        heir.transmit(slow, Trigger.IMMEDIATE)
+
+
+def test_a_transmitter_that_knows_nothing_of_the_past_hour_waits_for_one() -> None:
+    bench = Bench()
+    bench.airtime = AirtimeLedger(bench.plan.transmit, bench.clock.monotonic_ns())
+    concentrator = bench.started()
+    with pytest.raises(ForbiddenTransmissionError, match=r"36 s: 36\.000 s are used"):
+        concentrator.transmit(DOWNLINK, Trigger.IMMEDIATE)
+
+
+def test_two_rules_for_the_same_band() -> None:
+    """Little power at any time, or more of it for a hundredth of the time: what was sent under one counts for both."""
+    bench = Bench(
+        board=replace(load_board("semtech_corecell_eu868"), transmit_gains=(TxGain(5, False, 5), TxGain(14, False, 17)))
+    )
+    concentrator = bench.started()
+    loud = replace(DOWNLINK, frequency_hz=869_850_000, spreading_factor=12, payload=bytes(51))
+    assert "band R" in _send_until_refused(bench, concentrator, loud)
+    concentrator.transmit(replace(loud, power_dbm=9), Trigger.IMMEDIATE)
+
+
+def test_the_fate_of_a_packet_is_told_as_it_is() -> None:
+    bench = Bench(LOUD)
+    concentrator = bench.started()
+    assert concentrator.transmit_fate() is None
+    concentrator.transmit(DOWNLINK, concentrator.counter_us() + 100_000)
+    assert concentrator.transmit_fate() is TxFate.SCHEDULED
+    bench.clock.sleep(0.15)
+    assert concentrator.transmit_fate() is TxFate.EMITTING
+    bench.clock.sleep(0.5)
+    assert concentrator.transmit_fate() is TxFate.SENT
+    concentrator.transmit(DOWNLINK, concentrator.counter_us() + 100_000)
+    concentrator.abort_transmission()
+    assert concentrator.transmit_fate() is TxFate.ABORTED
+    concentrator.transmit(DOWNLINK, concentrator.counter_us() + 100_000)
+    bench.emulator.bus().transfer(b"\0\xd2\0\0")  # what a chip that forgets would look like
+    assert concentrator.transmit_fate() is TxFate.LOST
+
+
 def test_a_board_without_power_steps_does_not_transmit() -> None:
     board = replace(load_board("semtech_corecell_eu868"), transmit_gains=())
     with pytest.raises(ForbiddenTransmissionError, match="may not transmit"):
@@ -272,7 +419,7 @@ def test_a_board_without_power_steps_does_not_transmit() -> None:
 def test_what_is_radiated_never_exceeds_what_is_allowed(power_dbm: float, antenna_gain_dbi: float) -> None:
     board, plan = load_board("semtech_corecell_eu868"), load_plan("eu868")
     try:
-        gain = check(replace(DOWNLINK, power_dbm=power_dbm), board, plan, antenna_gain_dbi)
+        gain = check(replace(DOWNLINK, power_dbm=power_dbm), board, plan, antenna_gain_dbi).gain
     except ForbiddenTransmissionError:
         assert power_dbm > 16.15 or antenna_gain_dbi > 16.15 - 12
         return
