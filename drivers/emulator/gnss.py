@@ -4,9 +4,10 @@
 
 At each PPS, a tenth of a second later, it tells the time of that pulse: NMEA RMC and GGA, and UBX NAV-TIMEGPS once that
 has been asked for by CFG-MSG, as a u-blox 7 or 8 does [u-blox 8 / M8 receiver description, CFG-MSG, NAV-TIMEGPS; NMEA
-0183 2.3, 4.1]. That NAV-TIMEGPS comes first is assumed: Semtech's packet forwarder, tried with a u-blox 7, reads blocks
-of eight bytes and would take the last message of a second for one of the next. Its time begins anywhere; the pulses
-are on the whole seconds of the emulator's time, not on those of the host's clock.
+0183 2.3, 4.1]. That NAV-TIMEGPS stands between the two is assumed: Semtech's packet forwarder, tried with a u-blox 7,
+takes UTC from the RMC before it, and reads blocks of eight bytes, so that the last message of a second would be one of
+the next. Its time begins anywhere; the pulses are on the whole seconds of the emulator's time, not on those of the
+host's clock.
 
 Not modelled: other sentences and messages, the port's speed (9600 baud take 0.2 s for a second's messages, here
 they are there at once), movement, pulses that stay away without a fix, settings other than CFG-MSG.
@@ -136,10 +137,10 @@ class Receiver:
         gps = self._begin_gps + second - self._begin_s
         day, clock = self._utc(gps)
         messages = []
-        if self._due(NAV_TIMEGPS, second):
-            messages.append(ubx(*NAV_TIMEGPS, self._timegps(gps) if fixed else bytes(16)))
         if self._due(_RMC, second):
             messages.append(self._rmc(day, clock) if fixed else self._sentence("RMC", self._padded(("", "V"))))
+        if self._due(NAV_TIMEGPS, second):
+            messages.append(ubx(*NAV_TIMEGPS, self._timegps(gps) if fixed else bytes(16)))
         if self._due(_GGA, second):
             messages.append(self._gga(clock) if fixed else self._sentence("GGA", (*[""] * 5, "0", *[""] * 8)))
         return b"".join(map(self._disturb, messages))
