@@ -16,6 +16,8 @@ from agent.filter import FilterRules
 from agent.lorawan import parse_eui
 from agent.settings import Unfit, setting, table
 from agent.spool.intake import MAX_DESTINATIONS
+from agent.uplink import pace
+from agent.uplink.pace import QuietHours
 from drivers.boards import load_board
 from drivers.errors import ProfileError
 from drivers.plans import load_plan
@@ -255,12 +257,44 @@ class Destination:
         minimum=5,
         maximum=3600,
     )
+    backlog_kb_s: float | None = setting(
+        "The most that batches from before the link came up take of it; what is heard now goes beside them at once. "
+        "Left out: as fast as the link is.",
+        default=None,
+        unit="kB/s",
+        minimum=0.1,
+        maximum=1_000_000,
+        example=4.0,
+    )
+    quiet_hours: tuple[QuietHours, ...] = setting(
+        "Hours of each day, by the gateway's time zone, in which only what is heard now travels.",
+        default=(),
+        parse=QuietHours.parse,
+        expected='times of day like "06:30-22:00"',
+        example=["06:30-22:00"],
+    )
+    data_plan_mb: int | None = setting(
+        "What may travel in a calendar month (UTC), both ways, TLS included, headers of TCP and IP not. "
+        "The last tenth is for what is heard now; after it, everything waits for the next month.",
+        default=None,
+        unit="MB",
+        minimum=1,
+        maximum=10_000_000,
+        example=500,
+    )
     filter: FilterRules
 
     @property
     def scheme(self) -> str:
         """The scheme of the URL."""
         return urlsplit(self.url).scheme
+
+    @property
+    def rules(self) -> pace.Rules:
+        """What it may cost to bring batches there."""
+        rate = None if self.backlog_kb_s is None else self.backlog_kb_s * 1000
+        plan = None if self.data_plan_mb is None else self.data_plan_mb * 1_000_000
+        return pace.Rules(rate, plan, self.quiet_hours)
 
     def __post_init__(self) -> None:
         for key in ("ca_file", "cert_file", "key_file"):

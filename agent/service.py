@@ -26,6 +26,7 @@ from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter
 from agent.uplink.endpoint import Endpoint, open_uplink
 from agent.uplink.machine import LINKED
+from agent.uplink.pace import Pace
 from agent.uplink.sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -157,7 +158,14 @@ class Service:
             window=destination.window,
             answer_timeout_s=destination.answer_timeout_s,
             sealed=writer.on_sealed(destination.name),
+            pace=self._pace(destination),
         )
+
+    def _pace(self, destination: Destination) -> Pace | None:
+        if not destination.rules.bind:
+            return None
+        usage = self._config.gateway.state_dir / "usage" / f"{destination.name}.json"
+        return Pace(destination.rules, self._clock, usage)
 
     def _supervise(self, writer: SpoolWriter) -> None:
         """Feed the spool with clock anchors until the end."""
@@ -173,11 +181,11 @@ class Service:
 
     @staticmethod
     def _end(senders: list[Sender]) -> None:
-        """Let those senders finish that have a link, then end all at once."""
+        """Let those senders finish that may send, then end all at once."""
         deadline = time.monotonic() + DRAIN_S
         for sender in senders:
-            linked = sender.status.phase in LINKED
-            if not linked or not sender.drain(max(0.0, deadline - time.monotonic())):
+            free = sender.status.phase in LINKED and sender.status.held is None
+            if not free or not sender.drain(max(0.0, deadline - time.monotonic())):
                 left = sender.status.waiting + sender.status.in_flight
                 logger.info("event=not_drained destination=%s batches=%d", sender.name, left)
         for sender in senders:

@@ -9,6 +9,8 @@ What it guarantees, whatever the order of events:
 * At most `window` batches are unanswered.
 * With the link up and answers coming, every waiting batch is sent: two lanes, backlog and live, take turns while both
   have work (see `_next`).
+* With `paced`, a lane sends nothing before the moment that `Paced` names for it, and after each batch neither sends
+  until `Paced` has said what that cost.
 * An unanswered batch has a deadline. Only what was sent *before* it may move that deadline (it is queued behind), so
   that traffic which overtakes it cannot hide that its answer is lost.
 """
@@ -40,6 +42,8 @@ class Phase(Enum):
 
 
 NONE = Numbers()
+NEVER = 1 << 62
+"""Microseconds after every boot."""
 LINKED = frozenset({Phase.ONLINE, Phase.DRAINING})
 SUSPECT_ANSWERS = 16
 """Answers to other batches after which one that failed by itself is tried again ahead of its turn."""
@@ -76,6 +80,9 @@ class State:
         parked: never to be sent again: refused for what they are, or gone from the spool.
         live_above: batches above it were sealed since the link is up: the live lane.
         live_turn: whose turn it is when both lanes have work.
+        paced: somebody says by `Paced` when each lane may send.
+        backlog_from_us: when the backlog may go on.
+        live_from_us: when live may go on.
         probing: the last answer refused this gateway: one batch at a time until one is accepted.
         suspects: batches that were answered with an error instead of a signed answer; the others go first.
         suspect_answers: answers still to come before suspects take their turn.
@@ -95,6 +102,9 @@ class State:
     parked: Numbers = NONE
     live_above: int = 0
     live_turn: bool = False
+    paced: bool = False
+    backlog_from_us: int = 0
+    live_from_us: int = 0
     probing: bool = False
     suspects: Numbers = NONE
     suspect_answers: int = 0
@@ -187,6 +197,19 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
+class Paced:
+    """Rate, plan or hours say when each lane may send.
+
+    Attributes:
+        backlog_from_us: CLOCK_BOOTTIME from which the backlog may.
+        live_from_us: the same for what was sealed since the link is up.
+    """
+
+    backlog_from_us: int
+    live_from_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The link failed, or something else answered.
 
@@ -209,7 +232,7 @@ class Stop:
     """The service ends."""
 
 
-Event = Connect | Linked | Asked | Sealed | Acknowledged | Parked | Gone | Turned | Alive | Failed | Tick | Stop
+Event = Connect | Linked | Asked | Sealed | Acknowledged | Parked | Gone | Turned | Alive | Paced | Failed | Tick | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +270,7 @@ class Close:
 Action = Open | Ask | Send | Close
 
 
-def start(*, window: int, answer_timeout_us: int, through: int, newest: int) -> State:
+def start(*, window: int, answer_timeout_us: int, through: int, newest: int, paced: bool = False) -> State:
     """Return the state of a sender that has not started, from what the spool knows.
 
     Args:
@@ -255,10 +278,15 @@ def start(*, window: int, answer_timeout_us: int, through: int, newest: int) -> 
         answer_timeout_us: above 0.
         through: batch number up to which the spool holds receipts.
         newest: number of the batch sealed last.
+        paced: nothing is sent before `Paced` allows it.
     """
+    held_us = NEVER if paced else 0
     return State(
         window=window,
         answer_timeout_us=answer_timeout_us,
+        paced=paced,
+        backlog_from_us=held_us,
+        live_from_us=held_us,
         through=through,
         newest=newest,
         waiting=Numbers.of([(through + 1, newest)]),
@@ -290,6 +318,8 @@ def step(state: State, event: Event, now_us: int) -> tuple[State, tuple[Action, 
             state = _park(state, number)
         case Alive(number):
             state = _alive(state, number, now_us, overtakes=False)
+        case Paced(backlog_from_us, live_from_us):
+            state = replace(state, backlog_from_us=backlog_from_us, live_from_us=live_from_us)
         case Tick():
             return _tick(state, now_us)
         case Connect() if not up:
@@ -311,7 +341,12 @@ def deadline_us(state: State) -> int | None:
     """Return when the next `Tick` is due at the latest, None for never."""
     if state.phase is Phase.CONNECTING:
         return state.resume_by_us
-    return min((flight.deadline_us for flight in state.in_flight), default=None)
+    due = [flight.deadline_us for flight in state.in_flight]
+    if state.phase in LINKED:
+        # A lane that is open already has nothing to send, or it would be on its way.
+        gates = (state.backlog_from_us, state.live_from_us)
+        due += [at_us for at_us in gates if 0 < at_us < NEVER and _next(state, at_us) is not None]
+    return min(due, default=None)
 
 
 def _enter(state: State, phase: Phase, now_us: int) -> State:
@@ -418,9 +453,11 @@ def _fill(state: State, now_us: int) -> tuple[State, tuple[Action, ...]]:
         return state, ()
     actions: list[Action] = []
     deadline = now_us + state.answer_timeout_us
-    while (number := _next(state)) is not None:
+    while (number := _next(state, now_us)) is not None:
         state = replace(
             state,
+            backlog_from_us=NEVER if state.paced else 0,
+            live_from_us=NEVER if state.paced else 0,
             waiting=state.waiting.without_number(number),
             in_flight=(*state.in_flight, InFlight(number, deadline)),
             live_turn=number <= state.live_above,
@@ -429,8 +466,8 @@ def _fill(state: State, now_us: int) -> tuple[State, tuple[Action, ...]]:
     return _enter(state, Phase.DRAINING if state.waiting else Phase.ONLINE, now_us), tuple(actions)
 
 
-def _next(state: State) -> int | None:
-    """Choose the batch to send next, None when the window is full or nothing waits.
+def _next(state: State, now_us: int) -> int | None:
+    """Choose the batch to send next, None when the window is full, or nothing waits that may go now.
 
     Two lanes. What was sealed before the link came up is the backlog, sent oldest first; the rest is live, sent
     newest first while there is a backlog. They take turns while both have work, and the backlog leaves the last
@@ -442,8 +479,8 @@ def _next(state: State) -> int | None:
         return None
     oldest, newest = waiting.ranges[0][0], waiting.ranges[-1][1]
     backlog_places = max(1, window - 1) - sum(flight.number <= state.live_above for flight in state.in_flight)
-    backlog = oldest if oldest <= state.live_above and backlog_places > 0 else None
-    live = newest if newest > state.live_above else None
+    backlog = oldest if oldest <= state.live_above and backlog_places > 0 and now_us >= state.backlog_from_us else None
+    live = newest if newest > state.live_above and now_us >= state.live_from_us else None
     if backlog is not None and (live is None or not state.live_turn):
         return backlog
-    return oldest if oldest > state.live_above else live
+    return oldest if live is not None and oldest > state.live_above else live

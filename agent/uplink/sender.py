@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
+    from agent.uplink.pace import Pace
+
 logger = logging.getLogger(__name__)
 
 NEAR_CAP_S = 4.0
@@ -74,6 +76,7 @@ class Status:
         newest: the batch sealed last.
         waiting: sealed, not acknowledged, not in flight.
         in_flight: sent, not answered.
+        held: why what waits may not travel at present (data plan, quiet hours); None when it may.
         traffic: bytes on the TCP connections.
         counts: since the start: `sent`, `resent`, `receipts`, `anchors`, and what was odd: `stale`, `foreign`,
             `forged` answers, `refused` and `unreadable` batches, `failures` of the link.
@@ -88,6 +91,7 @@ class Status:
     newest: int
     waiting: int
     in_flight: int
+    held: str | None
     traffic: Traffic
     counts: Mapping[str, int]
 
@@ -110,6 +114,7 @@ class Sender:
         window: most batches in flight; the transport may carry fewer.
         answer_timeout_s: from the last sign of life to the deadline of an answer.
         sealed: set by the spool when it has sealed something for this destination; cleared here.
+        pace: says when batches may travel; None for always.
         pause: waits between two tries, at most as long as told; returns early at `stop`.
     """
 
@@ -125,6 +130,7 @@ class Sender:
         window: int = 8,
         answer_timeout_s: float = 20.0,
         sealed: threading.Event | None = None,
+        pace: Pace | None = None,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self.name = name
@@ -132,6 +138,8 @@ class Sender:
         self._open_source = open_source
         self._sink = sink
         self._verify = verify
+        self._pace = pace
+        self._held: str | None = None
         self._clock = clock
         self._window = max(1, min(window, uplink.window))
         self._answer_timeout_us = round(answer_timeout_s * _SECOND_US)
@@ -214,6 +222,9 @@ class Sender:
             self._uplink.close()
             self._state, _ = machine.step(self._state, machine.Stop(), self._clock.boottime_us())
             self._publish()
+            if self._pace is not None:
+                self._pace.carried(self._uplink.traffic)
+                self._pace.close()
 
     def _try(self) -> None:
         """Run one session over one link, and leave the state machine waiting when it fails."""
@@ -256,6 +267,8 @@ class Sender:
                         self._apply(machine.Alive(batch))
                     case Reply():
                         self._take(arrival)
+            if self._pace is not None:
+                self._apply(self._gates(self._pace))
             if deadline_us is not None and self._clock.boottime_us() >= deadline_us:
                 self._apply(machine.Tick())
 
@@ -285,7 +298,17 @@ class Sender:
             answer_timeout_us=self._answer_timeout_us,
             through=self._source.through(),
             newest=newest,
+            paced=self._pace is not None,
         )
+
+    def _gates(self, pace: Pace) -> machine.Paced:
+        """Ask when each lane may send, and say so when something begins or ends to hold them."""
+        pace.carried(self._uplink.traffic)
+        gates = pace.gates()
+        if gates.why != self._held:
+            self._held = gates.why
+            logger.info("event=uplink_held destination=%s why=%s", self.name, gates.why or "nothing any more")
+        return machine.Paced(gates.backlog_from_us, gates.live_from_us)
 
     def _apply(self, event: machine.Event) -> None:
         events = deque([event])
@@ -309,6 +332,8 @@ class Sender:
                     case machine.Send(number):
                         if not self._send(number):
                             events.append(machine.Gone(number))
+                        if self._pace is not None:
+                            events.append(self._gates(self._pace))
                     case machine.Close(overdue):
                         self._uplink.close()
                         if overdue is not None:
@@ -326,6 +351,8 @@ class Sender:
         self._hashes[number] = (outgoing.header_hash, sha256(outgoing.wire).digest())
         self._counts["resent" if number in self._first_sent_us else "sent"] += 1
         self._first_sent_us.setdefault(number, self._clock.boottime_us())
+        if self._pace is not None and number <= self._state.live_above:
+            self._pace.backlog_sent(len(outgoing.wire))
         self._uplink.send(number, outgoing.wire)
         return True
 
@@ -483,6 +510,8 @@ class Sender:
             self._last_anchor = anchor
             self._counts["anchors"] += 1
             self._sink.anchor(anchor)
+            if self._pace is not None:
+                self._pace.learn(anchor)
 
     # --- failures
 
@@ -560,6 +589,7 @@ class Sender:
             newest=self._state.newest,
             waiting=len(self._state.waiting),
             in_flight=len(self._state.in_flight),
+            held=self._held,
             traffic=self._uplink.traffic,
             counts=dict(self._counts),
         )

@@ -26,6 +26,7 @@ from agent.uplink.machine import (
     Gone,
     Linked,
     Open,
+    Paced,
     Parked,
     Phase,
     Sealed,
@@ -186,6 +187,25 @@ def test_what_the_platform_lost_is_offered_again() -> None:
     assert [*state.waiting, *(flight.number for flight in state.in_flight)] == [4, 1, 2, 3]
 
 
+def test_a_lane_waits_for_its_moment_and_after_each_batch_for_the_word_what_it_cost() -> None:
+    state = machine.start(window=4, answer_timeout_us=TIMEOUT_US, through=0, newest=3, paced=True)
+    state, actions = _run(state, Connect(), Linked(), Asked(100), Acknowledged(0))
+    assert (_sent(actions), machine.deadline_us(state)) == ([], None)
+    state, actions = _run(state, Paced(50, 0))
+    assert (_sent(actions), machine.deadline_us(state)) == ([], 50)
+    state, actions = _run(state, Sealed(4), now_us=10)
+    assert _sent(actions) == [4]
+    state, actions = _run(state, Paced(50, 0), Sealed(5), now_us=20)
+    assert _sent(actions) == [5]
+    state, actions = _run(state, Paced(50, 0), now_us=30)
+    assert (_sent(actions), machine.deadline_us(state)) == ([], 50)
+    state, actions = _run(state, Tick(), now_us=50)
+    assert _sent(actions) == [1]
+    state, actions = _run(state, Paced(90, 90), Sealed(6), now_us=60)
+    assert (_sent(actions), machine.deadline_us(state)) == ([], 90)
+    assert _sent(_run(state, Tick(), now_us=90)[1]) == [6]
+
+
 @pytest.mark.parametrize("event", [Linked(), Turned(), Failed(Fault.LOST), Tick()])
 def test_events_that_do_not_belong_to_the_phase_change_nothing(event: Event) -> None:
     state = _start(3)
@@ -206,18 +226,21 @@ EVENTS = st.one_of(
     st.builds(Gone, NUMBER),
     st.just(Turned()),
     st.builds(Alive, NUMBER),
+    st.builds(Paced, st.integers(0, 9000), st.integers(0, 9000)),
     st.builds(Failed, st.sampled_from(Fault), st.none() | NUMBER),
     st.just(Tick()),
     st.just(Stop()),
 )
 
 
-@given(st.integers(0, 20), st.integers(1, 5), st.lists(st.tuples(EVENTS, st.integers(0, 700)), max_size=40))
+@given(
+    st.integers(0, 20), st.integers(1, 5), st.booleans(), st.lists(st.tuples(EVENTS, st.integers(0, 700)), max_size=40)
+)
 @settings(max_examples=400, deadline=None)
 def test_nothing_is_dropped_without_an_answer_whatever_the_order_of_events(
-    newest: int, window: int, events: list[tuple[Event, int]]
+    newest: int, window: int, paced: bool, events: list[tuple[Event, int]]
 ) -> None:
-    state = _start(newest, window=window)
+    state = machine.start(window=window, answer_timeout_us=TIMEOUT_US, through=0, newest=newest, paced=paced)
     answered = Numbers()
     now_us = 0
     for event, later_us in events:
@@ -237,6 +260,10 @@ def test_nothing_is_dropped_without_an_answer_whatever_the_order_of_events(
         assert not flying or state.phase in LINKED
         assert state.phase not in LINKED or not flying or machine.deadline_us(state) is not None
         assert not state.probing or len(_sent(actions)) <= 1
+        assert not state.paced or len(_sent(actions)) <= 1
+        due_us = machine.deadline_us(state)
+        overdue = [flight for flight in state.in_flight if flight.deadline_us <= now_us]
+        assert due_us is None or due_us > now_us or overdue or state.phase is Phase.CONNECTING, "a busy loop"
 
 
 @dataclass
