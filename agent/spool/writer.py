@@ -9,7 +9,9 @@ soon as it takes again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -33,6 +35,8 @@ from agent.spool.intake import Heard
 from agent.spool.journal import Journal, Recovered
 from agent.spool.orders import Destination, Entry, Identify, Order, Policy, Refused, Unreadable
 from agent.spool.reader import SpoolReader
+from agent.spool.row import WEIGHT_BYTES
+from agent.spool.window import CommitWindow
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,10 @@ RETRY_S = (0.1, 0.3, 1.0, 3.0, 5.0)
 """Pauses after failures of the disk; the last one goes on."""
 PATIENT_FAILURES = 5
 """In a row for want of room, after which it is believed although the file system says otherwise."""
+SLOW_S = 3.0
+"""How long a commit may take before that is a state of its own."""
+ROOM_EVERY_S = 10.0
+"""How often the room that is left is looked at."""
 STOP_S = 30.0
 """How long a clean stop may take before the rest is left to the journal."""
 
@@ -56,6 +64,8 @@ class WriterState(StrEnum):
     OK = "ok"
     FULL = "full"
     """Quota or disk: nothing can be added and nothing may be evicted."""
+    SLOW = "slow"
+    """A commit has been waiting for the disk for seconds: a worn or overheated card, or one that hangs."""
     FAILING = "failing"
     """Input or output errors."""
     READ_ONLY = "read-only"
@@ -94,6 +104,11 @@ class WriterStatus:
         shed_frames: frames that found the queue full, since the start.
         journal_failures: records that could not be journaled, since the start.
         crowded: whether the disk has no room to spare: the spool does not grow and evicts sooner.
+        commit_window_s: how long a frame waits for others at present.
+        slow_commits: commits that took longer than `SLOW_S`, since the start.
+        longest_commit_s: the longest that one took, since the start.
+        frame_bytes: room that the committed frames took in the file, since the start.
+        room_bytes: that is left for frames, below the quota and on the disk; None before the first commit.
     """
 
     state: WriterState
@@ -106,6 +121,11 @@ class WriterStatus:
     shed_frames: int
     journal_failures: int
     crowded: bool
+    commit_window_s: float = 0.0
+    slow_commits: int = 0
+    longest_commit_s: float = 0.0
+    frame_bytes: int = 0
+    room_bytes: int | None = None
 
 
 class SpoolWriter:
@@ -123,6 +143,7 @@ class SpoolWriter:
         health: Callable[[], Mapping[str, int]] | None = None,
         commit_window_s: float = 1.0,
         commit_frames: int = 500,
+        daily_bytes: float | None = None,
     ) -> None:
         """Open or create the spool, and take over what an earlier process has left in the journal.
 
@@ -136,6 +157,8 @@ class SpoolWriter:
             health: small integers for the batches, asked when sealing, in the thread of the writer.
             commit_window_s: the longest that a frame waits for its commit.
             commit_frames: commit at once when so many wait.
+            daily_bytes: that may be written to the card in a day; as far as they go, a frame waits shorter. None:
+                it always waits the longest.
 
         Raises:
             SpoolError: spool or journal cannot be used.
@@ -143,7 +166,7 @@ class SpoolWriter:
         self.path = path
         self.destinations = tuple(destination.name for destination in destinations)
         self._policy = policy
-        self._commit_window_s = commit_window_s
+        self._window = CommitWindow(commit_window_s, daily_bytes)
         self._commit_frames = commit_frames
         self._routes = (1 << len(destinations)) - 1
         self._lock = store.Lock(path)
@@ -195,6 +218,8 @@ class SpoolWriter:
         self._flushes: list[threading.Event] = []
         self._stopping = False
         self._shed: list[Account] = [Account()] * len(self.destinations)
+        self._busy_since: float | None = None
+        self._room_at_s: float | None = None
         self._events = {name: threading.Event() for name in self.destinations}
         self._status = WriterStatus(WriterState.OK, "", 0, 0.0, 0, 0, 0, 0, 0, crowded=False)
         for number, heard in self.recovered.heard:
@@ -345,12 +370,19 @@ class SpoolWriter:
 
     def status(self) -> WriterStatus:
         """Say how it is."""
+        now = time.monotonic()
         with self._changed:
-            oldest = time.monotonic() - self._queued_since[0] if self._queued_since else 0.0
+            oldest = now - self._queued_since[0] if self._queued_since else 0.0
+            known = self._status
+            waits_s = 0.0 if self._busy_since is None else now - self._busy_since
+            if known.state is WriterState.OK and waits_s > SLOW_S:
+                known = replace(known, state=WriterState.SLOW, detail=_slow(waits_s, self.path))
             return replace(
-                self._status,
+                known,
                 queued_frames=self._queued_frames,
                 oldest_s=oldest,
+                commit_window_s=self._window.seconds(now),
+                longest_commit_s=max(known.longest_commit_s, waits_s),
                 journal_failures=self._journal.failures,
                 crowded=self._crowded,
             )
@@ -397,9 +429,11 @@ class SpoolWriter:
         return [row.pack(frame.frame) for frame in heard.frames]
 
     def _enqueue(self, entry: Entry) -> None:
+        now = time.monotonic()
         self._queue.append(entry)
         self._queued_frames += len(entry.packed)
-        self._queued_since.append(time.monotonic())
+        self._queued_since.append(now)
+        self._window.heard(now, len(entry.packed))
 
     def _command(self, order: Order) -> None:
         with self._changed:
@@ -421,6 +455,7 @@ class SpoolWriter:
                 stopping = self._stopping
                 flushes, self._flushes = self._flushes, []
                 entries, orders = self._group(failing=failures > 0)
+                begin_s = self._busy_since = time.monotonic()
             try:
                 if failures:
                     self._reopen()
@@ -453,8 +488,10 @@ class SpoolWriter:
                 failures += 1
                 continue
             failures = 0
+            room_bytes = self._room_bytes(begin_s)
             with self._changed:
-                self._done(entries, orders)
+                self._done(entries, orders, time.monotonic() - begin_s)
+                self._status = replace(self._status, room_bytes=room_bytes)
                 more = outcome.more
                 rest = more or bool(self._queue or self._orders)
                 if rest and (flushes or stopping):
@@ -479,7 +516,7 @@ class SpoolWriter:
     def _patience_s(self) -> float | None:
         """Return how long nothing has to be done; None: until something comes."""
         now = time.monotonic()
-        due = [self._queued_since[0] + self._commit_window_s] if self._queued_since else []
+        due = [self._queued_since[0] + self._window.seconds(now)] if self._queued_since else []
         seal = self._engine.sealer.next_seal_s()
         if seal is not None:
             due.append(seal)
@@ -501,6 +538,7 @@ class SpoolWriter:
 
     def _failed(self, problem: AgentError, pause_s: float, *, last: bool) -> bool:
         """Give the state its name and wait; False when the writer stops and has tried once more."""
+        self._busy_since = None
         state = _STATES.get(problem.code, WriterState.FAILING)
         if state is not self._status.state:
             log.error("event=spool_%s detail=%s", state.value.replace("-", "_"), problem)
@@ -530,8 +568,27 @@ class SpoolWriter:
         self._connection = store.open_writer(self.path, self._policy.quota_bytes, create=False)
         self._engine.reattach(self._connection)
 
-    def _done(self, entries: Sequence[Entry], orders: Sequence[Order]) -> None:
+    def _room_bytes(self, now_s: float) -> int | None:
+        """Look now and then how much room is left."""
+        if self._room_at_s is None or now_s - self._room_at_s >= ROOM_EVERY_S:
+            self._room_at_s = now_s
+            with contextlib.suppress(sqlite3.Error, OSError):
+                connection, limit = self._connection, self._engine.book.limit_pages
+                page, pages, free = (
+                    store.scalar(connection, f"PRAGMA {name}", int)
+                    for name in ("page_size", "page_count", "freelist_count")
+                )
+                disk = os.statvfs(self.path.parent)
+                return free * page + min(max(limit - pages, 0) * page, disk.f_bavail * disk.f_frsize)
+        return self._status.room_bytes
+
+    def _done(self, entries: Sequence[Entry], orders: Sequence[Order], took_s: float) -> None:
+        self._busy_since = None
         frames = sum(len(entry.packed) for entry in entries)
+        size = sum(WEIGHT_BYTES * len(entry.packed) + sum(map(len, entry.packed)) for entry in entries)
+        slow = took_s > SLOW_S
+        if slow:
+            log.warning("event=spool_slow seconds=%.1f frames=%d", took_s, frames)
         for _ in entries:
             self._queue.popleft()
             self._queued_since.popleft()
@@ -542,16 +599,29 @@ class SpoolWriter:
             self._journal.committed(entries[-1].number)
         if self._status.state is not WriterState.OK:
             log.info("event=spool_ok failures=%d", self._status.failures)
+        if any(shed != _NOTHING for shed in self._shed) and not self._journal.full:
+            # there is room again: what was shed is told now, not when the next frame comes
+            told = Heard((), tuple(self._shed))
+            self._shed = [_NOTHING] * len(self._shed)
+            self._enqueue(Entry(self._journal.append(told, ()), told, ()))
         self._status = replace(
             self._status,
             state=WriterState.OK,
             detail="",
             committed_frames=self._status.committed_frames + frames,
+            slow_commits=self._status.slow_commits + slow,
+            longest_commit_s=max(self._status.longest_commit_s, took_s),
+            frame_bytes=self._status.frame_bytes + size,
             commits=self._status.commits + bool(entries or orders),
         )
 
 
 _NOTHING = Account()
+
+
+def _slow(seconds: float, path: Path) -> str:
+    hint = "nothing to do unless it happens often: then replace the card"
+    return f"{path}: a commit has been waiting for the disk for {seconds:.0f} s; {hint} [CG-SPL-040]"
 
 
 def _as_overrun(tally: Account) -> Account:
