@@ -15,24 +15,17 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from drivers.errors import ChipError, DriverError, ProfileError
-from drivers.sx1302 import channelizer, service
+from drivers.sx1302 import channelizer, fine, frontend, recovery, service
 from drivers.sx1302.counter import WRAP_US, CounterSample, first_sample, next_sample, read_counter
-from drivers.sx1302.fifo import (
-    LONGEST_FRAME_BYTES,
-    LONGEST_LEGACY_FRAME_BYTES,
-    SYNC,
-    Fault,
-    FifoRecord,
-    Parsed,
-    parse,
-)
+from drivers.sx1302.fifo import LONGEST_LEGACY_FRAME_BYTES, Fault, FifoRecord, parse
 from drivers.sx1302.health import HealthWatch
+from drivers.sx1302.merge import WINDOW_S, Merger, merge
 from drivers.sx1302.packet import RxPacket
 from drivers.sx1302.pps import Pulse, PulseWatch
 from drivers.sx1302.registers import field
 from drivers.sx1302.regmap import RegisterMap
 from drivers.sx1302.rx import Decoder
-from drivers.sx1302.spi import RX_FIFO_ADDRESS, AddressSpace
+from drivers.sx1302.spi import AddressSpace
 from drivers.sx1302.startup import (
     GENERAL,
     KNOWN_VERSIONS,
@@ -53,18 +46,18 @@ if TYPE_CHECKING:
     from drivers.boards import Board
     from drivers.bus import Clock, OutputLine, SpiBus
     from drivers.plans import ChannelPlan
+    from drivers.sx1302.fine import FineTimestamps
     from drivers.sx1302.firmware import Firmware
     from drivers.sx1302.ledger import AirtimeLedger
     from drivers.sx1302.transmission import Transmission, Trigger, TxFate
 
 logger = logging.getLogger(__name__)
 
-FIFO_BYTES: Final = 4096
 FILL_LEVEL = field("RX_TOP_RX_BUFFER_NB_BYTES_MSB_RX_BUFFER_NB_BYTES")
 FILL_LEVEL_MASK: Final = 0x1FFF
-LAST_WRITE_ADDRESS = field("RX_TOP_RX_BUFFER_LAST_ADDR_WRITE_MSB_LAST_ADDR_WRITE")
-LAST_WRITE_ADDRESS_MASK: Final = 0x0FFF
-DIRECT_RAM_IF = field("RX_TOP_RX_BUFFER_DIRECT_RAM_IF")
+
+LONGEST_TWINS_BYTES: Final = 2 * LONGEST_LEGACY_FRAME_BYTES + 2 * fine.METRIC_PAIRS
+"""A packet that was demodulated twice."""
 
 RESET_STEP_S: Final = 0.100
 """Each level of power and reset line, as in the vendor's reset script [HAL 2.1.0]."""
@@ -74,6 +67,9 @@ POWER_OFF_S: Final = 1.0
 
 SAMPLE_INTERVAL_NS: Final = 1_000_000_000
 """How old the counter sample may become while nothing is received."""
+
+PULSE_INTERVAL_NS: Final = 500_000_000
+"""The same, when no pulse of the GNSS receiver may be missed."""
 
 DEFAULT_TEMPERATURE_CELSIUS: Final = 25.0
 """Taken for the radios' when nobody measures it; worth about 1 dB of RSSI."""
@@ -92,13 +88,14 @@ class RxFetch:
     """What one visit to the FIFO brought.
 
     Attributes:
-        packets: in the order of the FIFO, which is that of the end of decoding.
+        packets: in the order of the FIFO, which is that of the end of decoding; each once, whatever copies came.
         faults: damage by kind (`Fault`), only those that occurred.
         counter_us: the 64-bit counter, sampled after the FIFO was emptied, or up to a second ago when it was
             empty.
         host_monotonic_ns: CLOCK_MONOTONIC at that sample; the two belong together.
         pulse: the newest PPS since the visit before; None when none came. The chip is asked once a second, so hardly
             one is missed.
+        late_copies: further receptions of packets that an earlier visit handed up.
     """
 
     packets: tuple[RxPacket, ...]
@@ -106,6 +103,7 @@ class RxFetch:
     counter_us: int
     host_monotonic_ns: int
     pulse: Pulse | None = None
+    late_copies: int = 0
 
 
 class Concentrator:
@@ -123,6 +121,8 @@ class Concentrator:
             good value when it fails.
         antenna_gain_dbi: of antenna less cable; counts against the radiated power that is allowed.
         airtime: what was sent in the past hour; without, as much as may be.
+        fine_timestamps: which packets get one (SX1303 with PPS); None for none.
+        merge_window_s: how long a packet is held back for copies of it; 0 merges only what comes together.
 
     Raises:
         ProfileError: board and plan do not go together.
@@ -141,6 +141,8 @@ class Concentrator:
         temperature: Callable[[], float] | None = None,
         antenna_gain_dbi: float = 0.0,
         airtime: AirtimeLedger | None = None,
+        fine_timestamps: FineTimestamps | None = None,
+        merge_window_s: float = WINDOW_S,
     ) -> None:
         if plan.radio_hz[board.clock_radio] is None:
             radio = "AB"[board.clock_radio]
@@ -164,7 +166,11 @@ class Concentrator:
         self._registers = RegisterMap(self._space)
         self._health = HealthWatch(self._space, clock)
         self._fault: ChipError | None = None
-        self._decoder = Decoder(board, plan)
+        self._deferred: DriverError | None = None
+        self._fine = fine_timestamps
+        self._history = fine.PulseHistory()
+        self._decoder = Decoder(board, plan, None if fine_timestamps is None else self._history)
+        self._merger = Merger(merge_window_s, twins=fine_timestamps is not None)
         self._transmitter = Transmitter(
             self._registers,
             clock,
@@ -214,29 +220,48 @@ class Concentrator:
         begin_ns = self._clock.monotonic_ns()
         self._become(State.OFF)
         self._pulse_reset(power_cycle=power_cycle)
-        bring_up(self._registers, self._clock, self._board, self._plan, self._firmware)
+        bring_up(self._registers, self._clock, self._board, self._plan, self._firmware, fine_timestamps=self._fine)
         self._eui = read_eui(self._registers)
         self._rest = b""
+        self._merger.clear()
+        self._history.clear()
         self._sample = first_sample(read_counter(self._space, self._clock))
         self._pulses, self._pulse = PulseWatch(), None
         self._check_counter_runs()
         self._health.begin()
-        self._fault = None
+        self._fault = self._deferred = None
         self._become(State.RUNNING)
         took_ms = (self._clock.monotonic_ns() - begin_ns) // 1_000_000
         logger.info("event=concentrator_started eui=%s plan=%s ms=%d", self._eui.hex(), self._plan.name, took_ms)
 
-    def receive(self) -> RxFetch:
-        """Empty the FIFO.
+    def receive(self, *, last: bool = False) -> RxFetch:
+        """Empty the FIFO, and hand up what has waited for copies long enough.
 
         One SPI message when it is empty, and every few seconds some more, to see that the chip is healthy.
         Call at least every 150 ms: eight channels of long frames at SF5 fill it in 200.
 
+        Args:
+            last: nobody will ask again; nothing waits any longer.
+
         Raises:
             BusError: the bus fails; only what was being popped at that moment is lost.
-            ChipError: the concentrator is not running, or the chip was restarted behind our back, or it is ill.
+            ChipError: the concentrator is not running, or the chip was restarted behind our back, or it is ill. Packets
+                that waited for copies are handed up before it is said.
         """
         self._require_running("receive")
+        if self._deferred is not None:
+            error, self._deferred = self._deferred, None
+            raise error
+        try:
+            return self._receive(last=last)
+        except DriverError as error:
+            waiting = self._merger.flush()
+            if not waiting:
+                raise
+            self._deferred = error
+            return self._fetched(waiting, {})
+
+    def _receive(self, *, last: bool) -> RxFetch:
         self._watch()
         fill_bytes, data = self._drain()
         # Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next
@@ -244,14 +269,27 @@ class Concentrator:
         self._rest += data
         parsed = parse(self._rest, final=not data)
         faults = Counter[str](parsed.faults)
-        if fill_bytes > FIFO_BYTES - LONGEST_LEGACY_FRAME_BYTES:
+        longest_bytes = LONGEST_LEGACY_FRAME_BYTES if self._fine is None else LONGEST_TWINS_BYTES
+        if fill_bytes > recovery.FIFO_BYTES - longest_bytes:
             faults[Fault.FULL] += 1
-        if parsed.records or self._clock.monotonic_ns() - self._sample.host_ns >= SAMPLE_INTERVAL_NS:
+        interval_ns = SAMPLE_INTERVAL_NS if self._fine is None else PULSE_INTERVAL_NS
+        if parsed.records or self._clock.monotonic_ns() - self._sample.host_ns >= interval_ns:
             self._take_sample(keep_packets=bool(parsed.records))
-        packets = self._decode(parsed.records, self._sample, faults)
+        now_ns = self._clock.monotonic_ns()
+        self._merger.add(self._decode(parsed.records, self._sample, faults), now_ns)
         self._rest = parsed.rest
+        return self._fetched(self._merger.flush() if last else self._merger.release(now_ns), faults)
+
+    def _fetched(self, packets: tuple[RxPacket, ...], faults: Mapping[str, int]) -> RxFetch:
         pulse, self._pulse = self._pulse, None
-        return RxFetch(packets, dict(faults), self._sample.counter_us, self._sample.host_ns, pulse)
+        return RxFetch(
+            packets,
+            dict(faults),
+            self._sample.counter_us,
+            self._sample.host_ns,
+            pulse,
+            self._merger.take_late(),
+        )
 
     def counter_us(self) -> int:
         """Read the concentrator's counter: microseconds since its start, 64 bits.
@@ -330,10 +368,6 @@ class Concentrator:
         are exact modulo 2^27 us (134 s), and `counter_us` of the fetch on the same scale; a packet is taken
         to be less than 134 s old, which holds as long as the chip was not left alone for longer.
 
-        What only hardware can show: whether the RAM can be read like this and keeps what was popped, and
-        that the last written address is where the oldest bytes begin. The emulator models both as the
-        vendor's software describes them.
-
         Raises:
             BusError: the bus fails.
             ChipError: the link breaks down on the way.
@@ -345,17 +379,19 @@ class Concentrator:
         # Before all else: what came in while the FIFO is emptied would take the RAM of frames popped, but not kept.
         pause_reception(registers)
         registers.prime()
-        registers.write(DIRECT_RAM_IF, 0)  # a process that died while it read the RAM left it set
+        registers.write(recovery.DIRECT_RAM_IF, 0)  # a process that died while it read the RAM left it set
         data = self._drain()[1]
         sample = first_sample(read_counter(self._space, self._clock))
         sample = CounterSample(sample.counter_us + WRAP_US, sample.host_ns, sample.bracket_us)
-        ram = self._read_ram(registers)
-        parsed = _complete(ram, data)
+        ram = recovery.read_ram(registers)
+        parsed = recovery.complete(ram, data)
         faults = Counter[str](parsed.faults)
         records = dict.fromkeys((*parse(ram, final=True).records, *parsed.records))
         packets: tuple[RxPacket, ...] = ()
         if self._listens_to_plan(registers):
-            packets = self._decode(records, sample, faults)
+            # The pulses are of another scale, and of another process.
+            self._history.clear()
+            packets = merge(self._decode(records, sample, faults), twins=self._fine is not None)
         elif records:
             faults[Fault.OTHER_PLAN] = len(records)
         logger.info("event=concentrator_recovered packets=%d faults=%d", len(packets), faults.total())
@@ -414,9 +450,9 @@ class Concentrator:
         if level == 0:
             return 0, b""
         level = max(level, self._fill_level())
-        if level > FIFO_BYTES:
+        if level > recovery.FIFO_BYTES:
             raise ChipError(
-                f"says that {level} of {FIFO_BYTES} bytes are in the FIFO",
+                f"says that {level} of {recovery.FIFO_BYTES} bytes are in the FIFO",
                 op="receive",
                 where=FILL_LEVEL.name,
                 hint="the SPI link broke down: check that the board sits firmly and has power",
@@ -428,25 +464,10 @@ class Concentrator:
     def _fill_level(self) -> int:
         return int.from_bytes(self._space.read(FILL_LEVEL.address, 2), "big") & FILL_LEVEL_MASK
 
-    def _read_ram(self, registers: RegisterMap) -> bytes:
-        """Return what this session of the chip wrote into the FIFO's RAM, the oldest byte first.
-
-        A reset starts the ring at its first byte and leaves the rest as it was. So if frames stand without
-        a flaw from the first byte to the last one written, the ring has not been round yet, and what lies
-        behind is of an earlier session, whose counter tells nothing.
-        """
-        written = int.from_bytes(registers.read_bytes(LAST_WRITE_ADDRESS, 2), "big") & LAST_WRITE_ADDRESS_MASK
-        registers.write(DIRECT_RAM_IF, 1)
-        ram = self._space.read(RX_FIFO_ADDRESS, FIFO_BYTES)
-        registers.write(DIRECT_RAM_IF, 0)
-        young, old = ram[: written + 1], ram[written + 1 :]
-        if written == 0:
-            return b""
-        return old + young if parse(young, final=True).faults else young
-
     def _listens_to_plan(self, registers: RegisterMap) -> bool:
-        """Say whether the chip listens where our plan says, as far as its registers tell."""
+        """Say whether the chip listens where our plan says, and stamps as we would, as far as its registers tell."""
         settings = list(channelizer.settings(self._plan))
+        settings += frontend.legacy_timestamp_settings() if self._fine is None else fine.settings()
         if self._plan.service:
             settings += service.modulation_settings(self._plan.service)
         return registers.holds(settings)
@@ -487,7 +508,10 @@ class Concentrator:
             sample = next_sample(self._sample, reading)
             if sample is not None:
                 self._sample = sample
-                self._pulse = self._pulses.look(sample, reading) or self._pulse
+                pulse = self._pulses.look(sample, reading)
+                if pulse is not None:
+                    self._pulse = pulse
+                    self._history.note(pulse)
                 return
         self._become(State.FAULT)
         if keep_packets:
@@ -535,24 +559,3 @@ class Concentrator:
             code="CG-CHIP-007",
             retryable=True,
         )
-
-
-def _complete(ram: bytes, data: bytes) -> Parsed:
-    """Take apart what was in the FIFO, with the beginning of its first frame if only the RAM still has that.
-
-    A process that died while it popped a frame leaves the frame's end in the FIFO; that is no damage.
-
-    Args:
-        ram: the ring, the oldest byte first.
-        data: what was popped; the end of `ram`.
-    """
-    parsed = parse(data, final=True)
-    if not parsed.faults or not ram.endswith(data):
-        return parsed
-    end = len(ram) - len(data)
-    for begin in range(end - 1, max(end - LONGEST_FRAME_BYTES, 0) - 1, -1):
-        if ram.startswith(SYNC, begin):
-            whole = parse(ram[begin:], final=True)
-            if sum(whole.faults.values()) < sum(parsed.faults.values()):
-                return whole
-    return parsed

@@ -65,8 +65,8 @@ HALF_DUPLEX_LUT: Final = (0x4, 0x2)
 """PA and LNA truth tables over (PA_EN, LNA_EN): each amplifier runs alone."""
 
 
-def timestamp_settings() -> Iterator[Setting]:
-    """Time stamps at the end of a packet, for every packet one ("legacy", as the SX1301 did)."""
+def legacy_timestamp_settings() -> Iterator[Setting]:
+    """Time stamps at the end of a packet, for every packet one, as the SX1301 did."""
     yield LEGACY_TIMESTAMP, 1
 
 

@@ -117,13 +117,15 @@ AGC_DIALOGUE: Final = (
     AgcStep("channel thresholds", 0x08, (52, 132), 0x09),
     AgcStep("power amplifier: device, hpMax, duty cycle", 0x09, (0, 7, 4), 0x0A),
     AgcStep("power amplifier start delay", 0x0A, (PA_START_DELAY,), 0x0B),
-    AgcStep("listen before talk: off", 0x0B, (0,), 0x0F),
+    AgcStep("listen before talk", 0x0B, (0,), 0x0F),
     AgcStep("go", 0x0F, (), RUNNING),
 )
 """The start of an AGC with SX1250 radios, state by state; the values are the vendor's [HAL 2.1.0]."""
 
+LISTEN_BEFORE_TALK: Final = 0x0B
+"""The command whose parameter depends on what is wanted."""
+
 STATISTICS_SF: Final = 7
-DOUBLE_DEMODULATION_OFF: Final = 0x00
 DOUBLE_DETECT_FILTER: Final = 3
 
 _LOAD_HINT = "long or loose SPI wires and a weak 3.3 V supply do this; try a lower spi_clock_hz in the board profile"
@@ -145,8 +147,13 @@ class Microcontrollers:
         self._registers = registers
         self._clock = clock
 
-    def start(self, firmware: Firmware) -> None:
+    def start(self, firmware: Firmware, *, double_demodulation: int = 0, listen_before_talk: bool = False) -> None:
         """Load and start the AGC, then the ARB; the modems must have been enabled before.
+
+        Args:
+            firmware: the pair of images.
+            double_demodulation: spreading factors that take two modems, for a fine time stamp; bit 0 is SF5.
+            listen_before_talk: let the AGC ask the SX1261 before each transmission.
 
         Raises:
             BusError: a transfer did not complete.
@@ -154,9 +161,9 @@ class Microcontrollers:
             HandshakeTimeoutError: a microcontroller does not reach a state within its limit.
         """
         self._load(AGC, firmware.agc)
-        self._start_agc(firmware.agc_id.version)
+        self._start_agc(firmware.agc_id.version, listen_before_talk=listen_before_talk)
         self._load(ARB, firmware.arb)
-        self._start_arb(firmware.arb_id.version)
+        self._start_arb(firmware.arb_id.version, double_demodulation)
 
     def _load(self, port: Port, image: bytes) -> None:
         registers = self._registers
@@ -175,12 +182,14 @@ class Microcontrollers:
             what = "parity error in the program memory"
             raise self._error(port, "start", what, _LOAD_HINT, "CG-MCU-002")
 
-    def _start_agc(self, version: int) -> None:
+    def _start_agc(self, version: int, *, listen_before_talk: bool) -> None:
         registers = self._registers
         self._wait(AGC, BOOTED, "boot")
         self._check_version(AGC, self._echo()[0], version)
         for step in AGC_DIALOGUE:
             sent = step.parameters
+            if step.command == LISTEN_BEFORE_TALK:
+                sent = (int(listen_before_talk),)
             if sent:
                 registers.write_bytes(MAILBOX_PARAMETERS[len(sent) - 1], bytes(reversed(sent)))
             registers.write(MAILBOX_COMMAND, step.command)
@@ -193,12 +202,12 @@ class Microcontrollers:
         """Mailbox bytes 0, 1 and 2 as the AGC wrote them."""
         return tuple(reversed(self._registers.read_bytes(MAILBOX_ECHO, 3)))
 
-    def _start_arb(self, version: int) -> None:
+    def _start_arb(self, version: int, double_demodulation: int) -> None:
         registers = self._registers
         self._wait(ARB, BOOTED, "boot")
         self._check_version(ARB, registers.read(ARB_VERSION), version)
         registers.write(ARB_STATISTICS_SF, STATISTICS_SF)
-        registers.write(ARB_DOUBLE_DEMODULATION, DOUBLE_DEMODULATION_OFF)
+        registers.write(ARB_DOUBLE_DEMODULATION, double_demodulation)
         registers.write(ARB_DOUBLE_DETECT_FILTER, DOUBLE_DETECT_FILTER)
         registers.write(ARB_RESUME, 1)
         self._wait(ARB, RUNNING, "resume")

@@ -44,7 +44,9 @@ class RxPacket:
         modem: 0 to 15 multi-SF, 16 service, 17 FSK.
         counter_us: end of packet by the concentrator's counter, unwrapped to 64 bits, microseconds since the
             chip's start; the low 32 bits are the `tmst` of the packet forwarder protocols.
-        fine_timestamp_ns: nanoseconds since the last PPS (SX1303 only), else None.
+        fine_timestamp_ns: end of preamble, nanoseconds since the last PPS (`ftime` of the packet forwarder protocols);
+            None where it was not measured (SX1303 only) or without pulses.
+        copies: `counter_us` of further receptions of the same transmission, which were merged into this one.
     """
 
     payload: bytes
@@ -63,3 +65,4 @@ class RxPacket:
     modem: int
     counter_us: int
     fine_timestamp_ns: int | None = None
+    copies: tuple[int, ...] = ()

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 from drivers.plans import FSK_BANDWIDTH_HZ, MULTI_SF_BANDWIDTH_HZ
 from drivers.sx1302.channelizer import if_error_hz
-from drivers.sx1302.counter import before
+from drivers.sx1302.counter import before, before_ticks
 from drivers.sx1302.fifo import FSK_MODEM, SERVICE_MODEM, Fault
+from drivers.sx1302.fine import fine_timestamp_ns
 from drivers.sx1302.packet import CrcStatus, Modulation, RxPacket
-from drivers.sx1302.timestamp import fsk_correction_us, lora_correction_us
+from drivers.sx1302.timestamp import fsk_correction_us, lora_correction_us, lora_precision_correction_us
 
 if TYPE_CHECKING:
     from drivers.boards import Board
     from drivers.plans import ChannelPlan
     from drivers.sx1302.counter import CounterSample
     from drivers.sx1302.fifo import FifoRecord
+    from drivers.sx1302.fine import PulseHistory
 
 SERVICE_IF_CHAIN: Final = 8
 FSK_IF_CHAIN: Final = 9
@@ -47,6 +49,7 @@ class _Channel:
     frequency_hz: int
     rf_chain: int
     bandwidth_hz: int
+    if_hz: int
     if_error_hz: int
     bitrate_bps: int
 
@@ -77,15 +80,19 @@ class Decoder:
     Args:
         board: for the RSSI offset.
         plan: for what each IF chain listens to.
+        pulses: of the GNSS receiver, if the chip stamps packets at the end of the header (fine time stamps); None when
+            it stamps them at their end.
     """
 
-    def __init__(self, board: Board, plan: ChannelPlan) -> None:
+    def __init__(self, board: Board, plan: ChannelPlan, pulses: PulseHistory | None = None) -> None:
         self._rssi_offset_db = board.rssi_offset_db
+        self._pulses = pulses
         channels = {
             index: _Channel(
                 channel.frequency_hz,
                 channel.rf_chain,
                 MULTI_SF_BANDWIDTH_HZ,
+                plan.if_hz(channel),
                 if_error_hz(plan.if_hz(channel)),
                 bitrate_bps=0,
             )
@@ -93,14 +100,19 @@ class Decoder:
         }
         if plan.service:
             service = plan.service
-            error_hz = if_error_hz(plan.if_hz(service))
+            if_hz = plan.if_hz(service)
             channels[SERVICE_IF_CHAIN] = _Channel(
-                service.frequency_hz, service.rf_chain, service.bandwidth_hz, error_hz, bitrate_bps=0
+                service.frequency_hz, service.rf_chain, service.bandwidth_hz, if_hz, if_error_hz(if_hz), bitrate_bps=0
             )
         if plan.fsk:
             fsk = plan.fsk
             channels[FSK_IF_CHAIN] = _Channel(
-                fsk.frequency_hz, fsk.rf_chain, FSK_BANDWIDTH_HZ, if_error_hz=0, bitrate_bps=fsk.bitrate_bps
+                fsk.frequency_hz,
+                fsk.rf_chain,
+                FSK_BANDWIDTH_HZ,
+                plan.if_hz(fsk),
+                if_error_hz=0,
+                bitrate_bps=fsk.bitrate_bps,
             )
         self._channels = channels
 
@@ -119,12 +131,52 @@ class Decoder:
         if record.crc_present:
             crc = CrcStatus.BAD if record.crc_error else CrcStatus.OK
         offset_db = self._rssi_offset_db + temperature_term_db(temperature_celsius)
-        end_us = before(sample, record.ticks)
         if record.modem == FSK_MODEM:
-            return _fsk_packet(record, channel, crc, offset_db, end_us)
+            return _fsk_packet(record, channel, crc, offset_db, before(sample, record.ticks))
         if crc is CrcStatus.OK and record.payload and payload_crc16(record.payload) != record.crc16:
             return Fault.CRC16
-        return _lora_packet(record, channel, crc, offset_db, end_us)
+        return self._lora_packet(record, channel, crc, offset_db, sample)
+
+    def _lora_packet(
+        self, record: FifoRecord, channel: _Channel, crc: CrcStatus, offset_db: float, sample: CounterSample
+    ) -> RxPacket:
+        correct = lora_correction_us if self._pulses is None else lora_precision_correction_us
+        correction_us = correct(
+            channel.bandwidth_hz,
+            record.spreading_factor,
+            record.coding_rate,
+            len(record.payload),
+            crc=record.crc_present,
+        )
+        offset_hz = frequency_offset_hz(record.frequency_offset, channel.bandwidth_hz) + channel.if_error_hz
+        fine_ns = None
+        if self._pulses is not None and record.timing_set and crc is CrcStatus.OK and record.modem < SERVICE_MODEM:
+            fine_ns = fine_timestamp_ns(
+                record,
+                before_ticks(sample, record.ticks),
+                self._pulses,
+                frequency_hz=channel.frequency_hz,
+                offset_hz=offset_hz,
+                if_hz=channel.if_hz,
+            )
+        return RxPacket(
+            payload=record.payload,
+            frequency_hz=channel.frequency_hz,
+            modulation=Modulation.LORA,
+            bandwidth_hz=channel.bandwidth_hz,
+            datarate=record.spreading_factor,
+            coding_rate=record.coding_rate,
+            crc=crc,
+            rssi_channel_dbm=record.rssi_channel + offset_db,
+            rssi_signal_dbm=record.rssi_signal + offset_db,
+            snr_db=record.snr_quarter_db / 4,
+            frequency_offset_hz=offset_hz,
+            if_chain=record.if_chain,
+            rf_chain=channel.rf_chain,
+            modem=record.modem,
+            counter_us=max(before(sample, record.ticks) + correction_us, 0),
+            fine_timestamp_ns=fine_ns,
+        )
 
 
 def _modem_if_chain(record: FifoRecord) -> int:
@@ -132,33 +184,6 @@ def _modem_if_chain(record: FifoRecord) -> int:
     if record.modem == FSK_MODEM:
         return FSK_IF_CHAIN
     return SERVICE_IF_CHAIN if record.modem == SERVICE_MODEM else min(record.if_chain, SERVICE_IF_CHAIN - 1)
-
-
-def _lora_packet(record: FifoRecord, channel: _Channel, crc: CrcStatus, offset_db: float, stamp_us: int) -> RxPacket:
-    correction_us = lora_correction_us(
-        channel.bandwidth_hz,
-        record.spreading_factor,
-        record.coding_rate,
-        len(record.payload),
-        crc=record.crc_present,
-    )
-    return RxPacket(
-        payload=record.payload,
-        frequency_hz=channel.frequency_hz,
-        modulation=Modulation.LORA,
-        bandwidth_hz=channel.bandwidth_hz,
-        datarate=record.spreading_factor,
-        coding_rate=record.coding_rate,
-        crc=crc,
-        rssi_channel_dbm=record.rssi_channel + offset_db,
-        rssi_signal_dbm=record.rssi_signal + offset_db,
-        snr_db=record.snr_quarter_db / 4,
-        frequency_offset_hz=frequency_offset_hz(record.frequency_offset, channel.bandwidth_hz) + channel.if_error_hz,
-        if_chain=record.if_chain,
-        rf_chain=channel.rf_chain,
-        modem=record.modem,
-        counter_us=max(stamp_us + correction_us, 0),
-    )
 
 
 def _fsk_packet(record: FifoRecord, channel: _Channel, crc: CrcStatus, offset_db: float, stamp_us: int) -> RxPacket:

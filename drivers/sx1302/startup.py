@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from drivers.errors import ChipError
-from drivers.sx1302 import channelizer, frontend, fsk, multisf, service
+from drivers.sx1302 import channelizer, fine, frontend, fsk, multisf, service
 from drivers.sx1302.mcu import Microcontrollers
 from drivers.sx1302.radios import HOST_RADIO_CTRL, Radios
 from drivers.sx1302.registers import field
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from drivers.boards import Board
     from drivers.bus import Clock
     from drivers.plans import ChannelPlan
+    from drivers.sx1302.fine import FineTimestamps
     from drivers.sx1302.firmware import Firmware
     from drivers.sx1302.regmap import RegisterMap
 
@@ -53,6 +54,11 @@ No start leaves the chip like this, so whoever finds it so finds a rescue that w
 
 EUI_BYTES: Final = 8
 """At the start of the one-time programmable memory."""
+
+MODEL_ADDRESS: Final = 0xD0
+"""Of the one-time programmable memory."""
+
+MODEL_SX1303: Final = 3
 
 
 def check_link(registers: RegisterMap) -> None:
@@ -107,17 +113,32 @@ def bring_up(
     board: Board,
     plan: ChannelPlan,
     firmware: Firmware,
+    *,
+    fine_timestamps: FineTimestamps | None = None,
+    listen_before_talk: bool = False,
 ) -> None:
     """Take a chip from reset to reception.
 
+    Args:
+        registers: of the chip.
+        clock: for pauses, waits and their limits.
+        board: its properties.
+        plan: what to listen to.
+        firmware: for the microcontrollers.
+        fine_timestamps: which packets get one; None for none.
+        listen_before_talk: let the AGC ask the SX1261 before each transmission.
+
     Raises:
         BusError: a transfer did not complete.
-        ChipError: chip, radio or microcontroller answers, but not as it must.
+        ChipError: chip, radio or microcontroller answers, but not as it must; or fine time stamps are wanted of an
+            SX1302.
         HandshakeTimeoutError: a microcontroller does not reach a state within its limit.
     """
     radio_hz = next(centre_hz for centre_hz in plan.radio_hz if centre_hz is not None)
     check_link(registers)
     check_reset(registers)
+    if fine_timestamps is not None:
+        check_fine_timestamps(registers)
     registers.write(frontend.GPIO_OUTPUT, 0)
     radios = Radios(registers, clock, board, plan)
     radios.calibrate()
@@ -125,7 +146,7 @@ def bring_up(
     radios.hand_over()
     registers.in_order(
         [
-            frontend.timestamp_settings(),
+            frontend.legacy_timestamp_settings() if fine_timestamps is None else fine.settings(),
             frontend.pin_settings(),
             frontend.radio_path_settings(),
             channelizer.settings(plan),
@@ -140,11 +161,50 @@ def bring_up(
         registers.apply(fsk.settings(plan.fsk))
     registers.apply(multisf.sync_word_settings(public=plan.public))
     registers.apply(service.sync_word_settings(plan.service, public=plan.public))
-    for enable in (CONCENTRATOR_MODEM_ENABLE, MBWSSF_MODEM_ENABLE, FSK_MODEM_ENABLE, GLOBAL_EN):
-        registers.write(enable, 1)
-    Microcontrollers(registers, clock).start(firmware)
+    start_modems(registers, clock, firmware, fine_timestamps=fine_timestamps, listen_before_talk=listen_before_talk)
     registers.in_order([frontend.transmit_path_settings(), frontend.pps_settings()])
     registers.write(frontend.GPIO_OUTPUT, frontend.CONFIGURATION_DONE)
+
+
+def start_modems(
+    registers: RegisterMap,
+    clock: Clock,
+    firmware: Firmware,
+    *,
+    fine_timestamps: FineTimestamps | None,
+    listen_before_talk: bool,
+) -> None:
+    """Enable the modems, then load and start the microcontrollers, in this order.
+
+    Raises:
+        BusError: a transfer did not complete.
+        ChipError: a program memory does not keep its contents, or a microcontroller answers wrongly.
+        HandshakeTimeoutError: a microcontroller does not reach a state within its limit.
+    """
+    for enable in (CONCENTRATOR_MODEM_ENABLE, MBWSSF_MODEM_ENABLE, FSK_MODEM_ENABLE, GLOBAL_EN):
+        registers.write(enable, 1)
+    doubled = 0 if fine_timestamps is None else fine_timestamps.double_demodulation
+    Microcontrollers(registers, clock).start(
+        firmware, double_demodulation=doubled, listen_before_talk=listen_before_talk
+    )
+
+
+def check_fine_timestamps(registers: RegisterMap) -> None:
+    """Make sure that the chip can tell fine time stamps.
+
+    Raises:
+        BusError: a transfer did not complete.
+        ChipError: it is an SX1302.
+    """
+    model = _read_otp(registers, MODEL_ADDRESS)
+    if model != MODEL_SX1303:
+        raise ChipError(
+            f"model {model} is no SX1303 and tells no fine time stamps",
+            op="start",
+            where="OTP",
+            hint='set fine_timestamps = "off" in [concentrator]',
+            code="CG-CHIP-012",
+        )
 
 
 def pause_reception(registers: RegisterMap) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from drivers.boards import Board
     from drivers.bus import SpiBus
     from drivers.plans import ChannelPlan
+    from drivers.sx1302.fine import FineTimestamps
 
 
 class TestClock:
@@ -68,7 +69,10 @@ def synthetic_firmware() -> Firmware:
 
 
 class Bench:
-    """An emulated concentrator and drivers for it."""
+    """An emulated concentrator and drivers for it.
+
+    Its drivers hold no packet back for copies, unless a test is about that.
+    """
 
     def __init__(
         self,
@@ -76,11 +80,14 @@ class Bench:
         *,
         board: Board | str = "semtech_corecell_eu868",
         counter_start_us: int = 0,
+        model: Model = Model.SX1302,
+        fine_timestamps: FineTimestamps | None = None,
+        merge_window_s: float = 0.0,
     ) -> None:
         self.clock = TestClock()
-        self.emulator = Emulator(
-            model=Model.SX1302, counter_start_us=counter_start_us, monotonic_ns=self.clock.monotonic_ns
-        )
+        self.emulator = Emulator(model=model, counter_start_us=counter_start_us, monotonic_ns=self.clock.monotonic_ns)
+        self.fine_timestamps = fine_timestamps
+        self.merge_window_s = merge_window_s
         self.plan = load_plan(plan) if isinstance(plan, str) else plan
         self.board = load_board(board) if isinstance(board, str) else board
         self.bus = TappedBus(self.emulator.bus())
@@ -98,6 +105,8 @@ class Bench:
             clock=self.clock,
             temperature=temperature,
             airtime=self.airtime,
+            fine_timestamps=self.fine_timestamps,
+            merge_window_s=self.merge_window_s,
         )
 
     def started(self) -> Concentrator:

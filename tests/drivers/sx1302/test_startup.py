@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drivers.boards import load_board
+from drivers.emulator import Model
 from drivers.errors import ChipError, HandshakeTimeoutError, ProfileError
 from drivers.plans import load_plan
 from drivers.sx1302.concentrator import State
+from drivers.sx1302.fine import FineTimestamps
 from drivers.sx1302.registers import ADDRESSES, field, reset_value, writable_mask
 from drivers.sx1302.spi import AddressSpace
 from tests.drivers.bench import Bench, multi_sf_only
@@ -33,16 +35,19 @@ def _writable_registers(bench: Bench) -> dict[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("plan", "recorded"),
+    ("plan", "model", "fine_timestamps", "recorded"),
     [
-        (load_plan("eu868"), "pktfwd_eu868"),
-        (load_plan("us915_1"), "pktfwd_us915"),
-        (multi_sf_only(), "hal_rx_multisf_only"),
+        (load_plan("eu868"), Model.SX1302, None, "pktfwd_eu868"),
+        (load_plan("us915_1"), Model.SX1302, None, "pktfwd_us915"),
+        (load_plan("eu868"), Model.SX1303, FineTimestamps.ALL_SF, "pktfwd_sx1303_ftime_eu868"),
+        (multi_sf_only(), Model.SX1302, None, "hal_rx_multisf_only"),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_register_file_equals_the_vendors(plan: ChannelPlan, recorded: str) -> None:
-    bench = Bench(plan)
+def test_register_file_equals_the_vendors(
+    plan: ChannelPlan, model: Model, fine_timestamps: FineTimestamps | None, recorded: str
+) -> None:
+    bench = Bench(plan, model=model, fine_timestamps=fine_timestamps)
     bench.concentrator().start()
     differing = registers_after_start(recorded)
     found = _writable_registers(bench)

@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""What is left in the memory behind the receive FIFO of a chip whose process died.
+
+A frame that was popped stays in the ring until a later one takes its place. What only hardware can show: whether the
+RAM can be read like this and keeps what was popped, and that the last written address is where the oldest bytes begin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from drivers.sx1302.fifo import LONGEST_FRAME_BYTES, SYNC, Parsed, parse
+from drivers.sx1302.registers import field
+from drivers.sx1302.spi import RX_FIFO_ADDRESS
+
+if TYPE_CHECKING:
+    from drivers.sx1302.regmap import RegisterMap
+
+FIFO_BYTES: Final = 4096
+LAST_WRITE_ADDRESS = field("RX_TOP_RX_BUFFER_LAST_ADDR_WRITE_MSB_LAST_ADDR_WRITE")
+LAST_WRITE_ADDRESS_MASK: Final = 0x0FFF
+DIRECT_RAM_IF = field("RX_TOP_RX_BUFFER_DIRECT_RAM_IF")
+
+
+def read_ram(registers: RegisterMap) -> bytes:
+    """Return what this session of the chip wrote into the FIFO's RAM, the oldest byte first.
+
+    A reset starts the ring at its first byte and leaves the rest as it was. So if frames stand without a flaw from the
+    first byte to the last one written, the ring has not been round yet, and what lies behind is of an earlier session,
+    whose counter tells nothing.
+
+    Raises:
+        BusError: a transfer did not complete.
+    """
+    written = int.from_bytes(registers.read_bytes(LAST_WRITE_ADDRESS, 2), "big") & LAST_WRITE_ADDRESS_MASK
+    registers.write(DIRECT_RAM_IF, 1)
+    ram = registers.space.read(RX_FIFO_ADDRESS, FIFO_BYTES)
+    registers.write(DIRECT_RAM_IF, 0)
+    young, old = ram[: written + 1], ram[written + 1 :]
+    if written == 0:
+        return b""
+    return old + young if parse(young, final=True).faults else young
+
+
+def complete(ram: bytes, data: bytes) -> Parsed:
+    """Take apart what was in the FIFO, with the beginning of its first frame if only the RAM still has that.
+
+    A process that died while it popped a frame leaves the frame's end in the FIFO; that is no damage.
+
+    Args:
+        ram: the ring, the oldest byte first.
+        data: what was popped; the end of `ram`.
+    """
+    parsed = parse(data, final=True)
+    if not parsed.faults or not ram.endswith(data):
+        return parsed
+    end = len(ram) - len(data)
+    for begin in range(end - 1, max(end - LONGEST_FRAME_BYTES, 0) - 1, -1):
+        if ram.startswith(SYNC, begin):
+            whole = parse(ram[begin:], final=True)
+            if sum(whole.faults.values()) < sum(parsed.faults.values()):
+                return whole
+    return parsed
