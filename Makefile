@@ -17,7 +17,7 @@ DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
 JAVASCRIPT := tests/agent/batch/javascript
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo test lint check bench soak clean
+.PHONY: setup demo test lint check fuzz bench soak clean
 
 setup: $(VENV)/.ready
 
@@ -55,6 +55,16 @@ bench: setup
 soak: setup
 	@mkdir -p build
 	@$(BIN)/python -m tests.e2e.soak --out build/soak.json $(ARGS)
+
+# The readers of the batch format on arbitrary bytes, each for so many seconds; `make check` does it for a moment.
+FUZZ_S ?= 60
+fuzz: setup
+	@mkdir -p build
+	@set -e; for reader in $$($(BIN)/python -c 'from tests.agent.batch.readers import READERS; print(*READERS)'); do \
+	  echo "== $$reader"; \
+	  $(BIN)/python -m tests.agent.batch.fuzz $$reader -max_total_time=$(FUZZ_S) -max_len=8192 -print_final_stats=1 \
+	    -artifact_prefix=build/ $(ARGS) 2>&1 | grep -E '^(stat::|Done|==.*ERROR|[A-Za-z]*Error)'; \
+	done
 
 clean:
 	rm -rf $(VENV) $(JAVASCRIPT)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
