@@ -122,7 +122,8 @@ def table(cls: type[T]) -> type[T]:
     """Make a TOML table of a class: frozen, keyword-only; the docstring is its documentation.
 
     A field of a `table` type is a sub-table (absent: all its defaults), one of type `table | None` with a default of
-    None a sub-table that may be left away, one of type `tuple[table, ...]` repeated tables; none needs a `setting`.
+    None a sub-table that may be left away, one of type `tuple[table, ...]` repeated tables; none needs a `setting`. In
+    the documented example, a sub-table that may be left away is commented out unless its `setting` has an example.
     `__post_init__` may raise `Unfit`.
     """
     return dataclasses.dataclass(frozen=True, slots=True, kw_only=True)(cls)
@@ -395,8 +396,10 @@ def _example(cls: type[object], at: tuple[str, ...]) -> Iterator[str]:
         here = (*at, key.name)
         if key.is_table:
             yield from ("", "", *_comment(key.type.__doc__ or ""))
-            yield f"[[{'.'.join(here)}]]" if key.many else f"[{'.'.join(here)}]"
-            yield from _example(key.type, here)
+            header = f"[[{'.'.join(here)}]]" if key.many else f"[{'.'.join(here)}]"
+            lines = [header, *_example(key.type, here)]
+            left_away = not key.many and not key.required and key.spec.example is None
+            yield from (f"#{line}" if left_away and line and line[0] != "#" else line for line in lines)
             continue
         fact = "required" if key.required else f"default: {key.shown_default}"
         value = key.default if key.spec.example is None else key.spec.example

@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 
 from agent import settings
 from agent.batch.model import MAX_WIRE_BYTES
+from agent.filter import FilterRules
 from agent.settings import Unfit, setting, table
 from receiver.ledger.port import QuarantineLimits
 
 DEFAULT_PORTS = {"mqtts": 8883, "mqtt": 1883}
+DESTINATION_SCHEMES = ("https", "mqtts")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -29,6 +32,26 @@ def _parse_broker(text: str) -> str:
     if url.query or url.fragment or url.path not in ("", "/"):
         raise ValueError("more than host and port")
     _ = url.port  # says no by itself beyond 65535
+    return text
+
+
+def _parse_destination(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in DESTINATION_SCHEMES:
+        raise ValueError(f'unknown scheme "{url.scheme}"')
+    if url.username is not None or url.password is not None:
+        raise ValueError("user and password do not belong into it")
+    if not url.hostname or any(char <= " " for char in text):
+        raise ValueError("no host")
+    if url.query or url.fragment or (url.scheme != "https" and url.path not in ("", "/")):
+        raise ValueError("more than host, port and, for https, a path")
+    _ = url.port  # says no by itself beyond 65535
+    return text
+
+
+def _parse_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("other characters or too long")
     return text
 
 
@@ -187,6 +210,90 @@ class ApiSection:
 
 
 @table
+class EnrolmentSection:
+    """Where new gateways enrol, and all renew their certificates, over HTTPS. Leave it away to enrol nobody.
+
+    It has a port of its own because gateways come to it that have no certificate yet, or an expired one; the port of
+    the batches can stay closed to those. 'civigate-receiver ca create' makes the authority that certifies gateways: set
+    [https] client_ca (or the broker's cafile) to its ca.pem. 'civigate-receiver gateways invite' makes claim codes.
+    """
+
+    listen: str = setting(
+        "Address to listen on; 0.0.0.0 and :: mean every one of this machine.",
+        default="0.0.0.0",  # noqa: S104 - gateways come from outside; that is what the listener is for
+        parse=_parse_address,
+        expected="an IP address",
+    )
+    port: int = setting("TCP port.", default=8444, minimum=1, maximum=65535)
+    certificate: Path | None = setting(
+        "PEM file with the server's certificate. Left out: that of [https].", default=None, example="server.pem"
+    )
+    key: Path | None = setting(
+        "PEM file with its private key. Left out: that of [https].", default=None, example="server.key"
+    )
+    platform_ca: Path | None = setting(
+        "PEM file with the authorities that gateways shall trust to certify this platform, and no others; they get it "
+        "when they enrol. Left out: those of their system, or what the technician gave them.",
+        default=None,
+        example="platform-ca.pem",
+    )
+    ca_dir: Path | None = setting(
+        "Folder of the authority that certifies gateways: ca.pem, ca.key, crl.pem. Left out: ca in data_dir.",
+        default=None,
+        example="/var/lib/civigate-receiver/ca",
+    )
+    name: str = setting(
+        "Name of the destination that gateways configure.",
+        default="city",
+        parse=_parse_name,
+        expected="1 to 32 of a-z, 0-9 and -",
+    )
+    url: str = setting(
+        "Where gateways shall bring their batches: [https] here, or the broker.",
+        parse=_parse_destination,
+        expected="https://HOST[:PORT][/PATH] or mqtts://HOST[:PORT]",
+        example="https://platform.example.org:8443",
+    )
+    certificate_days: float = setting(
+        "Validity of a gateway's certificate. Gateways renew when two thirds of it are over; what is revoked is turned "
+        "away at once anyhow.",
+        default=90.0,
+        unit="days",
+        minimum=0.01,
+        maximum=3650,
+    )
+    grace_days: float = setting(
+        "How long after its end a certificate may still be renewed with the gateway's key; later a new code is needed.",
+        default=180.0,
+        unit="days",
+        minimum=0,
+        maximum=3650,
+    )
+    without_claim: str = setting(
+        'Gateways that come without a code: "wait" until somebody approves them, or are turned away ("refuse").',
+        default="refuse",
+        choices=("wait", "refuse"),
+    )
+    strangers_per_minute: int = setting(
+        "Requests that are not granted, per address of origin; then none from there is read for a while. 0 for no "
+        "limit, for instance behind a balancer that hides the addresses.",
+        default=20,
+        minimum=0,
+        maximum=1_000_000,
+    )
+    max_connections: int = setting("Connections at a time.", default=100, minimum=1, maximum=100_000)
+    filter: FilterRules
+
+    def folder(self, data_dir: Path) -> Path:
+        """The folder of the authority."""
+        return data_dir / "ca" if self.ca_dir is None else self.ca_dir
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise Unfit("key" if self.key is None else "certificate", "only one of the pair is set", "set both or none")
+
+
+@table
 class IdentitySection:
     """Who signs the receipts."""
 
@@ -226,15 +333,16 @@ class LoggingSection:
 class ReceiverConfig:
     """Configuration of a civigate receiver, written by 'civigate-receiver config example'.
 
-    Lines that begin with # and a key show defaults or examples; take the # away to change them. Paths are relative to
-    this file. 'civigate-receiver config check FILE' says whether a file is right, 'civigate-receiver config explain
-    FILE' what it means.
+    Lines that begin with # and a key show defaults or examples; take the # away to change them. The same for whole
+    sections: those whose name is behind a # are not in use. Paths are relative to this file. 'civigate-receiver config
+    check FILE' says whether a file is right, 'civigate-receiver config explain FILE' what it means.
     """
 
     receiver: ReceiverSection
-    https: HttpsSection | None = None
+    https: HttpsSection | None = setting("", default=None, example=True)
     mqtt: MqttSection | None = None
-    api: ApiSection | None = None
+    enrolment: EnrolmentSection | None = None
+    api: ApiSection | None = setting("", default=None, example=True)
     identity: IdentitySection
     limits: LimitsSection
     logging: LoggingSection
@@ -242,6 +350,8 @@ class ReceiverConfig:
     def __post_init__(self) -> None:
         if self.https is None and self.mqtt is None:
             raise Unfit("https", "neither [https] nor [mqtt] is there", "say how batches come: add one of them")
+        if self.enrolment is not None and self.enrolment.certificate is None and self.https is None:
+            raise Unfit("enrolment.certificate", "missing, and there is no [https] to take it from", "set it and key")
 
 
 def load(path: Path) -> ReceiverConfig:

@@ -23,6 +23,10 @@ class ServiceError(ReceiverError, OSError):
     """A listener, certificate or broker that cannot be used."""
 
 
+class CertificateError(ReceiverError, ValueError):
+    """A certificate authority that cannot be used, or a certificate that it does not grant."""
+
+
 class EvidenceError(ReceiverError, ValueError):
     """Batches or stored rows that do not prove what they should."""
 

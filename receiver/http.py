@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect
 from agent.batch.model import Reason
 from receiver.errors import LedgerError
 from receiver.intake import Answer, Intake, TooFastError
+from receiver.listener import CLIENT_CERTIFICATE
 from receiver.rate import Buckets
 
 ANSWER_TYPE = "application/cose"
@@ -49,12 +50,14 @@ class Door:
         max_body_bytes: largest body.
         strangers: bucket per address for batches that do not verify, None for no limit.
         body_grace_s: any body may take so long.
+        what: comes, for messages.
         monotonic_s: clock.
     """
 
     max_body_bytes: int
     strangers: Buckets[str] | None = None
     body_grace_s: float = BODY_GRACE_S
+    what: str = "a batch"
     monotonic_s: Callable[[], float] = time.monotonic
     _buffered_bytes: int = 0
 
@@ -81,7 +84,7 @@ class Door:
         except StopAsyncIteration:
             return bytes(body)
         except TimeoutError:
-            problem = _plain(408, "the batch came too slowly", close=True)
+            problem = _plain(408, f"{self.what} came too slowly", close=True)
         except ClientDisconnect:
             problem = _plain(400, "nobody is there any more", close=True)
         self.done(len(body))
@@ -92,13 +95,23 @@ class Door:
         self._buffered_bytes -= size
 
     def _too_large(self) -> Response:
-        return _plain(413, f"a batch has at most {self.max_body_bytes} bytes", close=True)
+        return _plain(413, f"{self.what} has at most {self.max_body_bytes} bytes", close=True)
 
 
-def gateway_app(intake: Intake, door: Door) -> FastAPI:
-    """Make the application that gateways talk to."""
+def gateway_app(intake: Intake, door: Door, revoked: Callable[[bytes], bool] | None = None) -> FastAPI:
+    """Make the application that gateways talk to.
+
+    Args:
+        intake: takes batches.
+        door: decides about requests before their content does.
+        revoked: tells whether a client certificate, named by its fingerprint, was revoked; None where none can be.
+    """
     app = FastAPI(title="civigate receiver", docs_url=None, redoc_url=None, openapi_url=None)
     workers = anyio.CapacityLimiter(WORKERS)
+
+    def turned_away(request: Request) -> bool:
+        fingerprint = request.scope.get("state", {}).get(CLIENT_CERTIFICATE)
+        return revoked is not None and fingerprint is not None and revoked(fingerprint)
 
     @app.post("/v1/batches")
     async def post_batch(request: Request) -> Response:
@@ -108,8 +121,14 @@ def gateway_app(intake: Intake, door: Door) -> FastAPI:
         wire = await door.read(request)
         if isinstance(wire, Response):
             return wire
+
+        def take() -> Answer:
+            if turned_away(request):
+                return intake.turn_away(wire, "the certificate that the gateway came with was revoked", address)
+            return intake.submit(wire, sender=address)
+
         try:
-            answer = await anyio.to_thread.run_sync(lambda: intake.submit(wire, sender=address), limiter=workers)
+            answer = await anyio.to_thread.run_sync(take, limiter=workers)
         except TooFastError as error:
             return _later(429, error.wait_s, str(error))
         except LedgerError as error:
@@ -121,9 +140,11 @@ def gateway_app(intake: Intake, door: Door) -> FastAPI:
         return _answer(answer)
 
     @app.get("/v1/streams/{stream}/receipt")
-    async def get_receipt(stream: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
+    async def get_receipt(request: Request, stream: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
         stream_id = bytes.fromhex(stream)
         try:
+            if await anyio.to_thread.run_sync(turned_away, request, limiter=workers):
+                return _plain(403, "the certificate that the gateway came with was revoked", close=True)
             data = await anyio.to_thread.run_sync(intake.receipt, stream_id, limiter=workers)
         except LedgerError as error:
             return _unavailable(error)

@@ -162,6 +162,14 @@ class Intake:
         )
         return self._refuse(parked, denied.alarm, key.eui.hex())
 
+    def turn_away(self, wire: bytes, detail: str, sender: str) -> Answer:
+        """Refuse a batch unread because of who brings it.
+
+        Raises:
+            LedgerError: nothing was decided; the batch must come again.
+        """
+        return self._refuse_unopened(wire, Reason.REVOKED_KEY, detail, sender)
+
     def receipt(self, stream_id: bytes) -> bytes:
         """Sign what is committed of a stream (16 bytes); through 0 for one that was never seen.
 

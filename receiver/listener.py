@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import socket
 import ssl
@@ -24,6 +25,8 @@ HANDSHAKE_LIMIT_S = 10.0
 GOODBYE_LIMIT_S = 1.0
 """For the other side's share in ending TLS."""
 MAX_HEADER_BYTES = 8192
+CLIENT_CERTIFICATE = "client_certificate"
+"""Key in the `state` of a request: SHA-256 of the certificate that the client came with; absent without one."""
 START_LIMIT_S = 10.0
 STOP_LIMIT_S = 5
 
@@ -64,6 +67,10 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
         super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        certificate = None if tls is None else tls.getpeercert(binary_form=True)
+        if certificate is not None:
+            self.app_state = {**self.app_state, CLIENT_CERTIFICATE: hashlib.sha256(certificate).digest()}
         self._expect_headers()
 
     def data_received(self, data: bytes) -> None:

@@ -9,6 +9,7 @@ import logging
 import queue
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -16,8 +17,9 @@ from types import FrameType
 from agent.batch import keyfile
 from receiver.administration import Local
 from receiver.api import read_token, reading_app
-from receiver.config import ReceiverConfig
+from receiver.config import ApiSection, EnrolmentSection, HttpsSection, ReceiverConfig
 from receiver.control import ControlServer
+from receiver.enrolment.office import Office
 from receiver.http import Door, gateway_app
 from receiver.intake import Intake
 from receiver.ledger.sqlite import SqliteLedger
@@ -32,6 +34,7 @@ BROKER_LIMIT_S = 3.0
 """How long to wait for a broker before saying "ready" without it."""
 API_CONNECTIONS = 100
 API_IDLE_S = 30
+ENROLMENT_IDLE_S = 10
 _ASKED = "asked to"
 
 _log = logging.getLogger(__name__)
@@ -59,7 +62,9 @@ class Service:
             tls = None if https is None else server_context(https.certificate, https.key, https.client_ca)
             token = None if config.api is None or config.api.token_file is None else read_token(config.api.token_file)
             sockets: dict[str, socket.socket] = {}
-            for key, section in (("https", https), ("api", config.api)):
+            enrolment = config.enrolment
+            enrolment_tls = None if enrolment is None else _enrolment_context(config, enrolment)
+            for key, section in self._listening():
                 if section is not None:
                     sockets[key] = undo.enter_context(bind(section.listen, section.port, key))
             ledger = undo.enter_context(
@@ -69,6 +74,10 @@ class Service:
             self.intake = Intake(ledger, signer, committed=self._changed.set, rate=rate)
             # who has entered the data folder is trusted to bring as much as he likes
             by_hand = Intake(ledger, signer, committed=self._changed.set)
+            self._office = None
+            if enrolment is not None:
+                self._office = Office(enrolment, config.receiver.data_dir, ledger, signer)
+                undo.callback(self._office.close)
             self.mqtt = None if config.mqtt is None else MqttConsumer(config.mqtt, self.intake, signer.kid[:6].hex())
             self._listeners = []
             if https is not None:
@@ -76,12 +85,24 @@ class Service:
                 self._listeners.append(
                     Listener(
                         "https",
-                        gateway_app(self.intake, door),
+                        gateway_app(self.intake, door, None if self._office is None else self._office.store.is_revoked),
                         sockets["https"],
                         lambda: self._why.put("a listener ended"),
                         tls=tls,
                         max_connections=https.max_connections,
                         idle_s=https.idle_s,
+                    )
+                )
+            if enrolment is not None and self._office is not None:
+                self._listeners.append(
+                    Listener(
+                        "enrolment",
+                        self._office.app,
+                        sockets["enrolment"],
+                        lambda: self._why.put("a listener ended"),
+                        tls=enrolment_tls,
+                        max_connections=enrolment.max_connections,
+                        idle_s=ENROLMENT_IDLE_S,
                     )
                 )
             if config.api is not None:
@@ -123,6 +144,8 @@ class Service:
             try:
                 self._control.start()
                 self._reviser.start()
+                if self._office is not None:
+                    self._office.start()
                 for listener in self._listeners:
                     listener.start()
                 if self.mqtt is not None:
@@ -155,8 +178,13 @@ class Service:
             except OSError as error:
                 _log.warning("revision error=%r", str(error))
 
+    def _listening(self) -> tuple[tuple[str, HttpsSection | EnrolmentSection | ApiSection | None], ...]:
+        """Return the sections that listen, with their names."""
+        config = self._config
+        return ("https", config.https), ("enrolment", config.enrolment), ("api", config.api)
+
     def _places(self) -> Iterator[str]:
-        for key, section in (("https", self._config.https), ("api", self._config.api)):
+        for key, section in self._listening():
             if section is not None:
                 host = f"[{section.listen}]" if ":" in section.listen else section.listen
                 yield f"{key}={host}:{section.port}"
@@ -166,6 +194,14 @@ class Service:
     def _sums(self) -> str:
         tally = self.intake.tally
         return f"accepted={tally.accepted} repeated={tally.repeated} refused={tally.refused} frames={tally.frames}"
+
+
+def _enrolment_context(config: ReceiverConfig, section: EnrolmentSection) -> ssl.SSLContext:
+    """Make the TLS side of the enrolment's port: nobody needs a certificate to come."""
+    if section.certificate is not None and section.key is not None:
+        return server_context(section.certificate, section.key, None)
+    assert config.https is not None, "the configuration was checked"
+    return server_context(config.https.certificate, config.https.key, None)
 
 
 def _strangers(per_minute: int) -> Buckets[str] | None:

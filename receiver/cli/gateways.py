@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from agent.batch.keys import TEXT_PREFIX, PublicKey
 from agent.lorawan import parse_eui
 from receiver import config
 from receiver.administration import administration
+from receiver.cli import ca, gateways_enrolment
 from receiver.cli.arguments import add_config, add_json
+from receiver.enrolment.store import FILE_NAME as ENROLMENT_FILE_NAME
+from receiver.enrolment.store import EnrolmentStore
 from receiver.errors import RegistryError
 from receiver.ledger.database import FILE_NAME
 from receiver.ledger.reader import LedgerReader
@@ -25,6 +29,9 @@ MAX_NAME_CHARACTERS = 100
 _EXAMPLES = """examples:
   civigate-receiver gateways add 0016c001ff10a235 --key civigate-key:ed25519:... --name "town hall"
   civigate-receiver gateways add 0016c001ff10a235 --key gateway-key.txt
+  civigate-receiver gateways invite 0016c001ff10a235 --name "town hall"
+  civigate-receiver gateways invite --count 50 --hours 72 --json
+  civigate-receiver gateways approve 0016c001ff10a235
   civigate-receiver gateways list --json
   civigate-receiver gateways revoke 0016c001ff10a235
 
@@ -52,7 +59,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     revoke = verbs.add_parser("revoke", help="take nothing from a gateway any more")
     revoke.add_argument("eui", type=_eui, metavar="EUI", help="16 hex digits")
     revoke.add_argument("--kid", type=_kid, metavar="HEX", help="only this key; all of the gateway otherwise")
+    revoke.add_argument("--serial", type=_serial, metavar="HEX", help="only this certificate; its key stays good")
     revoke.set_defaults(func=_revoke)
+    gateways_enrolment.add_verbs(verbs)
     for verb in (add, listing, revoke):
         add_config(verb)
         add_json(verb)
@@ -68,6 +77,13 @@ def _eui(text: str) -> bytes:
 def _kid(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not hex") from error
+
+
+def _serial(text: str) -> int:
+    try:
+        return int(text, 16)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not hex") from error
 
@@ -105,6 +121,11 @@ def _list(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
     with contextlib.closing(LedgerReader(loaded.receiver.data_dir / FILE_NAME)) as ledger:
         keys = ledger.registry()
+    waiting, invitations = [], []
+    if (loaded.receiver.data_dir / ENROLMENT_FILE_NAME).exists():
+        with contextlib.closing(EnrolmentStore(loaded.receiver.data_dir)) as store:
+            waiting = store.applicants("pending")
+            invitations = [claim for claim in store.claims() if claim.used_us is None]
     if args.json:
         rows = [
             {
@@ -117,13 +138,26 @@ def _list(args: argparse.Namespace) -> int:
             }
             for key in keys
         ]
-        print(json.dumps({"gateways": rows}, ensure_ascii=False))
+        invited = [
+            {"gateway": claim.eui and claim.eui.hex(), "name": claim.name, "expires_us": claim.expires_us}
+            for claim in invitations
+        ]
+        pending = [gateways_enrolment.describe(applicant) for applicant in waiting]
+        print(json.dumps({"gateways": rows, "waiting": pending, "invited": invited}, ensure_ascii=False))
         return 0
     for key in keys:
         state = "active" if key.revoked_us is None else f"revoked {_day(key.revoked_us)}"
         print(f"{key.eui.hex()}  {key.name or '-':20}  {state:18}  since {_day(key.added_us)}  {key.public_key}")
     if not keys:
         print("no gateway is registered")
+    for applicant in waiting:
+        print(
+            f"{applicant.eui.hex()}  {applicant.name or '-':20}  waits for approval  since {_day(applicant.first_us)}"
+            f"  {applicant.public_key}  from {applicant.sender}"
+        )
+    for claim in invitations:
+        who = "any gateway" if claim.eui is None else claim.eui.hex()
+        print(f"{who:16}  {claim.name or '-':20}  invited  until {_day(claim.expires_us)}")
     return 0
 
 
@@ -133,10 +167,24 @@ def _day(utc_us: int) -> str:
 
 def _revoke(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
-    with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
-        revoked = admin.revoke(args.eui, args.kid)
+    data_dir = loaded.receiver.data_dir
+    revoked = 0
+    if args.serial is None:
+        with administration(data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
+            revoked = admin.revoke(args.eui, args.kid)
+    certificates = 0
+    # a certificate goes with its gateway, or by itself; when one key of several goes, the others still need it
+    if args.kid is None and (data_dir / ENROLMENT_FILE_NAME).exists():
+        with contextlib.closing(EnrolmentStore(data_dir)) as store:
+            store.withdraw(args.eui)
+            certificates = store.revoke(args.eui, args.serial, time.time_ns() // 1000)
+        if ca.has_authority(loaded):
+            ca.write_crl(loaded)
     if args.json:
-        print(json.dumps({"gateway": args.eui.hex(), "revoked": revoked}))
+        print(json.dumps({"gateway": args.eui.hex(), "revoked": revoked, "certificates": certificates}))
     else:
-        print(f"gateway {args.eui.hex()}: {revoked} active {'key' if revoked == 1 else 'keys'} revoked")
+        text = f"{revoked} active {'key' if revoked == 1 else 'keys'} revoked"
+        if certificates:
+            text += f", {certificates} {'certificate' if certificates == 1 else 'certificates'} revoked"
+        print(f"gateway {args.eui.hex()}: {text}")
     return 0
