@@ -19,7 +19,7 @@ import cbor2
 
 from agent.batch import body as bodies
 from agent.batch import cbor, codec, cose, keyplace, receipt, succession
-from agent.batch.errors import RefusedError
+from agent.batch.errors import RefusedError, UnwritableError
 from agent.batch.keys import PublicKey, ring
 from agent.batch.model import MAX_BODY_BYTES, Receipt
 from agent.errors import IdentityError
@@ -72,7 +72,7 @@ def read_header(data: bytes) -> None:
     """A signed header: arbitrary payload, signed rightly."""
     try:
         signed = cose.sign(data, ED25519)
-    except cbor.UnwritableError:
+    except UnwritableError:
         return
     try:
         found = codec.read_header(signed)
@@ -110,7 +110,7 @@ def read_announced(data: bytes) -> None:
     """An announcement of a key: arbitrary payload, signed rightly."""
     try:
         succession.read(cose.sign(data, ES256))
-    except (RefusedError, cbor.UnwritableError):
+    except (RefusedError, UnwritableError):
         return
     assert cbor2.dumps(cbor2.loads(data)) == data
 
