@@ -137,6 +137,13 @@ class ConcentratorSection:
         default=None,
         example="/var/lib/civigate/firmware",
     )
+    antenna_gain_dbi: float = setting(
+        "Gain of the antenna less what cable and connectors lose; counts against the power that may be radiated.",
+        default=0.0,
+        unit="dBi",
+        minimum=-20.0,
+        maximum=30.0,
+    )
     poll_interval_ms: int = setting(
         "Pause between two looks into an empty receive buffer.", default=10, unit="ms", minimum=1, maximum=1000
     )

@@ -32,6 +32,7 @@ from drivers.sx1302 import firmware as images
 from drivers.sx1302.concentrator import Concentrator, RxFetch
 from drivers.sx1302.counter import WRAP_US
 from drivers.sx1302.fifo import Fault
+from drivers.sx1302.remembrance import AirtimeMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -411,6 +412,9 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
         agc, arb = (config.firmware_dir / images.FILE_NAMES[mcu] for mcu in (images.Mcu.AGC, images.Mcu.ARB))
         firmware = images.load(agc, arb, allow_synthetic=emulated)
 
+    memory = AirtimeMemory(config.gateway.runtime_dir / "airtime", config.gateway.state_dir / "airtime", clock.boot_id)
+    airtime = memory.ledger(plan.transmit, clock.monotonic_ns(), fresh=not config.spool_path.exists())
+
     def open_() -> Concentrator:
         spi = open_bus(bus, board.spi_clock_hz)
         try:
@@ -422,6 +426,8 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
                 firmware=firmware,
                 clock=clock,
                 temperature=_thermometer(bus, board, spi, clock),
+                antenna_gain_dbi=section.antenna_gain_dbi,
+                airtime=airtime,
             )
         except DriverError:
             spi.close()

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The airtime that was used in the past hour, band by band: what a duty cycle is judged by.
 
-A duty cycle is a share of *any* hour [EN 300 220-1 V3.1.1 §5.4]. So each transmission stays on the account until an
-hour after its end; ends are rounded up to ten seconds, which keeps the account small and errs on the safe side.
+A duty cycle is a share of *any* hour [EN 300 220-1]. So each transmission stays on the account until an
+hour after its end; ends are rounded up to a minute, which keeps the account small and errs on the safe side.
 Times are CLOCK_MONOTONIC of the host: nothing can set it, and should it stand still while the host sleeps, an entry
 only stays longer.
 
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from drivers.plans import TransmitBand
 
 WINDOW_S: Final = 3600
-STEP_S: Final = 10
-"""Granularity of the account; with it a band never has more than some 380 entries."""
+STEP_S: Final = 60
+"""Granularity of the account; with it a band never has more than some 65 entries."""
 
 WINDOW_US: Final = WINDOW_S * 1_000_000
 NS_PER_S: Final = 1_000_000_000
-NS_PER_US: Final = 1000
 
 SLACK_S: Final = 1
 """How much later than planned a transmission may end."""
@@ -38,7 +37,7 @@ AHEAD_S: Final = 3600
 REBOOT_US: Final = 3_000_000
 """What may have been sent, and not been written down, when the power failed: the longest LoRaWAN packet at SF12."""
 
-MEMORY_LIMIT_BYTES: Final = 262_144
+MEMORY_LIMIT_BYTES: Final = 65_536
 RANGES_LIMIT: Final = 64
 _FORMAT: Final = 1
 
