@@ -252,7 +252,7 @@ class Radio:
                 self._rescue(concentrator)
             # Before the chip receives: should this process die then, the next one knows of this run. A start that
             # fails leaves the name for the next attempt.
-            session = self._next_session = self._next_session or self._begin_session()
+            session = self._next_session = self._next_session or self._sink.begin_session(self._clock.boot_id)
             self._knows_chip = True
             concentrator.start(power_cycle=self._repair() is Repair.POWER_CYCLE)
             self._next_session = None
@@ -326,15 +326,9 @@ class Radio:
         ]
         if packets:
             logger.info("event=radio_rescued packets=%d known=%d", len(packets), len(fetch.packets) - len(packets))
-            self._take(fetch, packets, self._begin_session())
+            self._take(fetch, packets, self._sink.begin_session(self._clock.boot_id))
         elif fetch.faults:
             self._count(fetch.faults)
-
-    def _begin_session(self) -> Session:
-        session = self._sink.begin_session(self._clock.boot_id)
-        # A reset does not clear the chip's memory: a later rescue may meet these packets again.
-        self._sink.offer(Heard((), (Account(),) * self._destinations, tuple(self._seen)))
-        return session
 
     def _take(self, fetch: RxFetch, packets: Sequence[RxPacket], session: Session) -> None:
         """Sort packets of a fetch and hand them over, with its faults."""

@@ -63,13 +63,14 @@ class Recovered:
     Attributes:
         heard: records above the spool's position, as (number, what was heard), ascending.
         session: the last concentrator session begun, None when none is known.
-        seen: fingerprints of the last packets of that session.
+        seen: fingerprints of the last packets, each once, the newest last. Also of earlier sessions: the reset
+            between them does not clear the chip's memory, and a rescue may meet their packets again.
         last_counter_us: 64-bit counter of the last frame kept in that session, 0 when none is known.
     """
 
     heard: tuple[tuple[int, Heard], ...] = ()
     session: Session | None = None
-    seen: frozenset[Fingerprint] = frozenset()
+    seen: tuple[Fingerprint, ...] = ()
     last_counter_us: int = 0
 
 
@@ -137,13 +138,13 @@ class Journal:
                     if number > position:
                         heard.append((number, event))
             self._closed_segments.append((path, self.last_number, path.stat().st_size))
-        return Recovered(tuple(heard), self._session, frozenset(self._seen), self._last_counter_us)
+        newest_first = dict.fromkeys(reversed(self._seen))
+        return Recovered(tuple(heard), self._session, tuple(newest_first)[::-1], self._last_counter_us)
 
     def _remember_session(self, session: Session) -> None:
         if session != self._session:
             self._session = session
             self._last_counter_us = 0
-            self._seen.clear()
 
     def _translate(self, heard: Heard, names: list[str]) -> Heard:
         """Put a record of an earlier configuration into the order of the present one."""
@@ -184,7 +185,7 @@ class Journal:
         return self.last_number
 
     def begin_session(self, session: Session) -> None:
-        """Note that the concentrator was started: fingerprints of earlier sessions are worth nothing from here on."""
+        """Note that the concentrator was started."""
         self._remember_session(session)
         if self._descriptor is None:
             self._begin_segment()

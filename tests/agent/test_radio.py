@@ -79,7 +79,7 @@ class Keeper:
     @property
     def recovered(self) -> Recovered:
         seen = [print_ for heard in self.heard for print_ in heard.seen]
-        return Recovered(session=self.sessions[-1] if self.sessions else None, seen=frozenset(seen[-512:]))
+        return Recovered(session=self.sessions[-1] if self.sessions else None, seen=tuple(seen[-512:]))
 
     def begin_session(self, boot_id: bytes) -> Session:
         self.sessions.append(Session(boot_id, len(self.sessions) + 1))

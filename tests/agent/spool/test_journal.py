@@ -13,8 +13,8 @@ from agent.batch.model import Account
 from agent.frame import Session
 from agent.spool import journal as journals
 from agent.spool import row
-from agent.spool.intake import Heard, fingerprint
-from agent.spool.journal import Journal
+from agent.spool.intake import Fingerprint, Heard, fingerprint
+from agent.spool.journal import KEPT_FINGERPRINTS, Journal
 from tests.agent.spool.gateway import BOOT, CITY, SESSION, WATER, Platform, frame, heard, writer
 
 SPOOL = bytes(16)
@@ -107,9 +107,24 @@ def test_fingerprints_of_the_last_session_outlive_segments_and_processes(
     for _ in range(2):  # a process that hears nothing must not forget
         again = open_journal(tmp_path, 21)
         assert again.recovered.session == Session(BOOT, 2)
-        assert again.recovered.seen == {fingerprint(one.counter_us, one.phy_payload) for one in frames}
+        assert again.recovered.seen[-20:] == tuple(fingerprint(one.counter_us, one.phy_payload) for one in frames)
         assert again.recovered.last_counter_us == frames[-1].counter_us
         again.close()
+
+
+def test_the_newest_fingerprints_survive_any_number_of_lives(tmp_path: Path) -> None:
+    """Also those of the session before: a life that is killed while it starts the chip has none of its own."""
+    journal = open_journal(tmp_path)
+    newest: list[Fingerprint] = []
+    for life in range(60):
+        journal.begin_session(Session(BOOT, life + 1))
+        look = heard([frame(index) for index in range(20 * life, 20 * life + 20)])
+        journal.committed(append(journal, look)[0])
+        newest += look.seen
+        journal.begin_session(Session(BOOT, 1000 + life))  # killed right behind this
+        journal.close()
+        journal = open_journal(tmp_path, journal.last_number)
+        assert journal.recovered.seen == tuple(newest[-KEPT_FINGERPRINTS:])
 
 
 def test_records_of_another_configuration_are_translated(tmp_path: Path) -> None:
