@@ -21,7 +21,7 @@ from agent.config import Bus
 from agent.errors import AgentError
 from agent.reception import Reception
 from agent.silence import Silence
-from agent.spool.intake import Fingerprint, Heard, fingerprint
+from agent.spool.intake import Fingerprint, Heard, fingerprint, hour_of
 from drivers.boards import load_board
 from drivers.emulator.firmware import synthetic_agc, synthetic_arb
 from drivers.emulator.remote import SocketBus, SocketPowerLine, SocketResetLine
@@ -334,13 +334,15 @@ class Radio:
         """Sort packets of a fetch and hand them over, with its faults."""
         zero_us = self._zero_us(fetch)
         heard = self._reception.sort(packets, session=session, zero_us=zero_us, lost=_lost(fetch.faults))
+        if not packets:
+            heard = replace(heard, hour=hour_of(session.boot_id, self._clock.boottime_us()))
         self._seen.extend(heard.seen)
         try:
             self._sink.offer(heard)
         except ValueError:
             # Something in it cannot be stored: a defect. What can be said for sure is that these frames are lost.
             logger.exception("event=radio_defect")
-            self._sink.offer(Heard((), tuple(map(_as_lost, heard.tallies)), heard.seen))
+            self._sink.offer(Heard((), tuple(map(_as_lost, heard.tallies)), heard.seen, heard.hour))
         if fetch.faults:
             self._note(fetch.faults)
         if packets:
@@ -349,7 +351,8 @@ class Radio:
 
     def _count(self, faults: Mapping[str, int]) -> None:
         """Account for faults that came without packets."""
-        self._sink.offer(Heard((), (Account(overrun=_lost(faults)),) * self._destinations))
+        hour = hour_of(self._clock.boot_id, self._clock.boottime_us())
+        self._sink.offer(Heard((), (Account(overrun=_lost(faults)),) * self._destinations, hour=hour))
         self._note(faults)
 
     def _note(self, faults: Mapping[str, int]) -> None:

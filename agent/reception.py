@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.batch.model import Account
 from agent.frame import CrcStatus, Frame, Modulation, Session
 from agent.lorawan import decode
-from agent.spool.intake import Heard, RoutedFrame, fingerprint
+from agent.spool.intake import UNKNOWN_HOUR, Heard, RoutedFrame, fingerprint, hour_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,8 +65,12 @@ class Reception:
             )
             for own in spooled
         )
+        began_us = zero_us + packets[0].counter_us if packets else -1
         return Heard(
-            tuple(frames), tallies, tuple(fingerprint(packet.counter_us, packet.payload) for packet in packets)
+            tuple(frames),
+            tallies,
+            tuple(fingerprint(packet.counter_us, packet.payload) for packet in packets),
+            hour_of(session.boot_id, max(began_us, 0)) if packets else UNKNOWN_HOUR,
         )
 
     def _route(

@@ -124,6 +124,16 @@ def _stream_json(stream: StreamStatus) -> dict[str, object]:
     said["stream_id"] = stream.stream_id.hex()
     said["hold_reason"] = None if stream.hold_reason is None else stream.hold_reason.name
     said["waiting"] = stream.unsealed + stream.sealed
+    said["hours"] = [
+        {
+            "boot_id": hour.boot_id.hex(),
+            "hour": hour.hour,
+            **asdict(hour.account),
+            "delivered": hour.delivered,
+            "waiting": hour.waiting,
+        }
+        for hour in stream.hours
+    ]
     return said
 
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from agent.batch.model import Account, Reason, Receipt, Refusal
+from agent.batch import body as bodies
+from agent.batch import codec
+from agent.batch.model import GENESIS_HASH, Account, Reason, Receipt, Refusal
 from agent.spool.book import Book
-from agent.spool.orders import Refused
-from agent.spool.state import BatchState, Stream, less
+from agent.spool.orders import Contradicted, Refused
+from agent.spool.room import take_back
+from agent.spool.row import COLUMNS, INSERT, DamagedRowError, from_row, pack, to_row
+from agent.spool.state import NOTHING, BatchState, Stream, batch_checksum
 
 _HOLD = frozenset({Reason.UNKNOWN_KEY, Reason.REVOKED_KEY, Reason.UNSUPPORTED_VERSION, Reason.WRONG_GATEWAY})
 """Reasons that somebody removes at the platform; the batch is good and waits."""
@@ -37,7 +41,13 @@ def take_receipt(book: Book, receipt: Receipt) -> None:
     freed: list[tuple[int, int]] = []
     for number in (*covered, *beyond):
         batch = stream.sealed.pop(number)
-        stream.delivered += batch.frames
+        if batch.state is BatchState.QUARANTINED:  # it was taken after all
+            owner = book.state.owner(stream)
+            for hour, frames in batch.hours:
+                owner.settle(book.hour(hour), Account(quarantined=-frames))
+            owner.deliver(book.hours(batch.hours))
+        else:
+            stream.deliver(book.hours(batch.hours))
         freed.append((batch.first_row, batch.last_row))
     if receipt.through > stream.through:
         stream.through, stream.through_hash = receipt.through, receipt.hash
@@ -74,10 +84,8 @@ def take_refusal(book: Book, refused: Refused) -> None:
     if refusal.reason in _HOLD:
         stream.hold_reason, stream.hold_detail = refusal.reason, refusal.detail
     elif refusal.reason in _RENEW:
-        for number in [n for n, b in stream.sealed.items() if b.state is BatchState.WAITING]:
-            _quarantine(book, stream, number, refusal)
-        if stream.open:
-            _renew(book, stream)
+        # what comes after it joins it: the platform can have none of that
+        renew(book, stream, refused.number, refusal.reason, refusal.detail)
     else:
         _quarantine(book, stream, refused.number, refusal)
 
@@ -85,32 +93,111 @@ def take_refusal(book: Book, refused: Refused) -> None:
 def _quarantine(book: Book, stream: Stream, number: int, refusal: Refusal) -> None:
     batch = stream.sealed[number]
     batch.state = BatchState.QUARANTINED
-    stream.since_batch += Account(quarantined=batch.frames)
+    for hour, frames in batch.hours:
+        stream.count(book.hour(hour), Account(quarantined=frames))
     book.connection.execute(
         "UPDATE batch SET state = ?, reason = ?, detail = ? WHERE id = ?",
         (int(BatchState.QUARANTINED), int(refusal.reason), refusal.detail, stream.key(number)),
     )
 
 
-def _renew(book: Book, old: Stream) -> None:
-    """Close a stream and begin a new one for its destination, which takes over what is not sealed."""
+def take_contradiction(book: Book, contradicted: Contradicted) -> None:
+    """Begin a new stream: the platform has another history of this one, as after a card was restored from a copy."""
+    stream = book.state.by_stream_id(contradicted.stream_id)
+    if stream is None or not stream.open:
+        return
+    detail = f"the platform has batches through {contradicted.newest} of another history of this stream"
+    renew(book, stream, contradicted.newest + 1, Reason.FORK, detail)
+
+
+def renew(book: Book, old: Stream, first: int, reason: Reason, detail: str) -> None:
+    """Close a stream; begin a new one for its destination, which takes over all that certainly was not delivered.
+
+    Args:
+        book: of the spool.
+        old: the stream.
+        first: batches from here on are not at the platform; their frames travel in the new stream. Of those before, the
+            platform may have the very same: they are parked.
+        reason: for what is parked.
+        detail: the same.
+    """
+    parked = [number for number, batch in old.sealed.items() if batch.state is BatchState.QUARANTINED]
+    first = max([first, *(number + 1 for number in parked if number >= first)])
+    if not old.open:
+        first = old.next_number  # its rows lie before those of the stream that is open
+    for number in [n for n, b in old.sealed.items() if b.state is BatchState.WAITING and n < first]:
+        _quarantine(book, old, number, Refusal(old.stream_id, number, GENESIS_HASH, reason, detail, 0))
+    if not old.open:
+        return
     new = book.begin_stream(old.destination, old.bit)
+    new.filters = list(old.filters)
     new.next_row, new.unsealed = old.next_row, old.unsealed
-    new.filters = [(version, first, digest) for version, first, digest in old.filters]
+    again = sorted((number, old.sealed.pop(number)) for number in [n for n in old.sealed if n >= first])
+    for number, batch in reversed(again):
+        # what lies between was taken out of this stream, and is here for others
+        _take_off(book, batch.last_row + 1, new.next_row - 1, old.bit)
+        new.next_row, new.unsealed = batch.first_row, new.unsealed + batch.frames
+        _reopen(book, old, new, number)
     new.tombstones = {key: stone for key, stone in old.tombstones.items() if not stone.first_number}
-    left = old.since_batch
-    spooled = old.unsealed + left.evicted + left.expired
-    moved = replace(
-        left,
-        heard=left.bad_crc + left.filtered + left.duplicate + spooled,
-        spooled=spooled,
-        quarantined=0,
-    )
-    new.since_batch = moved
-    old.in_batches = less(old.since_start, moved)
-    old.since_batch = Account()
+    _hand_over(old, new)
     old.open, old.unsealed, old.tombstones = False, 0, {}
     book.pending_since[new.id] = book.pending_since.pop(old.id, 0.0)
+
+
+def _take_off(book: Book, first_row: int, last_row: int, bit: int) -> None:
+    """Take rows out of a stream; they stay for others."""
+    while first_row <= last_row:
+        found = book.connection.execute(
+            f"SELECT {COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq LIMIT 1000",  # noqa: S608 - constants
+            (first_row, last_row, 1 << bit),
+        ).fetchall()
+        if not found:
+            return
+        for columns in found:
+            seq, route, *_, note = columns
+            left = route & ~(1 << bit)
+            if not left:
+                book.connection.execute("DELETE FROM frame WHERE seq = ?", (seq,))
+                continue
+            try:
+                frame = from_row(columns, book.sessions)
+            except DamagedRowError:  # it stays damaged
+                book.connection.execute("UPDATE frame SET route = ? WHERE seq = ?", (left, seq))
+                continue
+            book.connection.execute("DELETE FROM frame WHERE seq = ?", (seq,))
+            book.connection.execute(INSERT, to_row(seq, left, frame, pack(frame), note))
+        first_row = found[-1][0] + 1
+
+
+def _reopen(book: Book, old: Stream, new: Stream, number: int) -> None:
+    """Make nothing of a sealed batch again, but for its frames: what else it said is said anew."""
+    key = old.key(number)
+    (first_row, last_row, frames, header, context, hours, crc) = book.connection.execute(
+        "SELECT first_row, last_row, frames, signed_header, context, hours, batch_crc32 FROM batch WHERE id = ?", (key,)
+    ).fetchone()
+    if batch_checksum(key, first_row, last_row, frames, header, context, hours) == crc:
+        take_back(book, old, bodies.decode(context))
+        version, (known, _, digest) = codec.read_header(header).filter_version, new.filters[0]
+        new.filters[:1] = (
+            [(known, first_row, digest)] if version >= known else [(version, first_row, b""), new.filters[0]]
+        )
+    book.connection.execute("DELETE FROM batch WHERE id = ?", (key,))
+
+
+def _hand_over(old: Stream, new: Stream) -> None:
+    """Move the account of all that waits or is parked, and what no batch has said, to the stream that follows."""
+    waiting = {hour: old.waiting_in(hour) for hour in old.hours}
+    short = -sum(frames for frames in waiting.values() if frames < 0)  # the hour of a damaged frame is only likely
+    for hour in old.hours:
+        total, unsent = old.account_in(hour), old.unsent.pop(hour, NOTHING)
+        frames = max(waiting[hour], 0)
+        frames, short = max(frames - short, 0), max(short - frames, 0)
+        spooled = frames + total.quarantined + unsent.evicted + unsent.expired
+        heard = unsent.bad_crc + unsent.filtered + unsent.duplicate + spooled
+        moved = replace(unsent, heard=heard, spooled=spooled, quarantined=total.quarantined)
+        old.settle(hour, unsent + -moved)
+        if moved != NOTHING:
+            new.count(hour, moved)
 
 
 def _joined(ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

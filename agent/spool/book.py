@@ -7,18 +7,63 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
+import zlib
+from collections.abc import Iterable
 from itertools import pairwise
 
 from agent.batch import codec
 from agent.batch.errors import RefusedError
 from agent.batch.model import GENESIS_HASH, Anchor, TimeSource
 from agent.frame import Session
-from agent.spool.state import Stream, load
+from agent.spool.intake import UNKNOWN_HOUR, Hour
+from agent.spool.state import EARLIER, Hours, Stream, load
 from agent.spool.store import scalar
 
 MAX_BATCH_ANCHORS = 64
 KEPT_ANCHORS = 1024
 """For the display of times on the gateway itself."""
+KEPT_HOURS = 24 * 14
+"""That are told apart although all that was heard in them is settled."""
+MAX_HOURS_APART = 24 * 120
+"""That are told apart at all, however much of them waits."""
+
+
+SESSIONS = "SELECT number, boot_id, row_crc32 FROM session ORDER BY number"
+ANCHORS = (
+    "SELECT id, boot_id, boottime_us, utc_us, uncertainty_us, source, row_crc32 FROM anchor WHERE id >= ? ORDER BY id"
+)
+
+
+def session_checksum(number: int, boot_id: bytes) -> int:
+    """Return the CRC-32 over a row of table session."""
+    return zlib.crc32(boot_id, number & 0xFFFFFFFF)
+
+
+def read_sessions(rows: Iterable[tuple[int, bytes, int]]) -> dict[int, Session]:
+    """Return the sessions of the result of `SESSIONS`, without damaged ones: their frames count as damaged."""
+    return {
+        number: Session(boot_id, number) for number, boot_id, crc in rows if session_checksum(number, boot_id) == crc
+    }
+
+
+def anchor_checksum(number: int, anchor: Anchor) -> int:
+    """Return the CRC-32 over a row of table anchor."""
+    return zlib.crc32(repr((number, *_anchor_columns(anchor))).encode())
+
+
+def read_anchors(rows: Iterable[tuple[int, bytes, int, int, int, int, int]]) -> list[Anchor]:
+    """Return the anchors of the result of `ANCHORS`, without damaged ones."""
+    anchors = []
+    for number, boot_id, boottime_us, utc_us, uncertainty_us, source, crc in rows:
+        with contextlib.suppress(ValueError):
+            anchor = Anchor(boot_id, boottime_us, utc_us, uncertainty_us, TimeSource(source))
+            if anchor_checksum(number, anchor) == crc:
+                anchors.append(anchor)
+    return anchors
+
+
+def _anchor_columns(anchor: Anchor) -> tuple[bytes, int, int, int, int]:
+    return (anchor.boot_id, anchor.boottime_us, anchor.utc_us, anchor.uncertainty_us, int(anchor.source))
 
 
 class Book:
@@ -31,12 +76,14 @@ class Book:
         pending_since: by stream, when the oldest of what is not sealed came, by the writer's clock. Not in the file.
         foreign_answers: receipts and refusals about streams that are not here.
         page_bytes: size of a page.
+        new_hours: whether hours were added since this was last set to False; a snapshot has to follow.
         headroom_pages: what may still be added before the pages are counted again; negative: count now.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.pending_since: dict[int, float] = {}
         self.foreign_answers = 0
+        self.new_hours = False
         self._may_grow = True
         self.attach(connection)
 
@@ -61,10 +108,7 @@ class Book:
         self.connection.execute("BEGIN")
         try:
             self.state = load(self.connection)
-            self.sessions = {
-                number: Session(boot_id, number)
-                for number, boot_id in self.connection.execute("SELECT number, boot_id FROM session")
-            }
+            self.sessions = read_sessions(self.connection.execute(SESSIONS))
         finally:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
@@ -85,11 +129,49 @@ class Book:
     def know(self, session: Session) -> None:
         """Keep which boot a session belongs to."""
         if session.number not in self.sessions:
+            # where a damaged row stands, the right one takes its place
             self.connection.execute(
-                "INSERT INTO session (number, boot_id) VALUES (?, ?)", (session.number, session.boot_id)
+                "REPLACE INTO session (number, boot_id, row_crc32) VALUES (?, ?, ?)",
+                (session.number, session.boot_id, session_checksum(session.number, session.boot_id)),
             )
             self.sessions[session.number] = session
             self.state.session = max(self.state.session, session.number)
+
+    def hour(self, number: int) -> int:
+        """Return an hour under which to count; `EARLIER` for one that is not told apart any more."""
+        return number if number in self.state.hours.values() else EARLIER
+
+    def hours(self, hours: Hours) -> Hours:
+        """Return frames by the hours that are still told apart."""
+        return tuple((self.hour(number), frames) for number, frames in hours)
+
+    def know_hour(self, hour: Hour) -> int:
+        """Return the id of an hour that something was heard in; when it is a new one, sum up the oldest."""
+        if hour == UNKNOWN_HOUR:
+            return EARLIER
+        hours = self.state.hours
+        if hour not in hours:
+            number = max(hours.values(), default=EARLIER) + 1
+            self.connection.execute(
+                "INSERT INTO hour (id, boot_id, hour) VALUES (?, ?, ?)", (number, hour.boot_id, hour.hour)
+            )
+            hours[hour] = number
+            self._sum_up()
+            self.new_hours = True
+        return hours[hour]
+
+    def _sum_up(self) -> None:
+        """Put old hours together of which nothing waits any more."""
+        hours = self.state.hours
+        streams = self.state.streams.values()
+        for hour, number in sorted(hours.items(), key=lambda item: item[1])[:-KEPT_HOURS]:
+            busy = any(number in s.unsent or s.waiting_in(number) or s.account_in(number).quarantined for s in streams)
+            if busy and len(hours) <= MAX_HOURS_APART:
+                continue
+            del hours[hour]
+            self.connection.execute("DELETE FROM hour WHERE id = ?", (number,))
+            for stream in streams:
+                stream.sum_up(number)
 
     def begin_stream(self, destination: str, bit: int) -> Stream:
         """Make a stream for a destination; its frames are those to come."""
@@ -97,7 +179,7 @@ class Book:
         number = max(state.streams, default=0) + 1
         stream = Stream(
             *(number, destination, bit, secrets.token_bytes(16), True, state.last_row + 1, 0, 1, 1),
-            *(GENESIS_HASH, 0, GENESIS_HASH, 0, max(state.next_anchor - KEPT_ANCHORS, 1)),
+            *(GENESIS_HASH, 0, GENESIS_HASH, max(state.next_anchor - KEPT_ANCHORS, 1)),
         )
         state.streams[number] = stream
         return stream
@@ -122,11 +204,9 @@ class Book:
     def keep_anchor(self, anchor: Anchor) -> None:
         """Keep a clock anchor until it has travelled, and some longer for people."""
         self.connection.execute(
-            "INSERT INTO anchor (id, boot_id, boottime_us, utc_us, uncertainty_us, source) VALUES (?, ?, ?, ?, ?, ?)",
-            (
-                *(self.state.next_anchor, anchor.boot_id, anchor.boottime_us, anchor.utc_us),
-                *(anchor.uncertainty_us, int(anchor.source)),
-            ),
+            "INSERT INTO anchor (id, boot_id, boottime_us, utc_us, uncertainty_us, source, row_crc32) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self.state.next_anchor, *_anchor_columns(anchor), anchor_checksum(self.state.next_anchor, anchor)),
         )
         self.state.next_anchor += 1
         travelled = min((s.next_anchor for s in self.state.open_streams()), default=self.state.next_anchor)
@@ -135,13 +215,7 @@ class Book:
 
     def anchors_from(self, first: int) -> tuple[tuple[Anchor, ...], int]:
         """Return the anchors from a number on, thinned out where they are many, and the number of the next to come."""
-        anchors = [
-            Anchor(boot_id, boottime_us, utc_us, uncertainty_us, TimeSource(source))
-            for boot_id, boottime_us, utc_us, uncertainty_us, source in self.connection.execute(
-                "SELECT boot_id, boottime_us, utc_us, uncertainty_us, source FROM anchor WHERE id >= ? ORDER BY id",
-                (first,),
-            )
-        ]
+        anchors = read_anchors(self.connection.execute(ANCHORS, (first,)))
         if len(anchors) > MAX_BATCH_ANCHORS:  # evenly, with the first and the last
             last = len(anchors) - 1
             anchors = [anchors[index * last // (MAX_BATCH_ANCHORS - 1)] for index in range(MAX_BATCH_ANCHORS)]

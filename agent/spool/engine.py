@@ -19,21 +19,22 @@ from contextlib import contextmanager
 from zlib import crc32
 
 from agent.batch.keys import Signer
-from agent.batch.model import Account, Anchor, Loss, Receipt
+from agent.batch.model import HOUR_US, UNKNOWN_BOOT, Account, Anchor, Loss, Receipt
 from agent.errors import SpoolError
-from agent.spool.answers import take_receipt, take_refusal
+from agent.spool.answers import take_contradiction, take_receipt, take_refusal
 from agent.spool.book import Book
-from agent.spool.intake import MAX_DESTINATIONS
-from agent.spool.orders import Destination, Entry, Identify, Order, Outcome, Policy, Refused, Unreadable
+from agent.spool.intake import MAX_DESTINATIONS, UNKNOWN_HOUR, Heard, Hour, RoutedFrame, hour_of
+from agent.spool.orders import Contradicted, Destination, Entry, Identify, Order, Outcome, Policy, Refused, Unreadable
 from agent.spool.room import make_room, withdraw
 from agent.spool.row import INSERT, ROUTE_FACTOR, SEQ_FACTOR, SESSION_FACTOR, Row, to_fields, with_note
 from agent.spool.sealing import Sealer
-from agent.spool.state import State, note, save
+from agent.spool.state import NOTHING, State, note, save
 
 SEALS_PER_COMMIT = 8
 """Per stream: a long backlog is sealed in several transactions, so that frames do not wait behind it."""
 SNAPSHOT_ROWS = 4096
 """Frames after which the snapshot is renewed, so that opening stays fast."""
+_ONE = Account(heard=1, spooled=1)
 
 
 class Engine:
@@ -146,7 +147,9 @@ class Engine:
             for order in orders:
                 self._order(order)
             changed = make_room(self.book, entries) or bool(orders)
+            self.book.new_hours = False
             rows, deltas = self._take(entries, now_s)
+            changed |= self.book.new_hours
             seal = [s for s in self.state.open_streams() if self.sealer.due(s, now_s, flush=flush)]
             fresh = self.state.last_row - self.state.snapshot_row
             if rows and not changed and not seal and fresh < SNAPSHOT_ROWS:
@@ -172,11 +175,11 @@ class Engine:
                 outcome = Outcome(frozenset(), frozenset(), more=False)
         return outcome
 
-    def _take(self, entries: Sequence[Entry], now_s: float) -> tuple[list[Row], dict[int, Account]]:
-        """Count what was heard, and make rows of its frames."""
+    def _take(self, entries: Sequence[Entry], now_s: float) -> tuple[list[Row], dict[int, dict[int, Account]]]:
+        """Count what was heard, and make rows of its frames; also return the counts, by hour and stream."""
         state = self.state
         streams = [state.stream_of(destination.name) for destination in self.destinations]
-        deltas: dict[int, Account] = {}
+        deltas: dict[int, dict[int, Account]] = {}
         rows: list[Row] = []
         append = rows.append
         seq = state.last_row
@@ -184,13 +187,22 @@ class Engine:
         session = None
         route = heard_route = place = 0
         for entry in entries:
+            hour = _hour(entry.heard)
+            number = state.hours.get(hour) or self.book.know_hour(hour)
+            parts = deltas.setdefault(number, {})
             for stream, tally in zip(streams, entry.heard.tallies, strict=True):
                 assert stream is not None
-                deltas[stream.id] = deltas[stream.id] + tally if stream.id in deltas else tally
+                parts[stream.id] = parts[stream.id] + tally if stream.id in parts else tally
+            began_us = hour.hour * HOUR_US
+            ended_us = began_us + HOUR_US
+            if hour.boot_id == UNKNOWN_BOOT:
+                ended_us = 0  # what has no boot belongs to no hour of any other
             # the one loop that every frame goes through: `to_row`, unrolled
             for routed, packed in zip(entry.heard.frames, entry.packed, strict=True):
                 seq += 1
                 frame = routed.frame
+                if not began_us <= frame.boottime_us < ended_us:
+                    self._count_elsewhere(deltas, number, routed)
                 if frame.session is not session or routed.route != heard_route:
                     session, heard_route = frame.session, routed.route
                     self.book.know(session)
@@ -198,15 +210,29 @@ class Engine:
                     place = route * ROUTE_FACTOR + session.number * SESSION_FACTOR
                 check = crc32(packed, seq * SEQ_FACTOR + place & 0xFFFFFFFF)
                 append((seq, route, *to_fields(frame), check, None))
-        for number, delta in deltas.items():
-            stream = state.streams[number]
-            stream.since_batch += delta
-            stream.unsealed += delta.spooled
-            self.book.pending_since.setdefault(number, now_s)
+        for number, parts in deltas.items():
+            for stream_number, delta in parts.items():
+                if delta == NOTHING:
+                    continue
+                counted = state.streams[stream_number]
+                counted.count(number, delta)
+                counted.unsealed += delta.spooled
+                self.book.pending_since.setdefault(stream_number, now_s)
         if entries:
             state.journal = entries[-1].number
             state.last_row = seq
         return rows, deltas
+
+    def _count_elsewhere(self, deltas: dict[int, dict[int, Account]], number: int, routed: RoutedFrame) -> None:
+        """Count a frame in its own hour instead of that of the look it came with."""
+        frame = routed.frame
+        own = self.book.know_hour(hour_of(frame.session.boot_id, frame.boottime_us))
+        for index, destination in enumerate(self.destinations):
+            stream = self.state.stream_of(destination.name)
+            if routed.route >> index & 1 and stream is not None:
+                deltas[number][stream.id] += -_ONE
+                parts = deltas.setdefault(own, {})
+                parts[stream.id] = parts.get(stream.id, NOTHING) + _ONE
 
     def _route(self, route: int) -> int:
         """Return the bits of the streams for those of the configuration."""
@@ -228,7 +254,17 @@ class Engine:
                 stream = self.state.by_stream_id(stream_id)
                 if stream is not None and stream.open and number in stream.sealed:
                     withdraw(self.book, stream, number, Loss.DAMAGED)
+            case Contradicted():
+                take_contradiction(self.book, order)
             case Anchor():
                 self.book.keep_anchor(order)
             case Identify(gateway_eui):
                 self.state.gateway_eui = gateway_eui
+
+
+def _hour(heard: Heard) -> Hour:
+    """Return the hour of a look at the radio; that of its first frame when nobody has told."""
+    if heard.hour == UNKNOWN_HOUR and heard.frames:
+        frame = heard.frames[0].frame
+        return hour_of(frame.session.boot_id, frame.boottime_us)
+    return heard.hour

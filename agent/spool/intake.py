@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from agent.batch.model import Account
+from agent.batch.model import HOUR_US, UNKNOWN_BOOT, Account
 from agent.frame import Frame
 
 MAX_DESTINATIONS = 16
@@ -26,6 +26,27 @@ class RoutedFrame:
 
     frame: Frame
     route: int
+
+
+class Hour(NamedTuple):
+    """An hour of a boot, by CLOCK_BOOTTIME: nothing is counted by a clock that can jump.
+
+    Attributes:
+        boot_id: the kernel's boot id, 16 bytes.
+        hour: CLOCK_BOOTTIME divided by `HOUR_US`.
+    """
+
+    boot_id: bytes
+    hour: int
+
+
+UNKNOWN_HOUR = Hour(UNKNOWN_BOOT, 0)
+"""What is not known by hour, or no longer."""
+
+
+def hour_of(boot_id: bytes, boottime_us: int) -> Hour:
+    """Return the hour of a moment."""
+    return Hour(boot_id, boottime_us // HOUR_US)
 
 
 class Fingerprint(NamedTuple):
@@ -57,8 +78,10 @@ class Heard:
         tallies: where the packets went, one delta per destination in the order of the configuration; `heard`,
             `bad_crc`, `filtered`, `duplicate`, `spooled` and `overrun` count, `spooled` being the frames routed there.
         seen: fingerprints of every packet of this look, also of those that are only counted.
+        hour: of the look, for all that is only counted. A frame counts in its own hour.
     """
 
     frames: tuple[RoutedFrame, ...]
     tallies: tuple[Account, ...]
     seen: tuple[Fingerprint, ...] = ()
+    hour: Hour = UNKNOWN_HOUR

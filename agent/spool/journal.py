@@ -28,7 +28,7 @@ import cbor2
 from agent.batch.model import BUCKETS, Account
 from agent.frame import Session
 from agent.spool import row
-from agent.spool.intake import Fingerprint, Heard, RoutedFrame
+from agent.spool.intake import UNKNOWN_HOUR, Fingerprint, Heard, Hour, RoutedFrame
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class _Kind(IntEnum):
     """[spool id, [destination, ...]]: first in each segment."""
     HEARD = 1
     SESSION = 2
-    """[boot id, number]: the concentrator was started."""
+    """[boot id, number]: the concentrator was started. At the beginning of a segment it did so before, and the
+    counter of the last frame kept follows."""
     SEEN = 3
     """Fingerprints of the packets before this segment."""
 
@@ -123,7 +124,9 @@ class Journal:
                 continue
             for number, kind, payload in records[1:]:
                 if kind is _Kind.SESSION:
-                    self._remember_session(_session(payload))
+                    session, counter_us = _session(payload)
+                    self._remember_session(session)
+                    self._last_counter_us = max(self._last_counter_us, counter_us)
                 elif kind is _Kind.SEEN:
                     self._seen.extend(_fingerprints(payload))
                 elif kind is _Kind.HEARD:
@@ -161,7 +164,7 @@ class Journal:
             )
             if route:
                 frames.append(RoutedFrame(routed.frame, route))
-        return Heard(tuple(frames), tallies, heard.seen)
+        return Heard(tuple(frames), tallies, heard.seen, heard.hour)
 
     # ------------------------------------------------------------------ writing
 
@@ -181,6 +184,8 @@ class Journal:
             self._begin_segment()
         self.last_number += 1
         self._seen.extend(heard.seen)
+        if heard.frames and heard.frames[-1].frame.session == self._session:
+            self._last_counter_us = heard.frames[-1].frame.counter_us
         self._write(_record(self.last_number, _Kind.HEARD, encode_heard(heard, packed)))
         return self.last_number
 
@@ -219,7 +224,7 @@ class Journal:
             _record(self.last_number, _Kind.OPEN, cbor2.dumps([self._spool_id, self._destinations])),
         ]
         if self._session is not None:
-            session = [self._session.boot_id, self._session.number]
+            session = [self._session.boot_id, self._session.number, self._last_counter_us]
             opening.append(_record(self.last_number, _Kind.SESSION, cbor2.dumps(session)))
             seen = b"".join(_FINGERPRINT.pack(*fingerprint) for fingerprint in self._seen)
             opening.append(_record(self.last_number, _Kind.SEEN, seen))
@@ -276,6 +281,7 @@ def encode_heard(heard: Heard, packed: Sequence[bytes]) -> bytes:
             frames,
             [[getattr(tally, name) for name in BUCKETS] for tally in heard.tallies],
             b"".join([_FINGERPRINT.pack(*fingerprint) for fingerprint in heard.seen]),
+            list(heard.hour),
         ]
     )
 
@@ -287,7 +293,7 @@ def decode_heard(payload: bytes) -> Heard:
         ValueError: it did not write this.
     """
     try:
-        sessions, frames, tallies, seen = cbor2.loads(payload)
+        sessions, frames, tallies, seen, *later = cbor2.loads(payload)
         known = [Session(boot_id, number) for boot_id, number in sessions]
         return Heard(
             tuple(
@@ -296,6 +302,7 @@ def decode_heard(payload: bytes) -> Heard:
             ),
             tuple(Account(*counts) for counts in tallies),
             tuple(_fingerprints(seen)),
+            Hour(*later[0]) if later else UNKNOWN_HOUR,
         )
     except (LookupError, TypeError) as error:
         raise ValueError(f"record of the journal is not what was heard: {error}") from error
@@ -329,9 +336,9 @@ def _opening(record: tuple[int, _Kind, bytes]) -> tuple[bytes, list[str]]:
     return spool_id, names
 
 
-def _session(payload: bytes) -> Session:
-    boot_id, number = cbor2.loads(payload)
-    return Session(boot_id, number)
+def _session(payload: bytes) -> tuple[Session, int]:
+    boot_id, number, *counter_us = cbor2.loads(payload)
+    return Session(boot_id, number), counter_us[0] if counter_us else 0
 
 
 def _fingerprints(data: bytes) -> Iterable[Fingerprint]:

@@ -76,13 +76,26 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Contradicted:
+    """The platform has another history of a stream than this spool.
+
+    Attributes:
+        stream_id: 16 bytes.
+        newest: highest batch number that the platform has.
+    """
+
+    stream_id: bytes
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Identify:
     """The gateway's EUI-64 has become known."""
 
     gateway_eui: bytes
 
 
-Order: TypeAlias = "Receipt | Refused | Unreadable | Anchor | Identify"
+Order: TypeAlias = "Receipt | Refused | Unreadable | Contradicted | Anchor | Identify"
 
 
 @dataclass(frozen=True, slots=True)

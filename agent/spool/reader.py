@@ -17,10 +17,10 @@ from types import TracebackType
 from agent.batch import body as bodies
 from agent.batch import codec
 from agent.batch.errors import RefusedError
-from agent.batch.model import Account, Anchor, Reason, TimeSource
+from agent.batch.model import Account, Anchor, Reason
 from agent.errors import SpoolError
 from agent.frame import Frame, Session
-from agent.spool import row, state
+from agent.spool import book, row, state
 from agent.spool.state import NUMBER_BITS, BatchState, State
 from agent.spool.store import explained, open_reader, scalar
 
@@ -34,7 +34,8 @@ _STREAM_COLUMNS = "id, destination, bit, stream_id, open, through, through_hash,
 _STREAM = f"SELECT {_STREAM_COLUMNS} FROM stream WHERE stream_id = ?"  # noqa: S608 - constants, as in all of these
 _OPEN_STREAM = f"SELECT {_STREAM_COLUMNS} FROM stream WHERE destination = ? AND open"  # noqa: S608
 _BATCHES = (
-    "SELECT id, first_row, last_row, frames, state, reason, detail, signed_header, context, batch_crc32 FROM batch "
+    "SELECT id, first_row, last_row, frames, state, reason, detail, signed_header, context, hours, batch_crc32 "
+    "FROM batch "
     "WHERE id > ? AND id < ? AND state IN (?, ?) ORDER BY id LIMIT ?"
 )
 _FRAMES_ANY = f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND (route & ? OR ?) "  # noqa: S608
@@ -98,6 +99,7 @@ class SealedBatch:
         detail: the platform's words for it.
         signed_header: COSE_Sign1.
         context: the body without its frames.
+        hours: as in table batch.
         checksum: CRC-32 over all that never changes.
     """
 
@@ -111,6 +113,7 @@ class SealedBatch:
     detail: str | None
     signed_header: bytes
     context: bytes
+    hours: bytes
     checksum: int
 
     @property
@@ -122,8 +125,27 @@ class SealedBatch:
     def intact(self) -> bool:
         """Whether all this is what was sealed; the frames are not looked at."""
         key = self.stream.key << NUMBER_BITS | self.number
-        found = state.batch_checksum(key, self.first_row, self.last_row, self.frames, self.signed_header, self.context)
-        return found == self.checksum
+        place = (key, self.first_row, self.last_row, self.frames)
+        return state.batch_checksum(*place, self.signed_header, self.context, self.hours) == self.checksum
+
+
+@dataclass(frozen=True, slots=True)
+class HourStatus:
+    """Where the frames of one hour of a boot went.
+
+    Attributes:
+        boot_id: 16 bytes, zero for all hours that are not told apart.
+        hour: CLOCK_BOOTTIME / 3600 s.
+        account: every bucket; `quarantined` is what is parked now.
+        delivered: acknowledged.
+        waiting: still to be delivered.
+    """
+
+    boot_id: bytes
+    hour: int
+    account: Account
+    delivered: int
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +165,7 @@ class StreamStatus:
         quarantined: frames in batches that the platform refused.
         batches: batches waiting.
         quarantined_batches: batches refused.
+        hours: the account by hour, oldest first; the first may be the sum of all before.
         hold_reason: why the platform takes nothing at present, None when it does.
         hold_detail: its words for it.
         stale_answers: receipts and refusals that came late.
@@ -161,6 +184,7 @@ class StreamStatus:
     quarantined: int
     batches: int
     quarantined_batches: int
+    hours: tuple[HourStatus, ...]
     hold_reason: Reason | None
     hold_detail: str | None
     stale_answers: int
@@ -361,10 +385,7 @@ class SpoolReader:
             for columns in chunk:
                 session, route = columns[2], columns[1]
                 if session not in self._sessions:
-                    self._sessions.update(
-                        (number, Session(boot_id, number))
-                        for number, boot_id in self._rows("SELECT number, boot_id FROM session")
-                    )
+                    self._sessions.update(book.read_sessions(self._rows(book.SESSIONS)))
                 try:
                     frame = row.from_row(columns, self._sessions)
                 except row.DamagedRowError as error:
@@ -382,12 +403,7 @@ class SpoolReader:
 
     def anchors(self) -> list[Anchor]:
         """Return the clock anchors that are kept, oldest first."""
-        return [
-            Anchor(boot_id, boottime_us, utc_us, uncertainty_us, TimeSource(source))
-            for boot_id, boottime_us, utc_us, uncertainty_us, source in self._rows(
-                "SELECT boot_id, boottime_us, utc_us, uncertainty_us, source FROM anchor ORDER BY id"
-            )
-        ]
+        return book.read_anchors(self._rows(book.ANCHORS, 0))
 
     def state(self) -> State:
         """Return everything but the frames, of one moment.
@@ -421,6 +437,7 @@ class SpoolReader:
             free = scalar(self._connection, "PRAGMA freelist_count", int)
             frames = scalar(self._connection, "SELECT count(*) FROM frame", int)
             first = self._connection.execute("SELECT min(seq) FROM frame").fetchone()[0]
+        names = now.hour_names()
         return SpoolStatus(
             spool_id=now.spool_id,
             gateway_eui=now.gateway_eui,
@@ -440,9 +457,13 @@ class SpoolReader:
                     delivered=s.delivered,
                     unsealed=s.unsealed,
                     sealed=s.frames_in(BatchState.WAITING),
-                    quarantined=s.frames_in(BatchState.QUARANTINED),
+                    quarantined=sum(batch.frames for batch in now.quarantined(s)),
                     batches=s.batches_in(BatchState.WAITING),
-                    quarantined_batches=s.batches_in(BatchState.QUARANTINED),
+                    quarantined_batches=len(now.quarantined(s)),
+                    hours=tuple(
+                        HourStatus(*names[hour], s.account_in(hour), s.delivered_in.get(hour, 0), s.waiting_in(hour))
+                        for hour in s.hours
+                    ),
                     hold_reason=s.hold_reason,
                     hold_detail=s.hold_detail,
                     stale_answers=s.stale_answers,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -17,12 +18,13 @@ from typing import TypeAlias
 from agent.batch import body as bodies
 from agent.batch import codec
 from agent.batch.errors import RefusedError
-from agent.batch.model import GENESIS_HASH, UNKNOWN_BOOT, Account, Body, Loss, Tombstone
+from agent.batch.model import GENESIS_HASH, UNKNOWN_BOOT, Account, Body, HourAccount, Loss, Tombstone
 from agent.frame import Frame
 from agent.spool.book import Book
+from agent.spool.intake import Hour, hour_of
 from agent.spool.orders import Entry
 from agent.spool.row import COLUMNS, INSERT, WEIGHT_BYTES, DamagedRowError, from_row, pack, to_row
-from agent.spool.state import BatchState, Stream, batch_checksum, less
+from agent.spool.state import EARLIER, BatchState, Hours, Stream, batch_checksum, hours_blob, pack_hours
 from agent.spool.store import scalar
 
 RESERVE_PAGES = 64
@@ -32,8 +34,8 @@ EVICTION_SHARE = 64
 EVICTION_MINIMUM = 64
 EVICTION_ROUNDS = 32
 
-Lost: TypeAlias = "tuple[int, bytes, int]"
-"""Row number, boot id, boottime of a frame that is taken out."""
+Lost: TypeAlias = "tuple[int, bytes, int, int]"
+"""Row number, boot id, boottime and id of the hour of a frame that is taken out."""
 
 
 def make_room(book: Book, entries: Sequence[Entry]) -> bool:
@@ -80,8 +82,7 @@ def _evict_unsealed(book: Book) -> bool:
         "SELECT seq, session, boottime_us FROM frame WHERE seq >= ? AND route & ? ORDER BY seq LIMIT ?",
         (stream.next_row, 1 << stream.bit, count),
     ):
-        known = book.sessions.get(session)
-        lost.append((seq, known.boot_id if known else UNKNOWN_BOOT, boottime_us))
+        lost.append((seq, *moment_of(book, session, boottime_us)))
     if not lost:
         return False
     first_row, stream.next_row = stream.next_row, lost[-1][0] + 1
@@ -90,14 +91,23 @@ def _evict_unsealed(book: Book) -> bool:
     return True
 
 
+def moment_of(book: Book, session: int, boottime_us: int) -> tuple[bytes, int, int]:
+    """Return boot id, boottime and id of the hour of a row."""
+    known = book.sessions.get(session)
+    if known is None:
+        return UNKNOWN_BOOT, boottime_us, EARLIER
+    return known.boot_id, boottime_us, book.state.hour_id(hour_of(known.boot_id, boottime_us))
+
+
 def lose(stream: Stream, reason: Loss, lost: Sequence[Lost]) -> None:
     """Count unsealed frames that never travel, and declare them in the next batch."""
     stream.unsealed -= len(lost)
-    stream.since_batch += Account(evicted=len(lost))
+    for hour, count in pack_hours(hour for *_, hour in lost):
+        stream.count(hour, Account(evicted=count))
     first, last = lost[0], lost[-1]
     before = stream.tombstones.get((reason, 0))
     if before is not None:
-        first = (0, before.first_boot_id, before.first_boottime_us)
+        first = (0, before.first_boot_id, before.first_boottime_us, 0)
     stream.tombstones[reason, 0] = Tombstone(
         count=len(lost) + (before.count if before else 0),
         first_boottime_us=first[2],
@@ -128,8 +138,8 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss) -> None:
         "SELECT signed_header, context, batch_crc32 FROM batch WHERE id = ?", (stream.key(number),)
     ).fetchone()
     place = (stream.key(number), batch.first_row, batch.last_row, batch.frames)
-    intact = batch_checksum(*place, header, context) == crc
-    body = Body((), Account(heard=batch.frames, spooled=batch.frames))  # what is certain when the context is lost
+    intact = batch_checksum(*place, header, context, hours_blob(batch.hours)) == crc
+    body = _certain(book, batch.hours)
     if intact:
         with contextlib.suppress(RefusedError):
             body = bodies.decode(context)
@@ -138,19 +148,16 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss) -> None:
         return  # it can be read after all
     del stream.sealed[number]
     lost = batch.frames - len(good)
-    gone = Account(evicted=lost)
-    if batch.state is BatchState.QUARANTINED:
-        stream.in_batches += gone  # the platform has been told already that these do not come
-    else:
-        stream.since_batch += gone
+    kept = Counter(book.state.hour_id(hour_of(frame.session.boot_id, frame.boottime_us)) for frame in good)
+    owner = book.state.owner(stream)
+    for hour, frames in book.hours(batch.hours):
+        left = frames - kept[hour]
+        if batch.state is BatchState.QUARANTINED:  # the platform has been told already that these do not come
+            owner.settle(hour, Account(quarantined=-left, evicted=left))
+        elif left:
+            stream.count(hour, Account(evicted=left))
     if stream.open:  # a closed stream has no later batch to say more in
-        stream.since_batch += body.account
-        stream.in_batches = less(stream.in_batches, body.account)
-        for anchor in body.anchors:
-            book.keep_anchor(anchor)
-        for stone in body.tombstones:
-            key = (stone.reason, stone.first_number)
-            stream.tombstones[key] = _merged(stone, stream.tombstones.get(key))
+        take_back(book, stream, body)
         stream.tombstones[reason, number] = Tombstone(
             count=lost,
             first_boottime_us=ends[0].boottime_us if ends else 0,
@@ -170,6 +177,28 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss) -> None:
     book.state.last_row += len(again)
     book.connection.executemany(INSERT, again)
     stream.unsealed += len(again)
+
+
+def take_back(book: Book, stream: Stream, body: Body) -> None:
+    """Let a later batch say what a batch that never travels has said besides its frames."""
+    for part in body.hours:
+        hour = book.state.hour_id(Hour(part.boot_id, part.hour))
+        stream.count(hour, part.account)
+        stream.settle(hour, -part.account)
+    for anchor in body.anchors:
+        book.keep_anchor(anchor)
+    for stone in body.tombstones:
+        key = (stone.reason, stone.first_number)
+        stream.tombstones[key] = _merged(stone, stream.tombstones.get(key))
+
+
+def _certain(book: Book, hours: Hours) -> Body:
+    """Return what a batch said of its account as far as that is certain when its context is lost: its frames."""
+    names = book.state.hour_names()
+    parts = tuple(
+        HourAccount(*names[hour], Account(heard=frames, spooled=frames)) for hour, frames in book.hours(hours)
+    )
+    return Body((), sum((part.account for part in parts), Account()), hours=parts)
 
 
 def _is_sealed_in(signed_header: bytes, body: Body) -> bool:

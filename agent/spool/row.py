@@ -149,12 +149,24 @@ def from_row(row: Sequence[Any], sessions: Mapping[int, Session]) -> Frame:
     Raises:
         DamagedRowError: the row is not what was written.
     """
+    seq, _, session, *values, rssis, snr, fine, payload, _, _ = row
+    verify(row)
+    try:
+        return _frame(sessions[session], values, (rssis, snr), fine, payload)
+    except (LookupError, TypeError) as error:
+        raise DamagedRowError(seq) from error
+
+
+def verify(row: Sequence[Any]) -> None:
+    """Check a row against its checksum.
+
+    Raises:
+        DamagedRowError: the row is not what was written.
+    """
     seq, route, session, *values, rssis, snr, fine, payload, check, note = row
     try:
-        packed = _canonical(values, rssis, snr, fine, payload)
-        intact = checksum(seq, route, session, packed, note) == check
-        if intact:
-            return _frame(sessions[session], values, (rssis, snr), fine, payload)
+        intact = checksum(seq, route, session, _canonical(values, rssis, snr, fine, payload), note) == check
     except (LookupError, TypeError, struct.error) as error:
         raise DamagedRowError(seq) from error
-    raise DamagedRowError(seq)
+    if not intact:
+        raise DamagedRowError(seq)

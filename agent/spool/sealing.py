@@ -10,13 +10,32 @@ from dataclasses import replace
 from agent.batch import body as bodies
 from agent.batch import codec
 from agent.batch.keys import Signer
-from agent.batch.model import MAX_HEALTH, MAX_NUMBER, MAX_TOMBSTONES, UNKNOWN_BOOT, Account, Body, Loss
+from agent.batch.model import (
+    MAX_HEALTH,
+    MAX_HOURS,
+    MAX_NUMBER,
+    MAX_TOMBSTONES,
+    UNKNOWN_BOOT,
+    Account,
+    Body,
+    HourAccount,
+    Loss,
+)
 from agent.frame import Frame
 from agent.spool.book import Book
+from agent.spool.intake import hour_of
 from agent.spool.orders import Policy
-from agent.spool.room import Lost, lose
+from agent.spool.room import Lost, lose, moment_of
 from agent.spool.row import COLUMNS, WEIGHT_BYTES, DamagedRowError, from_row
-from agent.spool.state import BatchState, Sealed, Stream, batch_checksum
+from agent.spool.state import (
+    EARLIER,
+    BatchState,
+    Sealed,
+    Stream,
+    batch_checksum,
+    hours_blob,
+    pack_hours,
+)
 
 AGE_SEALED_AHEAD = 16
 """Batches waiting for a receipt beyond which age no longer seals: then only full batches are worth their headers."""
@@ -57,7 +76,7 @@ class Sealer:
         age_s = now_s - self._book.pending_since.setdefault(stream.id, now_s)
         if stream.unsealed:
             return flush or (age_s >= self._policy.batch_age_s and self._may_seal_small(stream))
-        if stream.since_batch == Account() and not stream.tombstones:
+        if not stream.unsent and not stream.tombstones:
             self._book.pending_since.pop(stream.id, None)
             return False
         return self._may_seal_small(stream) and (flush or age_s >= self._account_age_s)
@@ -78,14 +97,17 @@ class Sealer:
             # no part of the batch any more; other destinations find out for themselves
             self._book.connection.executemany(
                 "UPDATE frame SET route = route & ? WHERE seq = ?",
-                [(~(1 << stream.bit), seq) for seq, _, _ in damaged],
+                [(~(1 << stream.bit), seq) for seq, *_ in damaged],
             )
         stream.next_row = last_row + 1
         while len(stream.filters) > 1 and stream.filters[1][1] <= stream.next_row:
             del stream.filters[0]
         anchors, stream.next_anchor = self._book.anchors_from(stream.next_anchor)
         declared = dict(list(stream.tombstones.items())[:MAX_TOMBSTONES])
-        body = Body(tuple(frames), stream.since_batch, anchors, tuple(declared.values()), self._health_now())
+        hours = pack_hours(self._hour_of(frame) for frame in frames)
+        said = self._said(stream)
+        account = sum((part.account for part in said), Account())
+        body = Body(tuple(frames), account, anchors, tuple(declared.values()), self._health_now(), said)
         sealed = codec.seal(
             body,
             self._signer,
@@ -99,23 +121,34 @@ class Sealer:
         context = bodies.encode(replace(body, frames=()))
         place = (stream.key(stream.next_number), first_row, last_row, len(frames))
         self._book.connection.execute(
-            "INSERT INTO batch (id, first_row, last_row, frames, bytes, state, signed_header, context, batch_crc32) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO batch (id, first_row, last_row, frames, bytes, state, signed_header, context, hours, "
+            "batch_crc32) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *(*place, weight, int(BatchState.WAITING), sealed.signed_header, context),
-                batch_checksum(*place, sealed.signed_header, context),
+                *(*place, weight, int(BatchState.WAITING), sealed.signed_header, context, hours_blob(hours)),
+                batch_checksum(*place, sealed.signed_header, context, hours_blob(hours)),
             ),
         )
-        stream.sealed[stream.next_number] = Sealed(first_row, last_row, len(frames), weight, BatchState.WAITING)
+        stream.sealed[stream.next_number] = Sealed(first_row, last_row, len(frames), weight, BatchState.WAITING, hours)
         stream.next_number += 1
         stream.next_seq += len(frames)
         stream.last_hash = sealed.hash
         stream.unsealed -= len(frames)
-        stream.in_batches += stream.since_batch
-        stream.since_batch = Account()
         for key in declared:
             del stream.tombstones[key]
         self._book.pending_since[stream.id] = now_s
+
+    def _hour_of(self, frame: Frame) -> int:
+        return self._book.state.hour_id(hour_of(frame.session.boot_id, frame.boottime_us))
+
+    def _said(self, stream: Stream) -> tuple[HourAccount, ...]:
+        """Take what the next batch says of the account, oldest hours first."""
+        names = self._book.state.hour_names()
+        said = []
+        for hour in sorted(stream.unsent)[:MAX_HOURS]:
+            account = stream.unsent.pop(hour)
+            stream.settle(hour, account)
+            said.append(HourAccount(*names[hour], account))
+        return tuple(said)
 
     def _may_seal(self, stream: Stream) -> bool:
         """Whether more may be sealed: at most half the quota, so that there is always something left to evict."""
@@ -145,7 +178,10 @@ class Sealer:
             try:
                 frame = from_row(columns, self._book.sessions)
             except DamagedRowError:
-                damaged.append((columns[0], UNKNOWN_BOOT, 0))
+                # its hour is that of the frame before it, unless its own can be read and is one that there was
+                hour = moment_of(self._book, columns[2], columns[3])[2]
+                hour = hour or (self._hour_of(frames[-1]) if frames else EARLIER)
+                damaged.append((columns[0], UNKNOWN_BOOT, 0, hour))
             else:
                 frames.append(frame)
                 weight += WEIGHT_BYTES + len(frame.phy_payload)

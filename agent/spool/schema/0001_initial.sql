@@ -5,6 +5,7 @@
 -- AUTOINCREMENT, no status per row. A frame leaves by a range delete; who still needs it follows from `stream` and `batch`.
 -- The single row of `spool`, and `stream` and `account`, are snapshots: commits that only add frames do not touch them but
 -- leave a note on their last frame (`frame.note`); what has happened since the snapshot is the sum of those notes.
+-- What is read whole is covered by a checksum of the snapshot, rows that are read one by one have their own.
 
 CREATE TABLE spool (
     id          INTEGER PRIMARY KEY CHECK (id = 1),
@@ -13,12 +14,14 @@ CREATE TABLE spool (
     last_row    INTEGER NOT NULL,           -- newest frame.seq at the snapshot; numbers are never used again
     journal     INTEGER NOT NULL,           -- highest journal record contained at the snapshot
     session     INTEGER NOT NULL,           -- newest concentrator session at the snapshot
-    next_anchor INTEGER NOT NULL            -- number of the next anchor
+    next_anchor INTEGER NOT NULL,           -- number of the next anchor
+    snapshot_crc32 INTEGER                  -- NULL before the first; over this row, stream, filter, hour, account, tombstone, and places in batch
 ) STRICT;
 
 CREATE TABLE session (                      -- runs of the concentrator between two resets
     number  INTEGER PRIMARY KEY,
-    boot_id BLOB    NOT NULL
+    boot_id BLOB    NOT NULL,
+    row_crc32 INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE frame (                        -- columns as in agent.frame.Frame
@@ -42,7 +45,7 @@ CREATE TABLE frame (                        -- columns as in agent.frame.Frame
     fine_timestamp_ns   INTEGER,
     phy_payload         BLOB    NOT NULL,
     row_crc32           INTEGER NOT NULL,     -- over everything else in the row: SQLite does not notice flipped bits
-    note                BLOB                  -- on the last frame of a commit: CBOR [journal, stream, 9 counts, stream, 9 counts, ...]
+    note                BLOB                  -- on the last frame of a commit: CBOR [journal, [hour, stream, 9 counts, stream, ...], ...]
 ) STRICT;
 
 CREATE TABLE stream (                       -- one sequence of batches to one destination
@@ -58,7 +61,6 @@ CREATE TABLE stream (                       -- one sequence of batches to one de
     last_hash      BLOB    NOT NULL,        -- SHA-256 of the signed header of batch next_number - 1
     through        INTEGER NOT NULL,        -- batches up to here are acknowledged
     through_hash   BLOB    NOT NULL,
-    delivered      INTEGER NOT NULL,        -- frames acknowledged
     next_anchor    INTEGER NOT NULL,        -- first anchor that has not travelled
     hold_reason    INTEGER,                 -- refused for a reason that somebody else has to remove
     hold_detail    TEXT,
@@ -85,6 +87,7 @@ CREATE TABLE batch (                        -- sealed: never changes, only its s
     detail        TEXT,
     signed_header BLOB    NOT NULL,
     context       BLOB    NOT NULL,         -- the body without its frames, in the batch format
+    hours         BLOB    NOT NULL,         -- CBOR [hour, frames, hour, frames, ...]: when its frames were heard
     batch_crc32   INTEGER NOT NULL          -- over what never changes: all columns but state, reason, detail
 ) STRICT;
 
@@ -94,7 +97,8 @@ CREATE TABLE anchor (                       -- known pairs of CLOCK_BOOTTIME and
     boottime_us    INTEGER NOT NULL,
     utc_us         INTEGER NOT NULL,
     uncertainty_us INTEGER NOT NULL,
-    source         INTEGER NOT NULL
+    source         INTEGER NOT NULL,
+    row_crc32      INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE tombstone (                    -- to be declared in the next batch; columns as in agent.batch.model.Tombstone
@@ -111,9 +115,16 @@ CREATE TABLE tombstone (                    -- to be declared in the next batch;
     PRIMARY KEY (stream, reason, first_number)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE account (                      -- columns as in agent.batch.model.Account, at the snapshot
+CREATE TABLE hour (                         -- intervals of CLOCK_BOOTTIME that frames were heard in; 0: all others
+    id      INTEGER PRIMARY KEY,            -- ascending as they began
+    boot_id BLOB    NOT NULL,
+    hour    INTEGER NOT NULL                -- CLOCK_BOOTTIME / 3600 s
+) STRICT;
+
+CREATE TABLE account (                      -- by hour of hearing; columns as in agent.batch.model.Account, at the snapshot
     stream      INTEGER NOT NULL,
-    scope       INTEGER NOT NULL,           -- 0 since the last batch, 1 in all batches of the stream
+    hour        INTEGER NOT NULL,
+    scope       INTEGER NOT NULL,           -- 0 in no batch yet, 1 in batches of the stream, less what has left quarantine
     heard       INTEGER NOT NULL,
     bad_crc     INTEGER NOT NULL,
     filtered    INTEGER NOT NULL,
@@ -123,5 +134,6 @@ CREATE TABLE account (                      -- columns as in agent.batch.model.A
     expired     INTEGER NOT NULL,
     quarantined INTEGER NOT NULL,
     overrun     INTEGER NOT NULL,
-    PRIMARY KEY (stream, scope)
+    delivered   INTEGER NOT NULL,           -- frames acknowledged
+    PRIMARY KEY (stream, hour, scope)
 ) STRICT, WITHOUT ROWID;

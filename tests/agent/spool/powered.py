@@ -75,6 +75,7 @@ def main(folder: Path, seed: int) -> None:
         elif step == STEPS // 2:
             newest = reader.unacknowledged("city", 0, 99)[-1]
             refusal = Refusal(stream_id, newest.number, newest.hash, Reason.FORK, "", 1)
+            mark(refused=[stream_id.hex(), newest.number])
             orders.append(Refused(stream_id, newest.number, refusal))
         engine.apply([entry(step + 2, first, count)], orders, float(step))
         mark(frames=list(range(first, first + count)))
