@@ -7,12 +7,13 @@
  *
  * Each opened device is a connection, and its descriptor is the connection's: closing, polling and
  * close-on-exec are the kernel's business. What programs do with these devices is answered here: SPI messages,
- * read and write on SPI; combined and simple I2C transactions; the GPIO character device's second interface
- * (Linux 5.10). The limits are the kernel's: 4096 bytes in an SPI message, 42 messages in an I2C transaction, 64 lines
- * in a request.
+ * read and write on SPI; combined and simple I2C transactions, and SMBus calls of up to 32 bytes; both interfaces of the
+ * GPIO character device, the second (Linux 5.10) and the first, which libgpiod 1 uses. The limits are the kernel's: 4096
+ * bytes in an SPI message, 42 messages in an I2C transaction, 64 lines in a request.
  *
- * Not served: GPIO's first interface and sysfs, edges and events, SMBus calls, duplicated descriptors, and programs that
- * are linked statically or make system calls themselves. A child shares its parent's open devices without a lock.
+ * Not served: GPIO through sysfs, edges and events, SMBus process calls, block reads and checksums, duplicated
+ * descriptors, and programs that are linked statically or make system calls themselves. A child shares its parent's open
+ * devices without a lock.
  */
 
 #define _GNU_SOURCE
@@ -26,10 +27,13 @@
 #include <linux/spi/spidev.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -41,11 +45,12 @@
 #define I2C_LIMIT 8192
 #define HEADER 8
 #define GPIO_LINES 54
+#define GPIO_DEVICE_MAJOR 254
 
 enum operation { TRANSFER = 1, SET_LINE = 3, GET_LINE = 4, I2C = 5, ANSWER = 0x80 };
-enum kind { NOT_OURS, SPI, I2C_BUS, GPIO_CHIP, GPIO_REQUEST };
+enum kind { NOT_OURS, SPI, I2C_BUS, GPIO_CHIP, GPIO_REQUEST, GPIO_HANDLE };
 
-/* An open device. A request of GPIO lines is one, too. */
+/* An open device. A request of GPIO lines is one, too; the first interface calls it a handle. */
 struct device {
     enum kind kind;
     uint8_t chip_select;
@@ -69,7 +74,7 @@ static const struct node nodes[] = {
     {"/dev/spidev0.0", SPI, 0, 153, 0},
     {"/dev/spidev0.1", SPI, 1, 153, 1},
     {"/dev/i2c-1", I2C_BUS, 0, 89, 1},
-    {"/dev/gpiochip0", GPIO_CHIP, 0, 254, 0},
+    {"/dev/gpiochip0", GPIO_CHIP, 0, GPIO_DEVICE_MAJOR, 0},
 };
 #define NODES (sizeof nodes / sizeof nodes[0])
 
@@ -215,8 +220,6 @@ static int add_device(enum kind kind, uint8_t chip_select, int flags)
     return fd;
 }
 
-/* ---- SPI ------------------------------------------------------------------------------------------------------ */
-
 /* Exchange one frame; either side may be NULL. Returns its length, or -1 with errno set. */
 static int spi_frame(int fd, struct device *device, const uint8_t *tx, uint8_t *rx, uint32_t length)
 {
@@ -330,8 +333,6 @@ static int spi_ioctl(int fd, struct device *device, unsigned long request, void 
     }
 }
 
-/* ---- I2C ------------------------------------------------------------------------------------------------------ */
-
 static int i2c_transfer(int fd, const struct i2c_msg *messages, uint32_t count)
 {
     uint8_t out[I2C_LIMIT], in[I2C_LIMIT];
@@ -374,6 +375,69 @@ static int i2c_transfer(int fd, const struct i2c_msg *messages, uint32_t count)
     return (int)count;
 }
 
+static int smbus_write(int fd, struct device *device, uint8_t *data, uint16_t length)
+{
+    struct i2c_msg message = {.addr = device->i2c_address, .len = length, .buf = data};
+    return i2c_transfer(fd, &message, 1) < 0 ? -1 : 0;
+}
+
+/* Write a command if there is one, and read. */
+static int smbus_read(int fd, struct device *device, uint8_t *command, uint8_t *data, uint16_t length)
+{
+    struct i2c_msg messages[2] = {
+        {.addr = device->i2c_address, .len = 1, .buf = command},
+        {.addr = device->i2c_address, .flags = I2C_M_RD, .len = length, .buf = data},
+    };
+    return (command != NULL ? i2c_transfer(fd, messages, 2) : i2c_transfer(fd, messages + 1, 1)) < 0 ? -1 : 0;
+}
+
+static int smbus_call(int fd, struct device *device, const struct i2c_smbus_ioctl_data *call)
+{
+    union i2c_smbus_data *data = call->data;
+    int reads = call->read_write == I2C_SMBUS_READ;
+    uint8_t out[2 + I2C_SMBUS_BLOCK_MAX] = {call->command}, in[2];
+    switch (call->size) {
+    case I2C_SMBUS_QUICK:
+        return reads ? smbus_read(fd, device, NULL, in, 0) : smbus_write(fd, device, out, 0);
+    case I2C_SMBUS_BYTE:
+        return reads ? smbus_read(fd, device, NULL, &data->byte, 1) : smbus_write(fd, device, out, 1);
+    case I2C_SMBUS_BYTE_DATA:
+        if (reads)
+            return smbus_read(fd, device, out, &data->byte, 1);
+        out[1] = data->byte;
+        return smbus_write(fd, device, out, 2);
+    case I2C_SMBUS_WORD_DATA:
+        if (reads) {
+            if (smbus_read(fd, device, out, in, 2) < 0)
+                return -1;
+            data->word = (uint16_t)(in[0] | in[1] << 8);
+            return 0;
+        }
+        out[1] = (uint8_t)data->word;
+        out[2] = (uint8_t)(data->word >> 8);
+        return smbus_write(fd, device, out, 3);
+    case I2C_SMBUS_BLOCK_DATA:
+    case I2C_SMBUS_I2C_BLOCK_BROKEN:
+    case I2C_SMBUS_I2C_BLOCK_DATA: {
+        uint8_t length = data->block[0], counted = call->size == I2C_SMBUS_BLOCK_DATA;
+        if (length == 0 || length > I2C_SMBUS_BLOCK_MAX) {
+            errno = EINVAL;
+            return -1;
+        }
+        if (reads && !counted)
+            return smbus_read(fd, device, out, data->block + 1, length);
+        if (reads)
+            break;
+        memcpy(out + 1, data->block + !counted, (size_t)length + counted);
+        return smbus_write(fd, device, out, (uint16_t)(1 + length + counted));
+    }
+    default:
+        break;
+    }
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
 static int i2c_ioctl(int fd, struct device *device, unsigned long request, void *argument)
 {
     const struct i2c_rdwr_ioctl_data *data = argument;
@@ -389,8 +453,12 @@ static int i2c_ioctl(int fd, struct device *device, unsigned long request, void 
         device->i2c_address = (uint16_t)(uintptr_t)argument;
         return 0;
     case I2C_FUNCS:
-        *(unsigned long *)argument = I2C_FUNC_I2C;
+        *(unsigned long *)argument = I2C_FUNC_I2C | I2C_FUNC_SMBUS_QUICK | I2C_FUNC_SMBUS_BYTE |
+                                     I2C_FUNC_SMBUS_BYTE_DATA | I2C_FUNC_SMBUS_WORD_DATA |
+                                     I2C_FUNC_SMBUS_WRITE_BLOCK_DATA | I2C_FUNC_SMBUS_I2C_BLOCK;
         return 0;
+    case I2C_SMBUS:
+        return smbus_call(fd, device, argument);
     case I2C_RETRIES:
     case I2C_TIMEOUT:
         return 0;
@@ -399,8 +467,6 @@ static int i2c_ioctl(int fd, struct device *device, unsigned long request, void 
         return -1;
     }
 }
-
-/* ---- GPIO ----------------------------------------------------------------------------------------------------- */
 
 static int line_set(int fd, uint8_t line, int high)
 {
@@ -518,6 +584,68 @@ static int line_info(struct gpio_v2_line_info *info)
     return 0;
 }
 
+/* What the two interfaces call the same properties of a line. */
+static const struct {
+    uint32_t requested, told;
+    uint64_t second;
+} line_properties[] = {
+    {GPIOHANDLE_REQUEST_INPUT, 0, GPIO_V2_LINE_FLAG_INPUT},
+    {GPIOHANDLE_REQUEST_OUTPUT, GPIOLINE_FLAG_IS_OUT, GPIO_V2_LINE_FLAG_OUTPUT},
+    {GPIOHANDLE_REQUEST_ACTIVE_LOW, GPIOLINE_FLAG_ACTIVE_LOW, GPIO_V2_LINE_FLAG_ACTIVE_LOW},
+    {GPIOHANDLE_REQUEST_OPEN_DRAIN, GPIOLINE_FLAG_OPEN_DRAIN, GPIO_V2_LINE_FLAG_OPEN_DRAIN},
+    {GPIOHANDLE_REQUEST_OPEN_SOURCE, GPIOLINE_FLAG_OPEN_SOURCE, GPIO_V2_LINE_FLAG_OPEN_SOURCE},
+    {GPIOHANDLE_REQUEST_BIAS_PULL_UP, GPIOLINE_FLAG_BIAS_PULL_UP, GPIO_V2_LINE_FLAG_BIAS_PULL_UP},
+    {GPIOHANDLE_REQUEST_BIAS_PULL_DOWN, GPIOLINE_FLAG_BIAS_PULL_DOWN, GPIO_V2_LINE_FLAG_BIAS_PULL_DOWN},
+    {GPIOHANDLE_REQUEST_BIAS_DISABLE, GPIOLINE_FLAG_BIAS_DISABLE, GPIO_V2_LINE_FLAG_BIAS_DISABLED},
+    {0, GPIOLINE_FLAG_KERNEL, GPIO_V2_LINE_FLAG_USED},
+};
+#define LINE_PROPERTIES (sizeof line_properties / sizeof line_properties[0])
+
+/* The configuration of a handle, as the second interface has it. */
+static struct gpio_v2_line_config config_of(uint32_t flags, const uint8_t *values, uint32_t lines)
+{
+    struct gpio_v2_line_config config = {0};
+    for (size_t i = 0; i < LINE_PROPERTIES; i++)
+        if (flags & line_properties[i].requested)
+            config.flags |= line_properties[i].second;
+    config.num_attrs = 1;
+    config.attrs[0].attr.id = GPIO_V2_LINE_ATTR_ID_OUTPUT_VALUES;
+    config.attrs[0].mask = ~(uint64_t)0;
+    for (uint32_t i = 0; i < lines; i++)
+        config.attrs[0].attr.values |= (uint64_t)(values[i] != 0) << i;
+    return config;
+}
+
+static int request_handle(struct gpiohandle_request *handle)
+{
+    struct gpio_v2_line_request request = {.num_lines = handle->lines};
+    if (handle->lines == 0 || handle->lines > GPIOHANDLES_MAX) {
+        errno = EINVAL;
+        return -1;
+    }
+    memcpy(request.offsets, handle->lineoffsets, sizeof request.offsets);
+    request.config = config_of(handle->flags, handle->default_values, handle->lines);
+    if (request_lines(&request) != 0)
+        return -1;
+    devices[request.fd]->kind = GPIO_HANDLE;
+    handle->fd = request.fd;
+    return 0;
+}
+
+static int old_line_info(struct gpioline_info *info)
+{
+    struct gpio_v2_line_info now = {.offset = info->line_offset};
+    if (line_info(&now) != 0)
+        return -1;
+    memset(info, 0, sizeof *info);
+    info->line_offset = now.offset;
+    memcpy(info->name, now.name, sizeof info->name);
+    for (size_t i = 0; i < LINE_PROPERTIES; i++)
+        if (now.flags & line_properties[i].second)
+            info->flags |= line_properties[i].told;
+    return 0;
+}
+
 static int gpio_chip_ioctl(unsigned long request, void *argument)
 {
     struct gpiochip_info *chip = argument;
@@ -532,6 +660,10 @@ static int gpio_chip_ioctl(unsigned long request, void *argument)
         return line_info(argument);
     case GPIO_V2_GET_LINE_IOCTL:
         return request_lines(argument);
+    case GPIO_GET_LINEINFO_IOCTL:
+        return old_line_info(argument);
+    case GPIO_GET_LINEHANDLE_IOCTL:
+        return request_handle(argument);
     default:
         errno = ENOTTY;
         return -1;
@@ -574,7 +706,48 @@ static int gpio_request_ioctl(int fd, struct device *device, unsigned long reque
     }
 }
 
-/* ---- what programs call --------------------------------------------------------------------------------------- */
+static int gpio_handle_ioctl(int fd, struct device *device, unsigned long request, void *argument)
+{
+    struct gpio_v2_line_values values = {.mask = ~(uint64_t)0};
+    struct gpiohandle_data *data = argument;
+    if (request == GPIOHANDLE_GET_LINE_VALUES_IOCTL) {
+        if (gpio_request_ioctl(fd, device, GPIO_V2_LINE_GET_VALUES_IOCTL, &values) != 0)
+            return -1;
+        for (uint32_t i = 0; i < device->lines; i++)
+            data->values[i] = (uint8_t)(values.bits >> i & 1);
+        return 0;
+    }
+    if (request == GPIOHANDLE_SET_LINE_VALUES_IOCTL) {
+        for (uint32_t i = 0; i < device->lines; i++)
+            values.bits |= (uint64_t)(data->values[i] != 0) << i;
+        return gpio_request_ioctl(fd, device, GPIO_V2_LINE_SET_VALUES_IOCTL, &values);
+    }
+    if (request == GPIOHANDLE_SET_CONFIG_IOCTL) {
+        const struct gpiohandle_config *wanted = argument;
+        struct gpio_v2_line_config config = config_of(wanted->flags, wanted->default_values, device->lines);
+        return configure_lines(fd, device, &config);
+    }
+    errno = ENOTTY;
+    return -1;
+}
+
+/* By these, libgpiod 1 and 2 make sure that a character device is a GPIO chip. */
+#define GPIO_DEVICE_FILE "/sys/bus/gpio/devices/gpiochip0/dev"
+#define GPIO_DEVICE_SUBSYSTEM "/sys/dev/char/254:0/subsystem"
+#define GPIO_SUBSYSTEM "/sys/bus/gpio"
+
+static int open_device_file(int flags)
+{
+    char text[16];
+    int length = snprintf(text, sizeof text, "%d:0\n", GPIO_DEVICE_MAJOR);
+    int fd = memfd_create("dev", flags & O_CLOEXEC ? MFD_CLOEXEC : 0);
+    if (fd >= 0 && (REAL(write)(fd, text, (size_t)length) != length || lseek(fd, 0, SEEK_SET) != 0)) {
+        REAL(close)(fd);
+        errno = EIO;
+        return -1;
+    }
+    return fd;
+}
 
 /* Open a device of ours; -2 for a path that is not. */
 static int open_ours(const char *path, int flags)
@@ -583,6 +756,8 @@ static int open_ours(const char *path, int flags)
     const struct node *node = node_of(path, &missing);
     if (node != NULL)
         return add_device(node->kind, node->chip_select, flags);
+    if (path != NULL && strcmp(path, GPIO_DEVICE_FILE) == 0)
+        return open_device_file(flags);
     if (!missing)
         return -2;
     errno = ENOENT;
@@ -648,7 +823,7 @@ int close(int fd)
     struct device *device = device_of(fd);
     if (device != NULL) {
         __atomic_store_n(&devices[fd], NULL, __ATOMIC_RELEASE);
-        if (device->kind == GPIO_REQUEST) {
+        if (device->kind == GPIO_REQUEST || device->kind == GPIO_HANDLE) {
             pthread_mutex_lock(&table);
             release_lines(fd);
             pthread_mutex_unlock(&table);
@@ -683,6 +858,9 @@ int ioctl(int fd, unsigned long request, ...)
         break;
     case GPIO_REQUEST:
         result = gpio_request_ioctl(fd, device, request, argument);
+        break;
+    case GPIO_HANDLE:
+        result = gpio_handle_ioctl(fd, device, request, argument);
         break;
     case NOT_OURS:
         break;
@@ -725,17 +903,32 @@ ssize_t write(int fd, const void *buffer, size_t length)
     return device != NULL ? half_duplex(fd, device, buffer, NULL, length) : REAL(write)(fd, buffer, length);
 }
 
-/* ---- existence ------------------------------------------------------------------------------------------------ */
-
 static int access_ours(const char *path)
 {
     int missing;
-    if (node_of(path, &missing) != NULL)
+    if (node_of(path, &missing) != NULL || (path != NULL && strcmp(path, GPIO_DEVICE_FILE) == 0))
         return 0;
     if (!missing)
         return -2;
     errno = ENOENT;
     return -1;
+}
+
+char *realpath(const char *restrict path, char *restrict resolved)
+{
+    if (path == NULL || strcmp(path, GPIO_DEVICE_SUBSYSTEM) != 0)
+        return REAL(realpath)(path, resolved);
+    return resolved == NULL ? strdup(GPIO_SUBSYSTEM) : strcpy(resolved, GPIO_SUBSYSTEM);
+}
+
+/* What realpath becomes when a program is built with _FORTIFY_SOURCE. */
+char *__realpath_chk(const char *path, char *resolved, size_t size);
+
+char *__realpath_chk(const char *path, char *resolved, size_t size)
+{
+    if (path == NULL || strcmp(path, GPIO_DEVICE_SUBSYSTEM) != 0 || size < sizeof GPIO_SUBSYSTEM)
+        return REAL(__realpath_chk)(path, resolved, size);
+    return strcpy(resolved, GPIO_SUBSYSTEM);
 }
 
 int access(const char *path, int mode)
@@ -822,8 +1015,6 @@ int statx(int folder, const char *restrict path, int flags, unsigned mask, struc
     return REAL(statx)(folder, path, flags, mask, info);
 }
 
-/* ---- listing /dev --------------------------------------------------------------------------------------------- */
-
 /* Behind the last real entry of /dev come ours; real ones with our names are left out. One listing at a time. */
 static DIR *listing;
 static size_t listed;
@@ -874,3 +1065,45 @@ int closedir(DIR *folder)
 
 SERVE_READDIR(readdir, struct dirent)
 SERVE_READDIR(readdir64, struct dirent64)
+
+/* Within the C library, scandir does not come by our readdir. */
+#define SERVE_SCANDIR(name, next, type)                                                                \
+    int name(const char *path, type ***found, int (*wanted)(const type *),                            \
+             int (*order)(const type **, const type **))                                              \
+    {                                                                                                  \
+        type **entries = NULL, *entry;                                                                 \
+        size_t count = 0;                                                                              \
+        DIR *folder;                                                                                   \
+        if (strcmp(path, "/dev") != 0 && strcmp(path, "/dev/") != 0)                                   \
+            return REAL(name)(path, found, wanted, order);                                             \
+        folder = opendir(path);                                                                        \
+        if (folder == NULL)                                                                            \
+            return -1;                                                                                 \
+        while ((entry = next(folder)) != NULL) {                                                       \
+            type **more;                                                                               \
+            if (wanted != NULL && !wanted(entry))                                                      \
+                continue;                                                                              \
+            more = realloc(entries, (count + 1) * sizeof *entries);                                    \
+            if (more != NULL)                                                                          \
+                entries = more;                                                                        \
+            if (more == NULL || (entries[count] = malloc(sizeof *entry)) == NULL)                      \
+                break;                                                                                 \
+            memcpy(entries[count], entry, offsetof(type, d_name));                                     \
+            strcpy(entries[count++]->d_name, entry->d_name);                                           \
+        }                                                                                              \
+        closedir(folder);                                                                              \
+        if (entry != NULL) {                                                                           \
+            while (count > 0)                                                                          \
+                free(entries[--count]);                                                                \
+            free(entries);                                                                             \
+            errno = ENOMEM;                                                                            \
+            return -1;                                                                                 \
+        }                                                                                              \
+        if (order != NULL && count > 1)                                                                \
+            qsort(entries, count, sizeof *entries, (int (*)(const void *, const void *))(void *)order); \
+        *found = entries;                                                                              \
+        return (int)count;                                                                             \
+    }
+
+SERVE_SCANDIR(scandir, readdir, struct dirent)
+SERVE_SCANDIR(scandir64, readdir64, struct dirent64)

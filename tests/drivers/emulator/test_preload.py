@@ -8,6 +8,7 @@ Each test runs a small program of its own, since only a program's start can prel
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,6 +237,72 @@ assert list(spi.xfer2([0, 0x56, 6, 0, 0]))[4] == 0x00
 """,
         options=("--board", "rak_2287"),
     )
+
+
+needs_gpiod = pytest.mark.skipif(shutil.which("gpioset") is None, reason="needs the Debian package gpiod")
+needs_i2c_tools = pytest.mark.skipif(not Path("/usr/sbin/i2cget").exists(), reason="needs the Debian package i2c-tools")
+
+
+@needs_gpiod
+def test_libgpiod_1_as_reset_scripts_use_it(runner: Runner) -> None:
+    code, said = runner.shell("gpiodetect")
+    assert (code, said) == (0, "gpiochip0 [pinctrl-bcm2711] (54 lines)\n")
+    code, said = runner.shell("gpioinfo", "gpiochip0")
+    assert code == 0
+    assert [line.split() for line in said.splitlines()][24] == [
+        "line",
+        "23:",
+        '"GPIO23"',
+        "unused",
+        "input",
+        "active-high",
+    ]
+    script = """
+import spidev, subprocess, sys
+spi = spidev.SpiDev()
+spi.open(0, 0)
+version = lambda: list(spi.xfer2([0, 0x56, 6, 0, 0]))[4]
+gpio = lambda *command: subprocess.run(command, check=True, capture_output=True, text=True).stdout
+assert version() == 0x10
+gpio("gpioset", "gpiochip0", "23=1")
+assert version() == 0x00
+assert gpio("gpioget", "gpiochip0", "23", "24") == "1 0\\n"
+gpio("gpioset", "--active-low", "gpiochip0", "23=1")
+assert version() == 0x10
+assert gpio("gpiofind", "GPIO23") == "gpiochip0 23\\n"
+assert subprocess.run(("gpioset", "gpiochip0", "54=1"), capture_output=True).returncode == 1
+"""
+    runner.python(script)
+
+
+def test_libgpiod_2_takes_the_device_for_a_gpio_chip(runner: Runner) -> None:
+    runner.python(
+        """
+import ctypes, os
+device = os.stat("/dev/gpiochip0").st_rdev
+path = f"/sys/dev/char/{os.major(device)}:{os.minor(device)}/subsystem".encode()
+libc = ctypes.CDLL(None)
+libc.realpath.restype = ctypes.c_char_p
+assert libc.realpath(path, None) == b"/sys/bus/gpio"
+assert libc.realpath(b"/usr/..", None) == b"/"
+"""
+    )
+
+
+@needs_i2c_tools
+def test_smbus_as_i2c_tools_speak_it(runner: Runner) -> None:
+    def ask(*command: str) -> tuple[int, str]:
+        return runner.shell("/usr/sbin/" + command[0], "-y", "1", *command[1:], options=("--i2c-temp", "-9.5"))
+
+    assert ask("i2cget", "0x39", "0xfe") == (0, "0x53\n")
+    assert ask("i2cget", "0x39", "0xfd", "w") == (0, "0x5300\n")
+    assert ask("i2cget", "0x39", "0x00", "i", "3") == (0, "0xf6 0x00 0x80\n")
+    assert ask("i2cset", "0x39", "0x03", "0x8c") == (0, "")
+    assert ask("i2ctransfer", "w1@0x39", "0x00", "r1") == (0, "0xf6\n")
+    assert ask("i2cget", "0x38", "0x00")[0] == 2
+    code, said = ask("i2cdetect")
+    assert code == 0
+    assert [word for word in said.split() if word.isalnum() and len(word) == 2 and word in {"38", "39", "3b"}] == ["39"]
 
 
 def test_programs_see_the_devices(runner: Runner) -> None:
