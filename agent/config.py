@@ -216,6 +216,14 @@ class Destination:
         expected="https://HOST[:PORT][/PATH], mqtts://HOST[:PORT] or mqtt://HOST[:PORT]",
         example="https://platform.example.org",
     )
+    fallback_urls: tuple[str, ...] = setting(
+        "Other ways to the same platform, such as more brokers of a cluster: tried in this order while url fails.",
+        default=(),
+        items=(0, 8),
+        parse=_parse_url,
+        expected="like url, with the same scheme",
+        example=["https://platform2.example.org"],
+    )
     receipt_key: PublicKey = setting(
         "The platform's public key: only receipts signed with it free the spool.",
         parse=_parse_receipt_key,
@@ -303,7 +311,15 @@ class Destination:
         plan = None if self.data_plan_mb is None else self.data_plan_mb * 1_000_000
         return pace.Rules(rate, plan, self.quiet_hours)
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All ways to it, in the order of preference."""
+        return (self.url, *self.fallback_urls)
+
     def __post_init__(self) -> None:
+        for url in self.fallback_urls:
+            if urlsplit(url).scheme != self.scheme:
+                raise Unfit("fallback_urls", f'found "{url}", but url says {self.scheme}:', "use one scheme for all")
         for key in ("ca_file", "cert_file", "key_file"):
             if self.scheme == "mqtt" and getattr(self, key) is not None:
                 what = "found a file for TLS, but the url says mqtt:, which is MQTT without TLS"

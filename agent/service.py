@@ -24,6 +24,7 @@ from agent.radio import Radio, concentrator_opener
 from agent.spool import orders
 from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter
+from agent.uplink.alternatives import Alternatives
 from agent.uplink.endpoint import Endpoint, open_uplink
 from agent.uplink.machine import LINKED
 from agent.uplink.pace import Pace
@@ -150,7 +151,7 @@ class Service:
         outlet = Outlet(writer, destination.name)
         return Sender(
             destination.name,
-            open_uplink(Endpoint.of(destination), eui, self._clock),
+            Alternatives([open_uplink(Endpoint.of(destination, url), eui, self._clock) for url in destination.urls]),
             open_source=outlet.open,
             sink=outlet,
             verify=partial(open_answer, resolve=ring(destination.receipt_key)),

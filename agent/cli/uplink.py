@@ -59,17 +59,18 @@ def run(args: argparse.Namespace) -> int:
     destinations = _chosen(settings, args.config, args.destination)
     report = []
     for destination in destinations:
-        if not args.json:
-            print(f"{destination.name}: {destination.url}")
-        steps = []
-        for step in _steps(settings, destination):
-            steps.append(step)
+        for url in destination.urls:
             if not args.json:
-                print(_line(step), flush=True)
-        report.append((destination, steps))
+                print(f"{destination.name}: {url}")
+            steps = []
+            for step in _steps(settings, destination, url):
+                steps.append(step)
+                if not args.json:
+                    print(_line(step), flush=True)
+            report.append((destination.name, url, steps))
     if args.json:
-        print(json.dumps({"destinations": [_entry(destination, steps) for destination, steps in report]}))
-    return 0 if all(step.error is None for _, steps in report for step in steps) else 1
+        print(json.dumps({"destinations": [_entry(name, url, steps) for name, url, steps in report]}))
+    return 0 if all(step.error is None for _, _, steps in report for step in steps) else 1
 
 
 def _chosen(settings: GatewayConfig, path: Path, name: str | None) -> list[Destination]:
@@ -82,7 +83,7 @@ def _chosen(settings: GatewayConfig, path: Path, name: str | None) -> list[Desti
     return chosen
 
 
-def _steps(settings: GatewayConfig, destination: Destination) -> Iterator[Step]:
+def _steps(settings: GatewayConfig, destination: Destination, url: str) -> Iterator[Step]:
     from agent.batch.keys import ring
     from agent.batch.receipt import open_answer
     from agent.clock import HostClock
@@ -91,7 +92,7 @@ def _steps(settings: GatewayConfig, destination: Destination) -> Iterator[Step]:
 
     keys = ring(destination.receipt_key)
     eui, stream_id = _known(settings, destination.name)
-    return walk(Endpoint.of(destination), eui, stream_id, lambda data: open_answer(data, keys), HostClock())
+    return walk(Endpoint.of(destination, url), eui, stream_id, lambda data: open_answer(data, keys), HostClock())
 
 
 def _known(settings: GatewayConfig, destination: str) -> tuple[bytes, bytes]:
@@ -116,10 +117,10 @@ def _line(step: Step) -> str:
     return line if step.error is None else f"{line}\n        {step.error.hint} [{step.error.code}]"
 
 
-def _entry(destination: Destination, steps: list[Step]) -> dict[str, object]:
+def _entry(name: str, url: str, steps: list[Step]) -> dict[str, object]:
     return {
-        "name": destination.name,
-        "url": destination.url,
+        "name": name,
+        "url": url,
         "ok": all(step.error is None for step in steps),
         "steps": [
             {

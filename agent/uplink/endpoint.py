@@ -51,11 +51,11 @@ class Endpoint:
     keepalive_s: int = 30
 
     @classmethod
-    def of(cls, destination: Destination) -> Endpoint:
-        """Take over what the configuration says of a destination."""
+    def of(cls, destination: Destination, url: str | None = None) -> Endpoint:
+        """Take over what the configuration says of a destination, with one of its other URLs if one is given."""
         return cls(
             name=destination.name,
-            url=destination.url,
+            url=url or destination.url,
             ca_file=destination.ca_file,
             cert_file=destination.cert_file,
             key_file=destination.key_file,

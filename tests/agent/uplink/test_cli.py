@@ -73,6 +73,19 @@ def test_lines_for_people(trust: Trust, server: HttpsServer, check: Check, capsy
     assert [line.split()[:2] for line in lines[1:]] == [["ok", step] for step in ("name", "tcp", "tls", "receipt")]
 
 
+def test_every_way_to_the_platform_is_tried(
+    trust: Trust, server: HttpsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gateway.toml"
+    text = _toml(tmp_path, trust.endpoint("https", server.port), PLATFORM_KEY.public.text)
+    path.write_text(text.replace("receipt_key", f'fallback_urls = ["https://localhost:{free_port()}"]\nreceipt_key'))
+    parser = argparse.ArgumentParser()
+    uplink.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["uplink", "check", "-c", str(path), "--json"])
+    assert args.func(args) == 1
+    assert [entry["ok"] for entry in json.loads(capsys.readouterr().out)["destinations"]] == [True, False]
+
+
 def test_the_first_step_that_fails_ends_it_and_says_what_to_do(
     trust: Trust, check: Check, capsys: pytest.CaptureFixture[str]
 ) -> None:
