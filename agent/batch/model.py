@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from operator import attrgetter
 
 from agent.frame import Frame
 
@@ -118,7 +119,12 @@ class Account:
 
     def __neg__(self) -> Account:
         """Turn the sign of every bucket, to take a part away by adding."""
-        return Account(*(-getattr(self, name) for name in BUCKETS))
+        return Account(*(-count for count in self.counts))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The buckets, in the order of the batch format."""
+        return _COUNTS(self)
 
     @property
     def balanced(self) -> bool:
@@ -138,6 +144,7 @@ BUCKETS = (
     "overrun",
 )
 """The buckets of an account, in the order of the batch format."""
+_COUNTS = attrgetter(*BUCKETS)
 
 
 @dataclass(frozen=True, slots=True)

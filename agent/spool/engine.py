@@ -35,6 +35,7 @@ SEALS_PER_COMMIT = 8
 SNAPSHOT_ROWS = 4096
 """Frames after which the snapshot is renewed, so that opening stays fast."""
 _ONE = Account(heard=1, spooled=1)
+_NOTHING_NEW = Outcome(frozenset(), frozenset(), more=False)
 
 
 class Engine:
@@ -142,7 +143,7 @@ class Engine:
         if self._stale:
             self.book.reload()
             self._stale = False
-        before = {s.destination: s.id for s in self.state.open_streams()}
+        before = self._stream_ids() if orders else {}
         with self._transaction():
             for order in orders:
                 self._order(order)
@@ -155,7 +156,7 @@ class Engine:
             if rows and not changed and not seal and fresh < SNAPSHOT_ROWS:
                 rows[-1] = with_note(rows[-1], note(self.state.journal, deltas))
                 self.book.connection.executemany(INSERT, rows)
-                outcome = Outcome(frozenset(), frozenset(), more=False)
+                outcome = _NOTHING_NEW
             elif rows or entries or changed or seal:
                 self.book.connection.executemany(INSERT, rows)
                 sealed, more = set(), False
@@ -167,13 +168,16 @@ class Engine:
                     sealed.add(stream.destination)
                     more |= self.sealer.due(stream, now_s, flush=flush)
                 save(self.book.connection, self.state)
-                after = {s.destination: s.id for s in self.state.open_streams()}
+                after = self._stream_ids() if orders else {}
                 outcome = Outcome(
                     frozenset(sealed), frozenset(name for name in after if after[name] != before.get(name)), more
                 )
             else:
-                outcome = Outcome(frozenset(), frozenset(), more=False)
+                outcome = _NOTHING_NEW
         return outcome
+
+    def _stream_ids(self) -> dict[str, int]:
+        return {s.destination: s.id for s in self.state.open_streams()}
 
     def _take(self, entries: Sequence[Entry], now_s: float) -> tuple[list[Row], dict[int, dict[int, Account]]]:
         """Count what was heard, and make rows of its frames; also return the counts, by hour and stream."""

@@ -287,7 +287,11 @@ def note(journal: int, deltas: dict[int, dict[int, Account]]) -> bytes:
     """
     items: list[object] = [journal]
     for hour, parts in deltas.items():
-        items.append([hour, *(value for stream, part in parts.items() for value in (stream, *astuple(part)))])
+        said = [hour]
+        for stream, part in parts.items():
+            said.append(stream)
+            said.extend(part.counts)
+        items.append(said)
     return cbor2.dumps(items)
 
 
@@ -369,10 +373,10 @@ def snapshot_checksum(state: State) -> int:
             [
                 *_columns(s),
                 s.filters,
-                [[hour, *astuple(part)] for hour, part in sorted(s.unsent.items())],
-                [[hour, *astuple(part)] for hour, part in sorted(s.settled.items())],
+                [[hour, *part.counts] for hour, part in sorted(s.unsent.items())],
+                [[hour, *part.counts] for hour, part in sorted(s.settled.items())],
                 sorted(s.delivered_in.items()),
-                [[*astuple(stone)] for _, stone in sorted(s.tombstones.items())],
+                [astuple(stone) for _, stone in sorted(s.tombstones.items())],
                 [
                     (number, b.first_row, b.last_row, b.frames, b.weight_bytes, int(b.state))
                     for number, b in sorted(s.sealed.items())
@@ -435,7 +439,7 @@ def save(connection: sqlite3.Connection, state: State) -> None:
                 s.settled.setdefault(hour, NOTHING)
             for scope, parts, more in ((UNSENT, s.unsent, 0), (SETTLED, s.settled, delivered)):
                 if hour in parts:
-                    accounts.append((s.id, hour, scope, *astuple(parts[hour]), more))
+                    accounts.append((s.id, hour, scope, *parts[hour].counts, more))
                 else:
                     emptied.append((s.id, hour, scope))
         s.dirty.clear()
@@ -490,7 +494,7 @@ def sums(state: State) -> list[str]:
                     f"{name}, hour {_hour_text(names, hour)}: heard {account.heard}, but bad CRC {account.bad_crc} + "
                     f"filtered {account.filtered} + duplicate {account.duplicate} + spooled {account.spooled}"
                 )
-            if min(*astuple(account), s.delivered_in.get(hour, 0)) < 0:
+            if min(*account.counts, s.delivered_in.get(hour, 0)) < 0:
                 wrong.append(f"{name}, hour {_hour_text(names, hour)}: less than nothing: {account}")
         for number, batch in s.sealed.items():
             if sum(frames for _, frames in batch.hours) != batch.frames:
