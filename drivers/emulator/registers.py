@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from drivers.sx1302.emulated import MARK, MARK_ADDRESS
 from drivers.sx1302.registers import ADDRESSES, reset_value, uncheckable_mask, writable_mask
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 ADDRESS_SPACE: Final = 0x8000
 """Fifteen address bits."""
 
-_RESET_IMAGE: Final = bytes(reset_value(a) if a in ADDRESSES else 0 for a in range(ADDRESS_SPACE))
+_RESET_IMAGE: Final = bytes(
+    reset_value(a) if a in ADDRESSES else (MARK[a - MARK_ADDRESS] if 0 <= a - MARK_ADDRESS < len(MARK) else 0)
+    for a in range(ADDRESS_SPACE)
+)
 _STORED_BITS: Final = bytes(
     writable_mask(a) & ~uncheckable_mask(a) if a in ADDRESSES else 0 for a in range(ADDRESS_SPACE)
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from drivers.errors import ChipError, HandshakeTimeoutError
+from drivers.sx1302.emulated import refuse_synthetic
 from drivers.sx1302.registers import field
 
 if TYPE_CHECKING:
@@ -159,7 +160,9 @@ class Microcontrollers:
             BusError: a transfer did not complete.
             ChipError: a program memory does not keep its contents, or a microcontroller answers wrongly.
             HandshakeTimeoutError: a microcontroller does not reach a state within its limit.
+            FirmwareError: the images are stand-ins for the emulator, and the chip is a real one.
         """
+        refuse_synthetic(self._registers.space, firmware)
         self._load(AGC, firmware.agc)
         self._start_agc(firmware.agc_id.version, listen_before_talk=listen_before_talk)
         self._load(ARB, firmware.arb)
