@@ -144,6 +144,12 @@ class ConcentratorSection:
         minimum=-20.0,
         maximum=30.0,
     )
+    fine_timestamps: str = setting(
+        "When each packet arrived within its second, to some tens of nanoseconds: for an SX1303 with a GNSS receiver. "
+        "Each such packet takes two of the 16 modems; high_capacity leaves SF11 and SF12 with one.",
+        default="off",
+        choices=("off", "high_capacity", "all_sf"),
+    )
     poll_interval_ms: int = setting(
         "Pause between two looks into an empty receive buffer.", default=10, unit="ms", minimum=1, maximum=1000
     )

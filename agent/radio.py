@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 from agent.batch.model import Account
 from agent.config import Bus
 from agent.errors import AgentError
-from agent.reception import Reception
+from agent.reception import Reception, fingerprints
 from agent.silence import Silence
-from agent.spool.intake import Fingerprint, Heard, fingerprint, hour_of
+from agent.spool.intake import Fingerprint, Heard, hour_of
 from drivers.boards import load_board
 from drivers.emulator.firmware import synthetic_agc, synthetic_arb
 from drivers.emulator.remote import SocketBus, SocketPowerLine, SocketResetLine
@@ -32,6 +32,7 @@ from drivers.sx1302 import firmware as images
 from drivers.sx1302.concentrator import Concentrator, RxFetch
 from drivers.sx1302.counter import WRAP_US
 from drivers.sx1302.fifo import Fault
+from drivers.sx1302.fine import FineTimestamps
 from drivers.sx1302.remembrance import AirtimeMemory
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ class Receiver(Protocol):
         """Reset the chip, or switch it off and on, and bring it to reception."""
         ...
 
-    def receive(self) -> RxFetch:
-        """Empty the FIFO."""
+    def receive(self, *, last: bool = False) -> RxFetch:
+        """Empty the FIFO; `last` leaves nothing behind that waits for copies."""
         ...
 
     def stop(self) -> None:
@@ -278,15 +279,16 @@ class Radio:
 
     def _listen(self, concentrator: Receiver, session: Session) -> None:
         while True:
+            last = self._stop.is_set()
             try:
-                fetch = concentrator.receive()
+                fetch = concentrator.receive(last=last)
             except DriverError:
                 # What was being read is gone from the FIFO; the RAM behind it may give it back, or not.
                 self._count({"aborted": 1})
                 raise
-            if fetch.packets or fetch.faults:
+            if fetch.packets or fetch.faults or fetch.late_copies:
                 self._take(fetch, fetch.packets, session)
-            if self._stop.is_set():
+            if last:
                 return
             self._listen_for_silence(len(fetch.packets))
             if not fetch.packets:
@@ -319,11 +321,7 @@ class Radio:
         """
         fetch = concentrator.recover()
         known = set(map(_chip_part, self._seen))
-        packets = [
-            packet
-            for packet in fetch.packets
-            if _chip_part(fingerprint(packet.counter_us, packet.payload)) not in known
-        ]
+        packets = [packet for packet in fetch.packets if known.isdisjoint(map(_chip_part, fingerprints(packet)))]
         if packets:
             logger.info("event=radio_rescued packets=%d known=%d", len(packets), len(fetch.packets) - len(packets))
             self._take(fetch, packets, self._sink.begin_session(self._clock.boot_id))
@@ -333,7 +331,9 @@ class Radio:
     def _take(self, fetch: RxFetch, packets: Sequence[RxPacket], session: Session) -> None:
         """Sort packets of a fetch and hand them over, with its faults."""
         zero_us = self._zero_us(fetch)
-        heard = self._reception.sort(packets, session=session, zero_us=zero_us, lost=_lost(fetch.faults))
+        heard = self._reception.sort(
+            packets, session=session, zero_us=zero_us, lost=_lost(fetch.faults), late_copies=fetch.late_copies
+        )
         if not packets:
             heard = replace(heard, hour=hour_of(session.boot_id, self._clock.boottime_us()))
         self._seen.extend(heard.seen)
@@ -401,6 +401,7 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     section = config.concentrator
     board = load_board(section.board)
     plan = load_plan(section.plan)
+    fine_timestamps = None if section.fine_timestamps == "off" else FineTimestamps(section.fine_timestamps)
     bus = section.bus or _default_bus(board)
     emulated = bus.kind == "emulator"
     if emulated and section.firmware_dir is None:
@@ -425,6 +426,7 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
                 temperature=_thermometer(bus, board, spi, clock),
                 antenna_gain_dbi=section.antenna_gain_dbi,
                 airtime=airtime,
+                fine_timestamps=fine_timestamps,
             )
         except DriverError:
             spi.close()

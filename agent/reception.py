@@ -4,29 +4,26 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from agent.batch.model import Account
 from agent.frame import CrcStatus, Frame, Modulation, Session
 from agent.lorawan import decode
-from agent.spool.intake import UNKNOWN_HOUR, Heard, RoutedFrame, fingerprint, hour_of
+from agent.spool.intake import UNKNOWN_HOUR, Fingerprint, Heard, RoutedFrame, fingerprint, hour_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from agent.filter import Filter
     from drivers.sx1302.packet import RxPacket
-
-GHOST_US = 50
-"""A strong packet is also demodulated on neighbouring channels, at the same time to within this; no device sends the
-same bytes twice so soon."""
 
 _CRC = tuple(CrcStatus)
 _MODULATION = tuple(Modulation)
 
 
 class Reception:
-    """Sorts packets: bad CRC, ghost of another one, for nobody, or a frame with a route.
+    """Sorts packets: bad CRC, for nobody, or a frame with a route. Copies of a packet come merged into it, and count.
 
     Args:
         filters: one per destination, in the order of the configuration.
@@ -34,10 +31,10 @@ class Reception:
 
     def __init__(self, filters: Sequence[Filter]) -> None:
         self._filters = tuple(filters)
-        self._before: tuple[RxPacket, ...] = ()
-        """What was kept of the previous look: the ghost of a packet may come one look later."""
 
-    def sort(self, packets: Sequence[RxPacket], *, session: Session, zero_us: int, lost: int = 0) -> Heard:
+    def sort(
+        self, packets: Sequence[RxPacket], *, session: Session, zero_us: int, lost: int = 0, late_copies: int = 0
+    ) -> Heard:
         """Say what becomes of the packets of one look at the radio.
 
         Args:
@@ -45,15 +42,16 @@ class Reception:
             session: that run.
             zero_us: CLOCK_BOOTTIME when the concentrator's counter was 0; negative when it ran before this boot.
             lost: faults that may each have cost a frame.
+            late_copies: copies of packets that were sorted before.
         """
         # A chip that outlived the host's last boot may hold packets from before this one. Their time cannot be told
         # by this boot's clock, and a wrong time is worse than a counted loss.
         in_boot = [packet for packet in packets if zero_us + packet.counter_us >= 0]
         lost += len(packets) - len(in_boot)
         intact = [packet for packet in in_boot if _CRC[packet.crc] is not CrcStatus.BAD]
-        kept = self._without_ghosts(intact)
-        frames, spooled = self._route(kept, session, zero_us)
-        heard, bad_crc, duplicate = len(in_boot), len(in_boot) - len(intact), len(intact) - len(kept)
+        frames, spooled = self._route(intact, session, zero_us)
+        duplicate = late_copies + sum(len(packet.copies) for packet in in_boot)
+        heard, bad_crc = len(in_boot) + duplicate, len(in_boot) - len(intact)
         tallies = tuple(
             Account(
                 heard=heard,
@@ -69,7 +67,7 @@ class Reception:
         return Heard(
             tuple(frames),
             tallies,
-            tuple(fingerprint(packet.counter_us, packet.payload) for packet in packets),
+            tuple(chain.from_iterable(map(fingerprints, packets))),
             hour_of(session.boot_id, max(began_us, 0)) if packets else UNKNOWN_HOUR,
         )
 
@@ -89,27 +87,11 @@ class Reception:
                 frames.append(RoutedFrame(frame_of(packet, session, zero_us), route))
         return frames, spooled
 
-    def _without_ghosts(self, packets: Sequence[RxPacket]) -> list[RxPacket]:
-        """Drop all but the strongest of packets that are copies of each other; all, if one was kept a look ago."""
-        strongest: dict[tuple[bytes, int], list[RxPacket]] = {}
-        for packet in self._before:
-            strongest.setdefault((packet.payload, packet.datarate), []).append(packet)
-        kept = []
-        for packet in sorted(packets, key=_strength, reverse=True):
-            same = strongest.setdefault((packet.payload, packet.datarate), [])
-            if not any(abs(packet.counter_us - other.counter_us) < GHOST_US for other in same):
-                same.append(packet)
-                kept.append(packet)
-        if kept:
-            self._before = tuple(kept)
-        if len(kept) == len(packets):
-            return list(packets)
-        places = {id(packet): place for place, packet in enumerate(packets)}
-        return sorted(kept, key=lambda packet: places[id(packet)])
 
-
-def _strength(packet: RxPacket) -> float:
-    return packet.rssi_channel_dbm
+def fingerprints(packet: RxPacket) -> Iterator[Fingerprint]:
+    """Yield the fingerprints of a packet and its copies: which of them is kept may differ from look to look."""
+    for counter_us in (packet.counter_us, *packet.copies):
+        yield fingerprint(counter_us, packet.payload)
 
 
 def frame_of(packet: RxPacket, session: Session, zero_us: int) -> Frame:

@@ -109,36 +109,16 @@ def test_without_destinations_nothing_is_kept() -> None:
     assert (heard.frames, heard.tallies) == ((), ())
 
 
-def test_of_ghosts_the_strongest_is_kept() -> None:
+def test_copies_are_heard_and_counted_as_duplicates_whatever_becomes_of_their_packet() -> None:
     packets = [
-        replace(PACKET, rssi_channel_dbm=-110.0, frequency_hz=868_300_000, counter_us=5_000_003),
-        PACKET,
-        replace(PACKET, rssi_channel_dbm=-120.0, frequency_hz=868_500_000, counter_us=4_999_990),
+        replace(PACKET, copies=(5_000_003, 4_999_990)),
+        replace(PACKET, payload=THEIRS, counter_us=6_000_000, copies=(6_000_001,)),
+        replace(PACKET, counter_us=7_000_000, crc=drivers_packet.CrcStatus.BAD, copies=(7_000_001,)),
     ]
-    heard = Reception([TOWN]).sort(packets, session=SESSION, zero_us=0)
-    assert [routed.frame.frequency_hz for routed in heard.frames] == [868_100_000]
-    assert heard.tallies == (Account(heard=3, duplicate=2, spooled=1),)
-
-
-def test_a_ghost_may_come_a_look_later() -> None:
-    reception = Reception([TOWN])
-    reception.sort([PACKET], session=SESSION, zero_us=0)
-    for _ in range(2):
-        ghost = replace(PACKET, rssi_channel_dbm=-60.0, counter_us=5_000_049)
-        heard = reception.sort([ghost], session=SESSION, zero_us=0)
-        assert heard.tallies == (Account(heard=1, duplicate=1),)
-
-
-def test_a_repetition_of_the_device_is_no_ghost() -> None:
-    packets = [PACKET, replace(PACKET, counter_us=5_000_050), replace(PACKET, counter_us=5_000_000, datarate=8)]
-    heard = Reception([TOWN]).sort(packets, session=SESSION, zero_us=0)
-    assert heard.tallies == (Account(heard=3, spooled=3),)
-
-
-def test_a_damaged_copy_does_not_hide_the_intact_one() -> None:
-    damaged = replace(PACKET, crc=drivers_packet.CrcStatus.BAD, rssi_channel_dbm=-20.0)
-    heard = Reception([TOWN]).sort([damaged, PACKET], session=SESSION, zero_us=0)
-    assert heard.tallies == (Account(heard=2, bad_crc=1, spooled=1),)
+    heard = Reception([TOWN]).sort(packets, session=SESSION, zero_us=0, late_copies=3)
+    assert heard.tallies == (Account(heard=10, bad_crc=1, filtered=1, duplicate=7, spooled=1),)
+    assert fingerprint(4_999_990, OURS) in heard.seen
+    assert len(heard.seen) == 7
 
 
 def test_packets_from_before_the_boot_have_no_time_and_are_counted_as_lost() -> None:
@@ -150,30 +130,24 @@ def test_packets_from_before_the_boot_have_no_time_and_are_counted_as_lost() -> 
 
 
 packets = st.builds(
-    lambda payload, at, datarate, crc, rssi: replace(
-        PACKET, payload=payload, counter_us=at, datarate=datarate, crc=crc, rssi_channel_dbm=rssi
+    lambda payload, at, datarate, crc, copies: replace(
+        PACKET, payload=payload, counter_us=at, datarate=datarate, crc=crc, copies=tuple(copies)
     ),
     st.sampled_from([OURS, THEIRS, b"", b"12345678"]),
     st.integers(0, 300),
     st.sampled_from([7, 12]),
     st.sampled_from(drivers_packet.CrcStatus),
-    st.integers(-130, -20).map(float),
+    st.lists(st.integers(0, 300), max_size=3),
 )
 
 
-@given(st.lists(st.lists(packets, max_size=8), max_size=4))
-def test_every_packet_ends_in_exactly_one_bucket(looks: list[list[RxPacket]]) -> None:
-    filters = [TOWN, NOBODY, WORLD]
-    reception = Reception(filters)
-    for look in looks:
-        heard = reception.sort(look, session=SESSION, zero_us=0)
-        for index, tally in enumerate(heard.tallies):
-            assert tally.balanced
-            assert tally.heard == len(look)
-            assert tally.spooled == sum(routed.route >> index & 1 for routed in heard.frames)
-        kept = [routed.frame for routed in heard.frames]
-        for i, one in enumerate(kept):
-            for other in kept[:i]:
-                same = (one.phy_payload, one.datarate) == (other.phy_payload, other.datarate)
-                assert not (same and abs(one.counter_us - other.counter_us) < 50)
-        assert all(routed.route for routed in heard.frames)
+@given(st.lists(packets, max_size=8), st.integers(0, 3))
+def test_every_packet_ends_in_exactly_one_bucket(look: list[RxPacket], late: int) -> None:
+    heard = Reception([TOWN, NOBODY, WORLD]).sort(look, session=SESSION, zero_us=0, late_copies=late)
+    copies = sum(len(packet.copies) for packet in look)
+    for index, tally in enumerate(heard.tallies):
+        assert tally.balanced
+        assert (tally.heard, tally.duplicate) == (len(look) + copies + late, copies + late)
+        assert tally.spooled == sum(routed.route >> index & 1 for routed in heard.frames)
+    assert all(routed.route for routed in heard.frames)
+    assert len(heard.seen) == len(look) + copies
