@@ -29,6 +29,10 @@ class Administration(Protocol):
         """Register a key for a gateway; False if it was registered already."""
         ...
 
+    def rotate(self, eui: bytes, key: PublicKey) -> bytes:
+        """Register a key in the place of the one that a gateway has; return the kid of that."""
+        ...
+
     def revoke(self, eui: bytes, kid: bytes | None) -> int:
         """Revoke one key of a gateway, or all; return how many were active."""
         ...
@@ -54,6 +58,14 @@ class Local:
         """Register a key for a gateway; False if it was registered already."""
         return self._ledger.add_key(RegisteredKey(eui, name, key.kid, key.text, time.time_ns() // 1000))
 
+    def rotate(self, eui: bytes, key: PublicKey) -> bytes:
+        """Register a key in the place of the one that a gateway has; return the kid of that.
+
+        Raises:
+            RegistryError: CG-REG-001 to -003, -007.
+        """
+        return self._ledger.rotate_key(RegisteredKey(eui, "", key.kid, key.text, time.time_ns() // 1000))
+
     def revoke(self, eui: bytes, kid: bytes | None) -> int:
         """Revoke one key of a gateway, or all; return how many were active.
 
@@ -75,11 +87,20 @@ class Local:
 
     def handlers(self) -> Mapping[str, control.Handler]:
         """Give the same to those who ask over the control socket."""
-        return {"add_gateway": self._on_add, "revoke": self._on_revoke, "submit": self._on_submit}
+        return {
+            "add_gateway": self._on_add,
+            "rotate": self._on_rotate,
+            "revoke": self._on_revoke,
+            "submit": self._on_submit,
+        }
 
     def _on_add(self, request: control.Json) -> control.Json:
         eui, key = bytes.fromhex(str(request["eui"])), PublicKey.from_text(str(request["key"]))
         return {"added": self.add_gateway(eui, key, str(request["name"]))}
+
+    def _on_rotate(self, request: control.Json) -> control.Json:
+        eui, key = bytes.fromhex(str(request["eui"])), PublicKey.from_text(str(request["key"]))
+        return {"replaced": self.rotate(eui, key).hex()}
 
     def _on_revoke(self, request: control.Json) -> control.Json:
         kid = request["kid"]
@@ -100,6 +121,11 @@ class Remote:
         """Register a key for a gateway; False if it was registered already."""
         request = {"command": "add_gateway", "eui": eui.hex(), "key": key.text, "name": name}
         return bool(control.ask(self._data_dir, request)["added"])
+
+    def rotate(self, eui: bytes, key: PublicKey) -> bytes:
+        """Register a key in the place of the one that a gateway has; return the kid of that."""
+        request = {"command": "rotate", "eui": eui.hex(), "key": key.text}
+        return bytes.fromhex(str(control.ask(self._data_dir, request)["replaced"]))
 
     def revoke(self, eui: bytes, kid: bytes | None) -> int:
         """Revoke one key of a gateway, or all; return how many were active."""

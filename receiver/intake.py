@@ -231,8 +231,6 @@ class Intake:
 def _not_of(opened: Opened, key: RegisteredKey, topic_eui: bytes | None) -> Denied | None:
     """Say why a batch with a good signature is not looked at any further, None if it is."""
     header = opened.header
-    if key.revoked_us is not None:
-        return Denied(Reason.REVOKED_KEY, "the key that signed was revoked", Alarm.REVOKED_KEY)
     if key.eui != header.gateway_eui:
         detail = f"the key is registered for gateway {key.eui.hex()}, the batch is of {header.gateway_eui.hex()}"
         return Denied(Reason.WRONG_GATEWAY, detail, Alarm.WRONG_GATEWAY)

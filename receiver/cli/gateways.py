@@ -21,6 +21,7 @@ from receiver.enrolment.store import FILE_NAME as ENROLMENT_FILE_NAME
 from receiver.enrolment.store import EnrolmentStore
 from receiver.errors import RegistryError
 from receiver.ledger.database import FILE_NAME
+from receiver.ledger.port import RegisteredKey
 from receiver.ledger.reader import LedgerReader
 
 MAX_KEY_FILE_BYTES = 4096
@@ -33,7 +34,8 @@ _EXAMPLES = """examples:
   civigate-receiver gateways invite --count 50 --hours 72 --json
   civigate-receiver gateways approve 0016c001ff10a235
   civigate-receiver gateways list --json
-  civigate-receiver gateways revoke 0016c001ff10a235
+  civigate-receiver gateways rotate 0016c001ff10a235 --key gateway-key.txt --revoke
+  civigate-receiver gateways revoke 0016c001ff10a235 --kid 5f0c...
 
 'civigate identity show' on the gateway prints its EUI and key. All this works while the receiver runs.
 """
@@ -56,13 +58,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add.set_defaults(func=_add)
     listing = verbs.add_parser("list", help="show all gateways and keys")
     listing.set_defaults(func=_list)
+    rotate = verbs.add_parser("rotate", help="register the next key of a gateway, where it cannot announce it itself")
+    rotate.add_argument("eui", type=_eui, metavar="EUI", help="16 hex digits")
+    rotate.add_argument("--key", required=True, metavar="TEXT|FILE", help="the next key, as for add")
+    rotate.add_argument("--revoke", action="store_true", help="take nothing of the present keys any more, from now on")
+    rotate.set_defaults(func=_rotate)
     revoke = verbs.add_parser("revoke", help="take nothing from a gateway any more")
     revoke.add_argument("eui", type=_eui, metavar="EUI", help="16 hex digits")
     revoke.add_argument("--kid", type=_kid, metavar="HEX", help="only this key; all of the gateway otherwise")
     revoke.add_argument("--serial", type=_serial, metavar="HEX", help="only this certificate; its key stays good")
     revoke.set_defaults(func=_revoke)
     gateways_enrolment.add_verbs(verbs)
-    for verb in (add, listing, revoke):
+    for verb in (add, listing, rotate, revoke):
         add_config(verb)
         add_json(verb)
 
@@ -135,6 +142,8 @@ def _list(args: argparse.Namespace) -> int:
                 "public_key": key.public_key,
                 "added_us": key.added_us,
                 "revoked_us": key.revoked_us,
+                "follows": None if key.follows is None else key.follows.hex(),
+                "replaced_us": key.replaced_us,
             }
             for key in keys
         ]
@@ -146,8 +155,7 @@ def _list(args: argparse.Namespace) -> int:
         print(json.dumps({"gateways": rows, "waiting": pending, "invited": invited}, ensure_ascii=False))
         return 0
     for key in keys:
-        state = "active" if key.revoked_us is None else f"revoked {_day(key.revoked_us)}"
-        print(f"{key.eui.hex()}  {key.name or '-':20}  {state:18}  since {_day(key.added_us)}  {key.public_key}")
+        print(f"{key.eui.hex()}  {key.name or '-':20}  {_state(key):19}  since {_day(key.added_us)}  {key.public_key}")
     if not keys:
         print("no gateway is registered")
     for applicant in waiting:
@@ -158,6 +166,29 @@ def _list(args: argparse.Namespace) -> int:
     for claim in invitations:
         who = "any gateway" if claim.eui is None else claim.eui.hex()
         print(f"{who:16}  {claim.name or '-':20}  invited  until {_day(claim.expires_us)}")
+    return 0
+
+
+def _state(key: RegisteredKey) -> str:
+    if key.revoked_us is not None:
+        return f"revoked {_day(key.revoked_us)}"
+    return "active" if key.replaced_us is None else f"replaced {_day(key.replaced_us)}"
+
+
+def _rotate(args: argparse.Namespace) -> int:
+    loaded = config.load(args.config)
+    key = PublicKey.from_text(_key_text(args.key))
+    with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
+        with contextlib.closing(LedgerReader(loaded.receiver.data_dir / FILE_NAME)) as ledger:
+            present = [one.kid for one in ledger.registry() if one.eui == args.eui and one.kid != key.kid]
+        before = admin.rotate(args.eui, key)
+        revoked = sum(admin.revoke(args.eui, kid) for kid in present) if args.revoke else 0
+    if args.json:
+        said = {"gateway": args.eui.hex(), "kid": key.kid.hex(), "follows": before.hex(), "revoked": revoked}
+        print(json.dumps(said))
+    else:
+        what = f"{revoked} keys revoked" if args.revoke else "both are accepted until the first batch with the new one"
+        print(f"gateway {args.eui.hex()}: key {key.kid.hex()} follows {before.hex()}; {what}")
     return 0
 
 

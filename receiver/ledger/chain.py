@@ -24,6 +24,12 @@ class Alarm(StrEnum):
     UNBALANCED = "unbalanced account"
     REVOKED_KEY = "revoked key"
     UNKNOWN_KEY = "unknown key"
+    SUCCESSION = "key announcement"
+    """A batch announces a next key, and it cannot be that."""
+
+
+OVERLAP_US = 30 * 24 * 3600 * 1_000_000
+"""How long a replaced key may go on in streams in which its successor has not signed yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,35 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """The key that signed a batch, and where its successors have signed in the same stream.
+
+    Attributes:
+        revoked: for good.
+        replaced_us: since when a successor signs, None while none does.
+        above: whether a successor has signed a committed batch of a higher number.
+        below: the same, of a lower number.
+    """
+
+    revoked: bool = False
+    replaced_us: int | None = None
+    above: bool = False
+    below: bool = False
+
+    def flaw(self, now_us: int) -> str | None:
+        """Say why the key may not sign this batch, None if it may."""
+        if self.revoked:
+            return "the key that signed was revoked"
+        if self.replaced_us is None or self.above:
+            return None
+        if self.below:
+            return "the key that signed was replaced, and its successor has signed earlier batches of the stream"
+        if now_us > self.replaced_us + OVERLAP_US:
+            return f"the key that signed was replaced more than {OVERLAP_US // 86_400_000_000} days ago"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """What is committed around a batch.
 
@@ -75,6 +110,7 @@ class Position:
         previous_hash: of the number before, from a batch or from a tombstone; None where neither is there.
         withdrawn_hash: what a committed tombstone that ends at this number says its hash is.
         joins: the batch's own tombstones that name batches.
+        standing: of the key that signed.
     """
 
     owner: bytes | None = None
@@ -84,6 +120,7 @@ class Position:
     previous_hash: bytes | None = None
     withdrawn_hash: bytes | None = None
     joins: tuple[Join, ...] = ()
+    standing: Standing = Standing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +151,22 @@ class Denied:
 Verdict = Fresh | Repeat | Denied
 
 
-def judge(header: Header, header_hash: bytes, position: Position) -> Verdict:
-    """Say whether a batch fits between those that are committed."""
+def judge(header: Header, header_hash: bytes, position: Position, now_us: int = 0) -> Verdict:
+    """Say whether a batch fits between those that are committed.
+
+    A repeat is one whatever became of its key since: what is committed stays so, and the gateway has to hear of it.
+    """
     if position.owner is not None and position.owner != header.gateway_eui:
         detail = f"the stream belongs to gateway {position.owner.hex()}"
         return Denied(Reason.WRONG_GATEWAY, detail, Alarm.WRONG_GATEWAY)
     below, same, above = position.below, position.same, position.above
     number = header.number
+    if same is not None and same.hash == header_hash:
+        return Repeat()
+    flaw = position.standing.flaw(now_us)
+    if flaw is not None:
+        return Denied(Reason.REVOKED_KEY, flaw, Alarm.REVOKED_KEY)
     if same is not None:
-        if same.hash == header_hash:
-            return Repeat()
         grows_from_ours = header.previous_hash == same.previous_hash
         detail = f"another content is committed under number {number}"
         return Denied(Reason.FORK, detail, Alarm.ROLLBACK if grows_from_ours else Alarm.FORK)

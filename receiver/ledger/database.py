@@ -22,7 +22,7 @@ from receiver.errors import LedgerError
 
 FILE_NAME = "ledger.db"
 LOCK_NAME = "ledger.lock"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x43475231
 """Marks the file as a ledger of civigate ("CGR1")."""
 BUSY_LIMIT_S = 10.0

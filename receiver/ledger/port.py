@@ -42,6 +42,8 @@ class RegisteredKey:
         public_key: one-line text form.
         added_us: UTC, microseconds since 1970-01-01.
         revoked_us: the same, None while the key is active.
+        follows: thumbprint of the key that it takes the place of, None for a first one.
+        replaced_us: since when a key that follows it has signed, None while none has.
     """
 
     eui: bytes
@@ -50,6 +52,8 @@ class RegisteredKey:
     public_key: str
     added_us: int
     revoked_us: int | None = None
+    follows: bytes | None = None
+    replaced_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,16 @@ class Ledger(Queries, Protocol):
 
         Raises:
             RegistryError: CG-REG-001, the key belongs to another gateway; CG-REG-002, it was revoked.
+        """
+        ...
+
+    def rotate_key(self, key: RegisteredKey) -> bytes:
+        """Register a key that takes the place of the one its gateway has; return the kid of that.
+
+        Both are accepted until the first batch of the new one is committed.
+
+        Raises:
+            RegistryError: as `add_key`; CG-REG-003, the gateway has no active key; CG-REG-007, the key was replaced.
         """
         ...
 

@@ -22,7 +22,7 @@ from receiver.ledger.port import (
 )
 
 _KEY = (
-    "SELECT eui, name, kid, public_key, gateway_key.added_us, revoked_us"
+    "SELECT eui, name, kid, public_key, gateway_key.added_us, revoked_us, follows, replaced_us"
     " FROM gateway_key JOIN gateway ON gateway.id = gateway_key.gateway"
 )
 _BUCKETS = ", ".join(BUCKETS)
@@ -38,6 +38,16 @@ def key(db: sqlite3.Connection, kid: bytes) -> RegisteredKey | None:
 def keys(db: sqlite3.Connection) -> list[RegisteredKey]:
     """List all keys, by gateway and age."""
     return [RegisteredKey(*row) for row in db.execute(f"{_KEY} ORDER BY eui, gateway_key.added_us, kid")]
+
+
+def newest_key(db: sqlite3.Connection, eui: bytes, besides: bytes) -> bytes | None:
+    """Find the key that a gateway signs with at present, as far as the registry knows; its kid."""
+    row = db.execute(
+        "SELECT kid FROM gateway_key WHERE gateway = (SELECT id FROM gateway WHERE eui = ?) AND kid != ?"
+        " AND revoked_us IS NULL AND replaced_us IS NULL ORDER BY gateway_key.added_us DESC, follows IS NULL LIMIT 1",
+        (eui, besides),
+    ).fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def state(db: sqlite3.Connection, stream_id: bytes, max_ranges: int) -> StreamState:

@@ -12,15 +12,17 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from agent import lorawan
+from agent.batch import succession
 from agent.batch.codec import Opened
+from agent.batch.errors import RefusedError
 from agent.batch.model import BUCKETS, GENESIS_HASH, Body, Header, Loss
 from agent.frame import Frame, Session
 from receiver.errors import RegistryError
-from receiver.ledger import queries, times
+from receiver.ledger import keys, queries, times
 from receiver.ledger.chain import Alarm, Denied, Join, Link, Position, Repeat, judge
 from receiver.ledger.database import FILE_NAME, WriterLock, open_writer, translated
 from receiver.ledger.port import (
@@ -74,21 +76,16 @@ class SqliteLedger(LedgerReader):
             RegistryError: CG-REG-001, the key belongs to another gateway; CG-REG-002, it was revoked.
         """
         with self._transaction() as db:
-            known = queries.key(db, key.kid)
-            if known is not None:
-                _same_registration(known, key)
-                return False
-            db.execute(
-                "INSERT INTO gateway (eui, name, added_us) VALUES (?, ?, ?) ON CONFLICT (eui)"
-                " DO UPDATE SET name = excluded.name WHERE excluded.name != ''",
-                (key.eui, key.name, key.added_us),
-            )
-            db.execute(
-                "INSERT INTO gateway_key (kid, gateway, public_key, added_us)"
-                " SELECT ?, id, ?, ? FROM gateway WHERE eui = ?",
-                (key.kid, key.public_key, key.added_us, key.eui),
-            )
-            return True
+            return keys.add(db, key)
+
+    def rotate_key(self, key: RegisteredKey) -> bytes:
+        """Register a key that takes the place of the one its gateway has; return the kid of that.
+
+        Raises:
+            RegistryError: as `add_key`; CG-REG-003, the gateway has no active key; CG-REG-007, the key was replaced.
+        """
+        with self._transaction() as db:
+            return keys.rotate(db, key)
 
     def revoke(self, eui: bytes, kid: bytes | None, at_us: int) -> int:
         """Revoke one key of a gateway, or all; return how many were active until now."""
@@ -106,7 +103,11 @@ class SqliteLedger(LedgerReader):
         header = opened.header
         with self._transaction() as db:
             stream = _stream_row(db, header.stream_id)
-            verdict = judge(header, opened.hash, _position(db, stream, header, opened.body))
+            position = _position(db, stream, header, opened.body)
+            position = replace(
+                position, standing=keys.standing(db, opened.kid, stream.id if stream else None, header.number)
+            )
+            verdict = judge(header, opened.hash, position, received_us)
             if isinstance(verdict, Denied):
                 return verdict
             if isinstance(verdict, Repeat):
@@ -119,6 +120,7 @@ class SqliteLedger(LedgerReader):
             _add_frames(db, stream, header, opened.body, received_us)
             _advance(db, stream, header.number, opened.body)
             _notice_clone(db, header, received_us)
+            _take_over(db, opened, received_us)
             db.execute("DELETE FROM quarantine WHERE batch_hash = ?", (opened.hash,))
             return Admitted(queries.state(db, header.stream_id, max_ranges), repeat=False)
 
@@ -484,6 +486,33 @@ def _notice_clone(db: sqlite3.Connection, header: Header, at_us: int) -> None:
         _raise_alarm(db, Raised(Alarm.CLONE, subject, header.stream_id, forked, detail), at_us)
 
 
+def _take_over(db: sqlite3.Connection, opened: Opened, at_us: int) -> None:
+    """Let the key that signed replace those before it, and register the one that the batch announces."""
+    keys.replace_older(db, opened.kid, at_us)
+    if not opened.body.succession:
+        return
+    header = opened.header
+    try:
+        said = succession.read(opened.body.succession)
+        problem = ""
+        if said.gateway_eui != header.gateway_eui:
+            problem = f"it is for gateway {said.gateway_eui.hex()}"
+        elif said.predecessor != opened.kid:
+            problem = f"it follows key {said.predecessor.hex()}, which did not sign the batch"
+        else:
+            successor = said.successor
+            keys.announce(
+                db, RegisteredKey(said.gateway_eui, "", successor.kid, successor.text, at_us, follows=opened.kid)
+            )
+    except (RefusedError, RegistryError) as error:
+        problem = error.what
+    if problem:
+        detail = f"the announced key is not taken: {problem}"
+        _raise_alarm(
+            db, Raised(Alarm.SUCCESSION, header.gateway_eui.hex(), header.stream_id, header.number, detail), at_us
+        )
+
+
 def _raise_alarm(db: sqlite3.Connection, alarm: Raised, at_us: int) -> None:
     what = (alarm.kind, alarm.subject, alarm.stream_id, alarm.number)
     counted = db.execute(
@@ -505,13 +534,3 @@ def _raise_alarm(db: sqlite3.Connection, alarm: Raised, at_us: int) -> None:
         " VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
         (*what, alarm.detail, at_us, at_us),
     )
-
-
-def _same_registration(known: RegisteredKey, wanted: RegisteredKey) -> None:
-    if known.eui != wanted.eui:
-        hint = "every gateway has a key of its own: let this one make a new key, or revoke the other registration"
-        what = f"the key is registered for gateway {known.eui.hex()} already"
-        raise RegistryError(what, where=f"gateway {wanted.eui.hex()}", hint=hint, code="CG-REG-001")
-    if known.revoked_us is not None:
-        hint = "a revoked key stays revoked; let the gateway make a new one"
-        raise RegistryError("this key was revoked", where=f"gateway {wanted.eui.hex()}", hint=hint, code="CG-REG-002")

@@ -8,9 +8,9 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.batch import codec
+from agent.batch import codec, succession
 from agent.batch.codec import Sealed
-from agent.batch.keys import Ed25519Signer
+from agent.batch.keys import Ed25519Signer, Signer
 from agent.batch.model import GENESIS_HASH, Account, Anchor, Body, HourAccount, Loss, Tombstone
 from agent.frame import CrcStatus, Frame, Modulation, Session
 from receiver.ledger.port import RegisteredKey
@@ -50,7 +50,7 @@ class Gateway:
 
     eui: bytes = EUI
     seed: bytes = b"gateway"
-    signer: Ed25519Signer = field(default_factory=Ed25519Signer.generate)
+    signer: Signer = field(default_factory=Ed25519Signer.generate)
     number: int = 0
     seq: int = 1
     previous_hash: bytes = GENESIS_HASH
@@ -75,13 +75,14 @@ class Gateway:
         payload: bytes | None = None,
         boot_id: bytes = BOOT_ID,
         hours: tuple[HourAccount, ...] = (),
+        succession: bytes = b"",
     ) -> Sealed:
         """Seal the next batch."""
         if account is None:
             account = Account(heard=frames + 3, bad_crc=1, filtered=2, spooled=frames)
         members = tuple(frame(self.seq + i, payload=payload, boot_id=boot_id) for i in range(frames))
         sealed = codec.seal(
-            Body(members, account, anchors, tombstones, {"uptime_s": self.seq}, hours),
+            Body(members, account, anchors, tombstones, {"uptime_s": self.seq}, hours, succession),
             self.signer,
             gateway_eui=self.eui,
             stream_id=self.stream_id,
@@ -94,6 +95,11 @@ class Gateway:
         self.seq += frames
         self.previous_hash = sealed.hash
         return sealed
+
+    def announce(self, successor: Signer) -> Sealed:
+        """Seal the next batch, which announces the next key."""
+        said = succession.announce(successor, gateway_eui=self.eui, predecessor=self.signer.kid)
+        return self.seal(succession=said)
 
     def wire(self, frames: int = 3, **options: bytes) -> bytes:
         """Seal the next batch and write it for the way."""

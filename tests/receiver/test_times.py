@@ -174,7 +174,10 @@ def test_a_ledger_of_before_learns_the_order_of_boots(tmp_path: Path) -> None:
         Platform(ledger, gateway).take(seal(gateway, heard(0, 60, 1800), anchor(0, 100)), seal(gateway, heard(1, 60)))
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         kept = db.execute("SELECT * FROM stretch").fetchall()
-        db.executescript("DROP TABLE stretch; PRAGMA user_version = 1")
+        db.executescript(
+            "DROP TABLE stretch; ALTER TABLE gateway_key DROP COLUMN follows;"
+            " ALTER TABLE gateway_key DROP COLUMN replaced_us; PRAGMA user_version = 1"
+        )
     with closing(SqliteLedger(tmp_path)) as ledger, closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         assert db.execute("SELECT * FROM stretch").fetchall() == kept
         platform = Platform(ledger, gateway)
