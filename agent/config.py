@@ -193,6 +193,28 @@ class SpoolSection:
 
 
 @table
+class CardSection:
+    """The card or drive that holds the spool: how much may be written to it.
+
+    Frames share a commit only as long as it takes to stay within this, and never beyond commit_window_s.
+    """
+
+    endurance_tb: float = setting(
+        "What it is assumed to stand when it is written in small pieces; data sheets name more, for large ones.",
+        default=1.0,
+        unit="TB",
+        minimum=0.001,
+        maximum=100_000,
+    )
+    life_years: float = setting("How long it shall last.", default=10.0, unit="years", minimum=0.1, maximum=100)
+
+    @property
+    def daily_bytes(self) -> float:
+        """What may be written in a day."""
+        return self.endurance_tb * 1e12 / (self.life_years * 365.25)
+
+
+@table
 class IdentitySection:
     """The key with which the gateway signs its batches."""
 
@@ -361,6 +383,7 @@ class GatewayConfig:
     gateway: GatewaySection
     concentrator: ConcentratorSection
     spool: SpoolSection
+    card: CardSection
     identity: IdentitySection
     logging: LoggingSection
     destination: tuple[Destination, ...] = setting("", items=(0, MAX_DESTINATIONS))

@@ -9,11 +9,13 @@ hearing, then the spool commits and seals what was heard, then the senders bring
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from dataclasses import asdict
 from functools import partial
 
-from agent import identity
+from agent import identity, report
 from agent.batch.keys import Signer, ring
 from agent.batch.receipt import open_answer
 from agent.clock import HostClock
@@ -23,12 +25,13 @@ from agent.filter import Filter
 from agent.radio import Radio, concentrator_opener
 from agent.spool import orders
 from agent.spool.source import Outlet
-from agent.spool.writer import SpoolWriter
+from agent.spool.writer import SpoolWriter, WriterState
 from agent.uplink.alternatives import Alternatives
 from agent.uplink.endpoint import Endpoint, open_uplink
 from agent.uplink.machine import LINKED
 from agent.uplink.pace import Pace
 from agent.uplink.sender import Sender
+from agent.wear import Card, Forecast
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ DRAIN_S = 10.0
 RADIO_STOP_S = 10.0
 SENDER_STOP_S = 5.0
 """How long the radio, and then all senders together, may take to end once they are told to."""
+REPORT_STOP_S = 2.0
 MIB = 1 << 20
 
 
@@ -58,6 +62,7 @@ class Service:
         self._eui_known = threading.Event()
         self._eui: bytes | None = None
         self._radio: Radio | None = None
+        self._senders: list[Sender] = []
         self._began_us = self._clock.boottime_us()
 
     def run(self, stop: threading.Event) -> None:
@@ -90,15 +95,19 @@ class Service:
             )
             ear = threading.Thread(target=radio.run, name="radio", daemon=True)
             ear.start()
-            senders: list[Sender] = []
+            ended = threading.Event()
+            voice = threading.Thread(target=self._report, args=(writer, ended), name="report", daemon=True)
+            voice.start()
             try:
-                senders = self._start_senders(writer)
+                self._senders = self._start_senders(writer)
                 self._supervise(writer)
             finally:
                 stop.set()
                 ear.join(RADIO_STOP_S)
                 writer.flush(DRAIN_S)
-                self._end(senders)
+                self._end(self._senders)
+                ended.set()
+                voice.join(REPORT_STOP_S)
         logger.info("event=ended")
 
     def _open_spool(self, signer: Signer, filters: list[Filter]) -> SpoolWriter:
@@ -116,6 +125,7 @@ class Service:
             health=self._health,
             commit_window_s=section.commit_window_s,
             commit_frames=section.commit_frames,
+            daily_bytes=self._config.card.daily_bytes,
         )
 
     def _health(self) -> dict[str, int]:
@@ -167,6 +177,42 @@ class Service:
             return None
         usage = self._config.gateway.state_dir / "usage" / f"{destination.name}.json"
         return Pace(destination.rules, self._clock, usage)
+
+    def _report(self, writer: SpoolWriter, ended: threading.Event) -> None:
+        """Say how things are, until the end; the body of the thread "report". It never touches the card."""
+        card = Card(self._config.spool_path.parent)
+        forecast = Forecast(card, self._config.card.endurance_tb * 1e12)
+        state = WriterState.OK
+
+        def compose() -> dict[str, object]:
+            nonlocal state
+            now_us = self._clock.boottime_us()
+            spool = writer.status()
+            if spool.state is WriterState.SLOW and spool.state is not state:
+                logger.warning("event=spool_slow detail=%s", spool.detail)
+            state = spool.state
+            return {
+                "version": report.VERSION,
+                "pid": os.getpid(),
+                "boot_id": self._clock.boot_id,
+                "boottime_us": now_us,
+                "uptime_s": (now_us - self._began_us) // 1_000_000,
+                "gateway": {"name": self._config.gateway.name, "eui": self._eui},
+                "spool": {"path": writer.path, **asdict(spool)},
+                "radio": None if self._radio is None else self._radio.status,
+                "destinations": [sender.status for sender in self._senders],
+                "outlook": forecast.look(now_us / 1e6, spool.frame_bytes, spool.room_bytes),
+            }
+
+        reporter = report.Reporter(
+            self._config.gateway.runtime_dir,
+            compose,
+            lambda why: logger.warning("event=no_report problem=%s", why),
+        )
+        while not ended.is_set():
+            reporter.renew()
+            ended.wait(report.INTERVAL_S)
+        reporter.end()
 
     def _supervise(self, writer: SpoolWriter) -> None:
         """Feed the spool with clock anchors until the end."""
