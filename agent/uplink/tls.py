@@ -4,16 +4,23 @@
 
 from __future__ import annotations
 
+import _ssl
 import errno
 import socket
 import ssl
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cryptography import x509
+
+from agent.enrolment.certificate import day, validity
 from agent.uplink.port import Fault, LinkError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from agent.trusted_time import Bounds
 
 # [OpenSSL x509_vfy.h] X509_V_ERR_*
 _NOT_YET_VALID = 9
@@ -21,11 +28,51 @@ _EXPIRED = 10
 _UNKNOWN_ISSUER = frozenset({2, 18, 19, 20, 21})
 _WRONG_NAME = frozenset({62, 64})
 
+# [OpenSSL x509_vfy.h] X509_V_FLAG_NO_CHECK_TIME
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 
-Context = TypeVar("Context", bound=ssl.SSLContext)
+Context = TypeVar("Context", bound="DatedContext")
 
 
-def client_context(kind: type[Context], ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> Context:
+class DateError(ssl.SSLCertVerificationError):
+    """A certificate of the platform that is out of date by the trusted time.
+
+    Args:
+        code: of OpenSSL for the same.
+        message: one clause.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(1, message)
+        self.verify_code = code
+        self.verify_message = message
+
+
+class DatedSocket(ssl.SSLSocket):
+    """A TLS socket that judges the dates of the other side's certificates by the trusted time, where there is one."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Shake hands; DateError if the other side's certificates are out of date."""
+        super().do_handshake(block)
+        bounds = self.context.bounds if isinstance(self.context, DatedContext) else None
+        if bounds is not None:
+            _judge(_chain(self), bounds())
+
+
+class DatedContext(ssl.SSLContext):
+    """Makes such sockets."""
+
+    sslsocket_class = DatedSocket
+    bounds: Callable[[], Bounds] | None = None
+
+
+def client_context(
+    kind: type[Context],
+    ca_file: Path | None,
+    cert_file: Path | None,
+    key_file: Path | None,
+    bounds: Callable[[], Bounds] | None = None,
+) -> Context:
     """Make the TLS context of a destination: TLS 1.2 or later, always verifying, with our certificate if there is one.
 
     Args:
@@ -33,12 +80,17 @@ def client_context(kind: type[Context], ca_file: Path | None, cert_file: Path | 
         ca_file: PEM, the only authorities trusted; None trusts those of the system.
         cert_file: PEM, our certificate (chain); None for none.
         key_file: PEM, its key; None when it is in `cert_file`.
+        bounds: what is certain about the time, to judge certificates by; None judges them by this host's clock.
 
     Raises:
         LinkError: a file cannot be read or used.
     """
     context = kind(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if bounds is not None:
+        # OpenSSL verifies everything but the dates, which it could judge by the host's clock only
+        context.verify_flags |= _NO_CHECK_TIME
+        context.bounds = bounds
     if ca_file is None:
         context.load_default_certs()
     else:
@@ -123,9 +175,39 @@ def silent(where: str, what: str = "no answer in time") -> LinkError:
     return LinkError(Fault.SILENT, what, where=where, hint=hint)
 
 
+def _chain(sock: ssl.SSLSocket) -> list[bytes]:
+    """Return the certificates that were verified, DER; of a resumed session only the other side's own.
+
+    Python 3.13 has a method for it; before, its TLS object has one that is not documented.
+    """
+    inner = sock if hasattr(sock, "get_verified_chain") else getattr(sock, "_sslobj", None)
+    get = getattr(inner, "get_verified_chain", None)
+    found: list[Any] | None = None if get is None else get()
+    if not found:
+        own = sock.getpeercert(binary_form=True)
+        return [] if own is None else [own]
+    return [item if isinstance(item, bytes) else bytes(item.public_bytes(_ssl.ENCODING_DER)) for item in found]
+
+
+def _judge(chain: list[bytes], bounds: Bounds) -> None:
+    """Raise DateError if a certificate is certainly out of date."""
+    for der in chain:
+        dates = validity(x509.load_der_x509_certificate(der))
+        if bounds.expired(dates):
+            what = f"its certificate expired on {day(dates.not_after_us)}, it is {day(bounds.earliest_us)} at least"
+            raise DateError(_EXPIRED, what)
+        if bounds.not_yet_valid(dates):
+            now = "unknown" if bounds.latest_us is None else day(bounds.latest_us)
+            what = f"its certificate is not valid before {day(dates.not_before_us)}, it is {now}"
+            raise DateError(_NOT_YET_VALID, what)
+
+
 def _unverified(error: ssl.SSLCertVerificationError, where: str) -> LinkError:
     code = error.verify_code
-    if code in {_NOT_YET_VALID, _EXPIRED}:
+    if isinstance(error, DateError):
+        what = error.verify_message
+        hint = "if that time is wrong, set the clock (timedatectl); else the platform must renew its certificate"
+    elif code in {_NOT_YET_VALID, _EXPIRED}:
         # A host without a clock of its own starts in the past: most often it is the clock, not the certificate.
         state = "not yet valid" if code == _NOT_YET_VALID else "expired"
         what = f"its certificate is {state} at this host's time, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
@@ -146,6 +228,8 @@ def _tls(error: ssl.SSLError, where: str) -> LinkError:
     reason = error.reason or str(error)
     if "CERTIFICATE" in reason or reason in {"SSLV3_ALERT_BAD_CERTIFICATE", "TLSV1_ALERT_UNKNOWN_CA"}:
         what = f"the platform does not take our certificate ({reason.lower()})"
+        if "EXPIRED" in reason:
+            what = "the platform does not take our certificate: by its clock it has expired"
         hint = "set cert_file and key_file to the certificate that the platform issued for this gateway"
     elif reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
         what = "it does not speak TLS"
