@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The seams to the outside: buses, an output line, a clock.
+"""The seams to the outside: buses, an output line, a serial port, a clock.
 
 The chip driver sees nothing else of the machine. On a Pi they are served by `drivers.linux`, in tests and demo by
 `drivers.emulator`.
@@ -65,6 +65,38 @@ class I2cDevice(Protocol):
         Raises:
             BusError: the device does not acknowledge.
         """
+
+
+class SerialPort(Protocol):
+    """A serial line, 8 bits, no parity, one stop bit."""
+
+    @property
+    def paced(self) -> bool:
+        """Whether bytes come as fast as the rate says, as on a wire; False behind USB, where the rate means nothing."""
+
+    def read(self, limit_bytes: int) -> bytes:
+        """Return what has come, at most `limit_bytes`; waits a short time for the first byte, and may return none.
+
+        Raises:
+            BusError: the port is gone.
+        """
+
+    def write(self, data: bytes) -> None:
+        """Send bytes.
+
+        Raises:
+            BusError: the port is gone, or does not take them.
+        """
+
+    def set_rate(self, baud: int) -> None:
+        """Go on at another rate; what has come at the old one is thrown away.
+
+        Raises:
+            BusError: the port is gone, or does not know the rate.
+        """
+
+    def close(self) -> None:
+        """Release the port; closing twice is harmless."""
 
 
 class Clock(Protocol):
