@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from agent.spool.orders import Contradicted, Refused
 from agent.spool.room import take_back
 from agent.spool.row import COLUMNS, INSERT, DamagedRowError, from_row, pack, to_row
 from agent.spool.state import NOTHING, BatchState, Stream, batch_checksum
+
+log = logging.getLogger(__name__)
 
 _HOLD = frozenset({Reason.UNKNOWN_KEY, Reason.REVOKED_KEY, Reason.UNSUPPORTED_VERSION, Reason.WRONG_GATEWAY})
 """Reasons that somebody removes at the platform; the batch is good and waits."""
@@ -130,6 +133,10 @@ def renew(book: Book, old: Stream, first: int, reason: Reason, detail: str) -> N
     if not old.open:
         return
     new = book.begin_stream(old.destination, old.bit)
+    log.warning(
+        "event=spool_new_stream destination=%s old=%s new=%s reason=%s detail=%s",
+        *(old.destination, old.stream_id.hex(), new.stream_id.hex(), reason.name, detail),
+    )
     new.filters = list(old.filters)
     new.next_row, new.unsealed = old.next_row, old.unsealed
     again = sorted((number, old.sealed.pop(number)) for number in [n for n in old.sealed if n >= first])

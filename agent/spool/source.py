@@ -102,6 +102,10 @@ class Outlet:
         del error  # the writer looks at the rows itself
         self._writer.unreadable(self._stream_id, number)
 
+    def contradicted(self, newest: int) -> None:
+        """Begin a new stream: the platform has another history of this one, up to a batch number."""
+        self._writer.contradicted(self._stream_id, newest)
+
     def anchor(self, anchor: Anchor) -> None:
         """Keep a clock anchor that a receipt gave."""
         self._writer.anchor(anchor)

@@ -33,7 +33,7 @@ from agent.spool.ballast import Ballast
 from agent.spool.engine import Engine
 from agent.spool.intake import Heard
 from agent.spool.journal import Journal, Recovered
-from agent.spool.orders import Destination, Entry, Identify, Order, Policy, Refused, Unreadable
+from agent.spool.orders import Contradicted, Destination, Entry, Identify, Order, Policy, Refused, Unreadable
 from agent.spool.reader import SpoolReader
 from agent.spool.row import WEIGHT_BYTES
 from agent.spool.window import CommitWindow
@@ -320,6 +320,15 @@ class SpoolWriter:
         has last sent this batch: otherwise they might arrive twice.
         """
         self._command(Unreadable(stream_id, number))
+
+    def contradicted(self, stream_id: bytes, newest: int) -> None:
+        """Begin a new stream: the platform has another history of this one, as after a card was restored. Only queues.
+
+        Args:
+            stream_id: 16 bytes.
+            newest: highest batch number that the platform has, or may yet have.
+        """
+        self._command(Contradicted(stream_id, newest))
 
     def anchor(self, anchor: Anchor) -> None:
         """Keep a clock anchor; it travels in the next batch of each stream. Only queues.

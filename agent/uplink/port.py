@@ -288,6 +288,10 @@ class Sink(Protocol):
         """Park a batch that cannot be rebuilt from the spool."""
         ...
 
+    def contradicted(self, newest: int) -> None:
+        """Begin a new stream: the platform has another history of this one, up to a batch number."""
+        ...
+
     def anchor(self, anchor: Anchor) -> None:
         """Keep a clock anchor that a receipt gave."""
         ...

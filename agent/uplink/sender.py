@@ -13,7 +13,7 @@ import threading
 from collections import Counter, deque
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
 
@@ -408,23 +408,18 @@ class Sender:
         sent = [us for number, us in self._first_sent_us.items() if number > self._sealed_before and number in covered]
         return max(sent, default=None)
 
-    def _contradicted(self, what: str, reply: Reply) -> None:
+    def _contradicted(self, what: str, last: int, reply: Reply) -> NoReturn:
         """Note that the platform knows another history of this stream, as after a card was restored from a copy.
 
-        Nothing is freed. What waits is offered all the same: the platform refuses what is not what it has, raises its
-        alarm, and that refusal makes the spool begin a new stream.
+        Nothing is freed. The spool begins a new stream, in which everything travels that the platform cannot have.
         """
-        hint = "this card was restored from a copy or cloned; its next batch is refused, then a new stream begins"
+        hint = "nothing to do: this card was restored from a copy or cloned, so a new stream begins"
         where = f"destination {self.name}"
         self._contradiction = LinkError(Fault.CONFLICT, what, where=where, hint=hint, batch=reply.batch)
         self._counts["contradictions"] += 1
-        self._say(self._contradiction)
-        self._publish()
-        if self._state.phase is machine.Phase.CONNECTING:
-            self._apply(machine.Asked(0))
-            self._apply(machine.Tick())
-        elif reply.batch is not None:
-            raise self._contradiction
+        # what is in flight may yet be taken ahead of the chain
+        self._sink.contradicted(max([last, *self._first_sent_us]))
+        raise self._contradiction
 
     def _take_receipt(self, answer: Answer, receipt: Receipt, reply: Reply) -> None:
         last = max([receipt.through, *(last for _, last in receipt.beyond)])
@@ -433,11 +428,9 @@ class Sender:
         ours = self._hash_of(receipt.through) if receipt.through else None
         if last > self._state.newest:
             what = f"the platform has batch {last} of this stream, the spool only {self._state.newest}"
-            self._contradicted(what, reply)
-            return
+            self._contradicted(what, last, reply)
         if ours is not None and ours != receipt.hash:
-            self._contradicted(f"batch {receipt.through} at the platform is not the one in this spool", reply)
-            return
+            self._contradicted(f"batch {receipt.through} at the platform is not the one in this spool", last, reply)
         self._contradiction = None
         if receipt.through < self._state.through:
             # Late on MQTT. On resuming it means that the platform went back, perhaps to a copy of its database. What

@@ -83,6 +83,7 @@ class Gateway:
         self.refusals: list[tuple[int, Refusal]] = []
         self.unreadable_batches: list[int] = []
         self.anchors: list[Anchor] = []
+        self.contradictions: list[int] = []
         self.damaged: set[int] = set()
         self.evicted: set[int] = set()
         self.seal(batches)
@@ -131,6 +132,9 @@ class Gateway:
     def unreadable(self, number: int, error: UnreadableBatchError) -> None:
         del error
         self.unreadable_batches.append(number)
+
+    def contradicted(self, newest: int) -> None:
+        self.contradictions.append(newest)
 
     def anchor(self, anchor: Anchor) -> None:
         self.anchors.append(anchor)
