@@ -21,6 +21,7 @@ from agent.uplink.pace import QuietHours
 from drivers.boards import load_board
 from drivers.errors import ProfileError
 from drivers.plans import load_plan
+from drivers.sx1302.firmware import SYSTEM_FOLDER
 
 BUSES = ("spi", "usb", "emulator")
 SCHEMES = ("https", "mqtts", "mqtt")
@@ -133,7 +134,7 @@ class ConcentratorSection:
     )
     firmware_dir: Path | None = setting(
         "Folder with agc.bin and arb.bin, the firmware of the chip's two microcontrollers. "
-        "Left out: the folder firmware in state_dir.",
+        "Left out: the folder firmware in state_dir, then /lib/firmware/civigate.",
         default=None,
         example="/var/lib/civigate/firmware",
     )
@@ -399,9 +400,11 @@ class GatewayConfig:
         return self.identity.key_file or self.gateway.state_dir / "gateway.key"
 
     @property
-    def firmware_dir(self) -> Path:
-        """The folder of the firmware images."""
-        return self.concentrator.firmware_dir or self.gateway.state_dir / "firmware"
+    def firmware_dirs(self) -> tuple[Path, ...]:
+        """The folders that may have the firmware images; the first is where an import puts them."""
+        if self.concentrator.firmware_dir is not None:
+            return (self.concentrator.firmware_dir,)
+        return self.gateway.state_dir / "firmware", SYSTEM_FOLDER
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

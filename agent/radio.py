@@ -25,15 +25,17 @@ from agent.spool.intake import Fingerprint, Heard, hour_of
 from drivers.boards import load_board
 from drivers.emulator.firmware import synthetic_agc, synthetic_arb
 from drivers.emulator.remote import SocketBus, SocketPowerLine, SocketResetLine
-from drivers.errors import DriverError
+from drivers.errors import BusError, DriverError, FirmwareError
 from drivers.plans import load_plan
 from drivers.stts751 import Stts751
 from drivers.sx1302 import firmware as images
 from drivers.sx1302.concentrator import Concentrator, RxFetch
 from drivers.sx1302.counter import WRAP_US
+from drivers.sx1302.emulated import is_emulated
 from drivers.sx1302.fifo import Fault
 from drivers.sx1302.fine import FineTimestamps
 from drivers.sx1302.remembrance import AirtimeMemory
+from drivers.sx1302.spi import AddressSpace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -403,13 +405,7 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     plan = load_plan(section.plan)
     fine_timestamps = None if section.fine_timestamps == "off" else FineTimestamps(section.fine_timestamps)
     bus = section.bus or _default_bus(board)
-    emulated = bus.kind == "emulator"
-    if emulated and section.firmware_dir is None:
-        firmware = _synthetic()
-    else:
-        agc, arb = (config.firmware_dir / images.FILE_NAMES[mcu] for mcu in (images.Mcu.AGC, images.Mcu.ARB))
-        firmware = images.load(agc, arb, allow_synthetic=emulated)
-
+    firmware = _firmware(config, bus, board)
     memory = AirtimeMemory(config.gateway.runtime_dir / "airtime", config.gateway.state_dir / "airtime", clock.boot_id)
     airtime = memory.ledger(plan.transmit, clock.monotonic_ns(), fresh=not config.spool_path.exists())
 
@@ -505,6 +501,31 @@ def _default_bus(board: Board) -> Bus:
         return Bus("spi", Path(board.spi_device))
     assert board.usb_device is not None, "checked when the profile was read"
     return Bus("usb", Path(board.usb_device))
+
+
+def _firmware(config: GatewayConfig, bus: Bus, board: Board) -> images.Firmware:
+    """Read the images; without any, take stand-ins where the chip says that it is an emulated one."""
+    try:
+        return images.load_from(config.firmware_dirs)
+    except FirmwareError:
+        if not _leads_to_emulator(bus, board):
+            raise
+        if config.concentrator.firmware_dir is not None:
+            return images.load_from(config.firmware_dirs, allow_synthetic=True)
+    return _synthetic()
+
+
+def _leads_to_emulator(bus: Bus, board: Board) -> bool:
+    if bus.kind == "emulator":
+        return True
+    try:
+        opened = open_bus(bus, board.spi_clock_hz)
+        try:
+            return is_emulated(AddressSpace(opened))
+        finally:
+            opened.close()
+    except BusError:
+        return False
 
 
 def _synthetic() -> images.Firmware:

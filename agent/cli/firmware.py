@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from drivers.errors import FirmwareError
     from drivers.sx1302.firmware import FirmwareId, Mcu
@@ -61,7 +61,8 @@ def _import(args: argparse.Namespace) -> int:
     from drivers.sx1302.firmware import FILE_NAMES
     from drivers.sx1302.firmware_search import search
 
-    folder = _folder(args)
+    folders = _folders(args)
+    folder = folders[0]
     images = search(args.path)
     taken = {
         one.identity.mcu: one for one in images if one.identity and one.identity.required and not one.identity.synthetic
@@ -78,7 +79,7 @@ def _import(args: argparse.Namespace) -> int:
             if one.identity and one in taken.values():
                 outcome = f"written to {written[one.identity.mcu]}"
             print(f"{one.path}: {one.identity or 'unknown image'}: {outcome}")
-    missing = [mcu for mcu in FILE_NAMES if mcu not in taken and not _usable(folder, mcu)]
+    missing = [mcu for mcu in FILE_NAMES if mcu not in taken and not _usable(folders, mcu)]
     if missing:
         raise _not_found(args.path, missing)
     return 0
@@ -86,12 +87,12 @@ def _import(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     from drivers.errors import FirmwareError
-    from drivers.sx1302.firmware import FILE_NAMES, check_file
+    from drivers.sx1302.firmware import FILE_NAMES, check_file, find
 
-    folder = _folder(args)
+    folders = _folders(args)
     rows: list[tuple[Path, FirmwareId | None, FirmwareError | None]] = []
-    for mcu, name in FILE_NAMES.items():
-        path = folder / name
+    for mcu in FILE_NAMES:
+        path = find(folders, mcu)
         try:
             rows.append((path, check_file(path, mcu), None))
         except FirmwareError as error:
@@ -101,7 +102,7 @@ def _list(args: argparse.Namespace) -> int:
             _as_json(path, identity, {}) | {"problem": None if problem is None else problem.what}
             for path, identity, problem in rows
         ]
-        print(json.dumps({"folder": str(folder), "images": files}))
+        print(json.dumps({"folder": str(folders[0]), "images": files}))
     else:
         for path, identity, problem in rows:
             print(f"{path}: {identity or (problem and problem.what)}")
@@ -111,22 +112,25 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _folder(args: argparse.Namespace) -> Path:
+def _folders(args: argparse.Namespace) -> tuple[Path, ...]:
+    """Return where the images may be; the first is where they go."""
+    from drivers.sx1302.firmware import SYSTEM_FOLDER
+
     if args.folder is not None:
-        return Path(args.folder)
+        return (Path(args.folder),)
     if args.config is not None:
         from agent import config
 
-        return config.load(args.config).firmware_dir
-    return DEFAULT_FOLDER
+        return config.load(args.config).firmware_dirs
+    return DEFAULT_FOLDER, SYSTEM_FOLDER
 
 
-def _usable(folder: Path, mcu: Mcu) -> bool:
+def _usable(folders: Sequence[Path], mcu: Mcu) -> bool:
     from drivers.errors import FirmwareError
-    from drivers.sx1302.firmware import FILE_NAMES, check_file
+    from drivers.sx1302.firmware import check_file, find
 
     try:
-        check_file(folder / FILE_NAMES[mcu], mcu)
+        check_file(find(folders, mcu), mcu)
     except FirmwareError:
         return False
     return True

@@ -13,13 +13,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from drivers.errors import FirmwareError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 IMAGE_BYTES: Final = 8192
 """Size of an image: the whole program memory of one microcontroller."""
@@ -118,6 +118,9 @@ _OBTAIN = (
 FILE_NAMES: Final[Mapping[Mcu, str]] = {Mcu.AGC: "agc.bin", Mcu.ARB: "arb.bin"}
 """Of the pair, in the firmware folder."""
 
+SYSTEM_FOLDER: Final = Path("/lib/firmware/civigate")
+"""Where a Debian package, or an administrator, puts firmware for the whole system."""
+
 
 def pack_word(opcode: int) -> bytes:
     """Return the two bytes of a program word: the 14-bit opcode under its parity."""
@@ -165,6 +168,26 @@ def load(agc: Path, arb: Path, *, allow_synthetic: bool = False) -> Firmware:
     agc_image, agc_id = _read(agc, Mcu.AGC, allow_synthetic=allow_synthetic)
     arb_image, arb_id = _read(arb, Mcu.ARB, allow_synthetic=allow_synthetic)
     return Firmware(agc_image, arb_image, agc_id, arb_id)
+
+
+def load_from(folders: Sequence[Path], *, allow_synthetic: bool = False) -> Firmware:
+    """Read and check the pair of images, each from the first folder that has it.
+
+    Args:
+        folders: at least one; the first is the one that an error is about when none has it.
+        allow_synthetic: as for `load`.
+
+    Raises:
+        FirmwareError: as `load`.
+    """
+    agc, arb = (find(folders, mcu) for mcu in (Mcu.AGC, Mcu.ARB))
+    return load(agc, arb, allow_synthetic=allow_synthetic)
+
+
+def find(folders: Sequence[Path], mcu: Mcu) -> Path:
+    """Return the path of an image in the first folder that has it, else where it should be."""
+    paths = [folder / FILE_NAMES[mcu] for folder in folders]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def check_file(path: Path, mcu: Mcu) -> FirmwareId:

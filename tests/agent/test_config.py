@@ -77,7 +77,7 @@ def test_places_left_out_are_in_the_state_folder(tmp_path: Path) -> None:
     config = load(put(tmp_path, '[gateway]\nstate_dir = "state"\n' + BOARD))
     assert config.spool_path == tmp_path / "state/spool.db"
     assert config.key_path == tmp_path / "state/gateway.key"
-    assert config.firmware_dir == tmp_path / "state/firmware"
+    assert config.firmware_dirs[0] == tmp_path / "state/firmware"
 
 
 def test_an_emulated_bus(tmp_path: Path) -> None:
