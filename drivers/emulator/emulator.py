@@ -195,9 +195,9 @@ class Emulator:
 
     # -- the host's side -------------------------------------------------------------------------------------
 
-    def bus(self) -> SpiBus:
-        """Open the chip's SPI; may be opened more than once, like a spidev."""
-        return EmulatedBus(self)
+    def bus(self, chip_select: int = 0) -> SpiBus:
+        """Open the SPI of the chip, or behind chip select 1 of the SX1261; more than once, like a spidev."""
+        return EmulatedBus(self, chip_select)
 
     def reset_line(self) -> OutputLine:
         """Open the chip's reset line; active means held in reset."""
@@ -433,8 +433,9 @@ class Emulator:
 class EmulatedBus:
     """The emulator's SPI in the same process."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Emulator, chip_select: int = 0) -> None:
         self._emulator = emulator
+        self._chip_select = chip_select
         self._open = True
 
     def transfer(self, frame: bytes) -> bytes:
@@ -454,7 +455,7 @@ class EmulatedBus:
         if not self._open:
             raise _bus_error("the bus is closed", hint="open the bus again")
         try:
-            return self._emulator.transfer_all(frames)
+            return self._emulator.transfer_all(frames, self._chip_select)
         except OSError as error:
             raise _bus_error(error.strerror or str(error), hint="clear the fault", retryable=True) from error
 

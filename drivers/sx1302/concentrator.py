@@ -19,6 +19,7 @@ from drivers.sx1302 import channelizer, fine, frontend, recovery, service
 from drivers.sx1302.counter import WRAP_US, CounterSample, first_sample, next_sample, read_counter
 from drivers.sx1302.fifo import LONGEST_LEGACY_FRAME_BYTES, Fault, FifoRecord, parse
 from drivers.sx1302.health import HealthWatch
+from drivers.sx1302.lbt import Decision, ListenBeforeTalk
 from drivers.sx1302.merge import WINDOW_S, Merger, merge
 from drivers.sx1302.packet import RxPacket
 from drivers.sx1302.pps import Pulse, PulseWatch
@@ -37,7 +38,7 @@ from drivers.sx1302.startup import (
     read_eui,
     stop_reception,
 )
-from drivers.sx1302.transmission import TxStatus
+from drivers.sx1302.transmission import Trigger, TxStatus
 from drivers.sx1302.tx import Transmitter
 
 if TYPE_CHECKING:
@@ -45,11 +46,12 @@ if TYPE_CHECKING:
 
     from drivers.boards import Board
     from drivers.bus import Clock, OutputLine, SpiBus
-    from drivers.plans import ChannelPlan
+    from drivers.plans import ChannelPlan, Listening
+    from drivers.sx1261 import Sx1261
     from drivers.sx1302.fine import FineTimestamps
     from drivers.sx1302.firmware import Firmware
     from drivers.sx1302.ledger import AirtimeLedger
-    from drivers.sx1302.transmission import Transmission, Trigger, TxFate
+    from drivers.sx1302.transmission import Transmission, TxFate
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,8 @@ SAMPLE_INTERVAL_NS: Final = 1_000_000_000
 
 PULSE_INTERVAL_NS: Final = 500_000_000
 """The same, when no pulse of the GNSS receiver may be missed."""
+
+PULSE_PERIOD_US: Final = 1_000_000
 
 DEFAULT_TEMPERATURE_CELSIUS: Final = 25.0
 """Taken for the radios' when nobody measures it; worth about 1 dB of RSSI."""
@@ -122,6 +126,7 @@ class Concentrator:
         antenna_gain_dbi: of antenna less cable; counts against the radiated power that is allowed.
         airtime: what was sent in the past hour; without, as much as may be.
         fine_timestamps: which packets get one (SX1303 with PPS); None for none.
+        sx1261: listens before a transmission where the plan asks for that, and scans; None when there is none.
         merge_window_s: how long a packet is held back for copies of it; 0 merges only what comes together.
 
     Raises:
@@ -142,6 +147,7 @@ class Concentrator:
         antenna_gain_dbi: float = 0.0,
         airtime: AirtimeLedger | None = None,
         fine_timestamps: FineTimestamps | None = None,
+        sx1261: Sx1261 | None = None,
         merge_window_s: float = WINDOW_S,
     ) -> None:
         if plan.radio_hz[board.clock_radio] is None:
@@ -171,6 +177,8 @@ class Concentrator:
         self._history = fine.PulseHistory()
         self._decoder = Decoder(board, plan, None if fine_timestamps is None else self._history)
         self._merger = Merger(merge_window_s, twins=fine_timestamps is not None)
+        self._sx1261 = sx1261
+        self._lbt: ListenBeforeTalk | None = None
         self._transmitter = Transmitter(
             self._registers,
             clock,
@@ -179,6 +187,7 @@ class Concentrator:
             plan=plan,
             antenna_gain_dbi=antenna_gain_dbi,
             ledger=airtime,
+            listen=None if sx1261 is None or not self._asks_for_listening else self._listen_first,
         )
         self._state = State.OFF
         self._rest = b""
@@ -220,7 +229,16 @@ class Concentrator:
         begin_ns = self._clock.monotonic_ns()
         self._become(State.OFF)
         self._pulse_reset(power_cycle=power_cycle)
-        bring_up(self._registers, self._clock, self._board, self._plan, self._firmware, fine_timestamps=self._fine)
+        self._lbt = self._start_sx1261()
+        bring_up(
+            self._registers,
+            self._clock,
+            self._board,
+            self._plan,
+            self._firmware,
+            fine_timestamps=self._fine,
+            listen_before_talk=self._lbt is not None,
+        )
         self._eui = read_eui(self._registers)
         self._rest = b""
         self._merger.clear()
@@ -262,6 +280,7 @@ class Concentrator:
             return self._fetched(waiting, {})
 
     def _receive(self, *, last: bool) -> RxFetch:
+        self._look_at_decision()
         self._watch()
         fill_bytes, data = self._drain()
         # Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next
@@ -321,6 +340,10 @@ class Concentrator:
         """
         self._require_running("transmit")
         self._transmitter.send(transmission, trigger)
+        if self._lbt is not None:
+            due_us = trigger if isinstance(trigger, int) else self._sample.counter_us
+            longest_us = PULSE_PERIOD_US if trigger is Trigger.PPS else 0
+            self._lbt.armed(due_us - self._sample.counter_us + longest_us)
 
     def transmit_status(self) -> TxStatus:
         """Ask the chip what its transmit chain is doing; the only proof that a packet leaves.
@@ -330,6 +353,7 @@ class Concentrator:
             ChipError: the concentrator is not running.
         """
         self._require_running("read transmit status")
+        self._look_at_decision()
         return self._transmitter.status()
 
     def transmit_fate(self) -> TxFate | None:
@@ -340,6 +364,7 @@ class Concentrator:
             ChipError: the concentrator is not running, or the chip was restarted behind our back.
         """
         self._require_running("read transmit status")
+        self._look_at_decision()
         return self._transmitter.fate()
 
     def abort_transmission(self) -> None:
@@ -352,6 +377,8 @@ class Concentrator:
         """
         self._require_running("abort transmission")
         self._transmitter.abort()
+        if self._lbt is not None:
+            self._lbt.forget()
 
     def recover(self) -> RxFetch:
         """Fetch what a chip still holds that a killed process left receiving; call before `start`.
@@ -417,6 +444,45 @@ class Concentrator:
         for line in (self._reset, self._power):
             if line is not None:
                 line.close()
+
+    @property
+    def _asks_for_listening(self) -> bool:
+        return any(band.listening is not None for band in self._plan.transmit)
+
+    def _start_sx1261(self) -> ListenBeforeTalk | None:
+        """Start the SX1261; without it, all works but transmission where it must listen before."""
+        if self._sx1261 is None:
+            return None
+        try:
+            self._sx1261.start(next(centre_hz for centre_hz in self._plan.radio_hz if centre_hz is not None))
+        except DriverError as error:
+            logger.warning("event=sx1261_fault code=%s detail=%s hint=%s", error.code, error, error.hint)
+            return None
+        if not self._asks_for_listening:
+            return None
+        return ListenBeforeTalk(self._registers, self._clock, self._sx1261, self._board.transmit_radio)
+
+    def _listen_first(self, transmission: Transmission, listening: Listening | None) -> None:
+        if self._lbt is None:
+            raise ChipError(
+                "did not start, and nothing is sent here without listening before",
+                op="transmit",
+                where="SX1261",
+                hint="the log of the start says what is wrong with it",
+                code="CG-1261-005",
+                retryable=True,
+            )
+        self._lbt.prepare(transmission, listening)
+
+    def _look_at_decision(self) -> None:
+        """Take note of what listening before a transmission has come to."""
+        if self._lbt is None or self._lbt.decision is not Decision.PENDING:
+            return
+        decision = self._lbt.look()
+        if decision is Decision.BUSY:
+            self._transmitter.refuse()
+        elif decision is Decision.MISSING:
+            self._transmitter.abort()
 
     def _watch(self) -> None:
         """See that the chip is healthy. What it has received stays in its FIFO, for `recover`."""

@@ -186,7 +186,8 @@ class Transmitter:
         antenna_gain_dbi: of antenna less cable, taken off the radiated power that is asked for.
         ledger: what was sent in the past hour; outlives the chip, and every start of it. Without, all that a band's
             duty cycle allows is taken for used at this moment.
-        listen: has the channel listened to before a transmission, where the band asks for that; None when nobody can.
+        listen: has the channel listened to before each transmission, with what the band asks for, which may be
+            nothing; None when nobody can.
     """
 
     def __init__(
@@ -199,7 +200,7 @@ class Transmitter:
         plan: ChannelPlan,
         antenna_gain_dbi: float,
         ledger: AirtimeLedger | None = None,
-        listen: Callable[[Transmission, Listening], None] | None = None,
+        listen: Callable[[Transmission, Listening | None], None] | None = None,
     ) -> None:
         self._registers = registers
         self._clock = clock
@@ -255,7 +256,7 @@ class Transmitter:
                 code="CG-TX-002",
                 retryable=True,
             )
-        if band.listening is not None and self._listen is not None:
+        if self._listen is not None:
             self._listen(transmission, band.listening)
         self._armed = None
         registers = self._registers
@@ -317,6 +318,17 @@ class Transmitter:
             BusError: the bus fails.
         """
         return STATUS.get(self._registers.read(self._chain().fsm_status), TxStatus.UNKNOWN)
+
+    def refuse(self) -> None:
+        """Note that the channel was not quiet when the packet was due, and take its trigger back.
+
+        Raises:
+            HandshakeTimeoutError: the chain does not become free.
+            BusError: the bus fails.
+        """
+        if self._armed is not None:
+            self._armed = replace(self._armed, refused=True)
+        self.abort()
 
     def abort(self) -> None:
         """Take all triggers back and wait until the chain is free, a second at most.

@@ -11,6 +11,8 @@ from drivers.boards import load_board
 from drivers.emulator import AirPacket, Emulator, Model
 from drivers.emulator.firmware import synthetic_agc, synthetic_arb
 from drivers.plans import load_plan
+from drivers.sx1261 import Sx1261
+from drivers.sx1261_patch import SYNTHETIC
 from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.firmware import Firmware, recognise
 from drivers.sx1302.ledger import AirtimeLedger
@@ -83,9 +85,13 @@ class Bench:
         model: Model = Model.SX1302,
         fine_timestamps: FineTimestamps | None = None,
         merge_window_s: float = 0.0,
+        sx1261: bool = False,
     ) -> None:
         self.clock = TestClock()
-        self.emulator = Emulator(model=model, counter_start_us=counter_start_us, monotonic_ns=self.clock.monotonic_ns)
+        self.emulator = Emulator(
+            model=model, counter_start_us=counter_start_us, sx1261=sx1261, monotonic_ns=self.clock.monotonic_ns
+        )
+        self.bus_1261 = TappedBus(self.emulator.bus(1)) if sx1261 else None
         self.fine_timestamps = fine_timestamps
         self.merge_window_s = merge_window_s
         self.plan = load_plan(plan) if isinstance(plan, str) else plan
@@ -107,6 +113,7 @@ class Bench:
             airtime=self.airtime,
             fine_timestamps=self.fine_timestamps,
             merge_window_s=self.merge_window_s,
+            sx1261=Sx1261(self.bus_1261, self.clock, SYNTHETIC) if self.bus_1261 else None,
         )
 
     def started(self) -> Concentrator:

@@ -32,13 +32,13 @@ def vectors(name: str) -> list[dict[str, str]]:
 
 
 @cache
-def trace(name: str) -> tuple[SpiFrame, ...]:
-    """SPI frames to the concentrator in a recorded run, without the long firmware bodies."""
+def trace(name: str, device: str = "spidev0.0") -> tuple[SpiFrame, ...]:
+    """SPI frames to the concentrator (or spidev0.1, the SX1261) in a recorded run, without the firmware bodies."""
     rows = map(json.loads, _text(f"hal_trace_{name}.jsonl").splitlines())
     return tuple(
         SpiFrame(bytes.fromhex(row["mosi"]), bytes.fromhex(row["miso"]))
         for row in rows
-        if row.get("dev") == "spidev0.0" and "mosi" in row and "miso" in row
+        if row.get("dev") == device and "mosi" in row and "miso" in row
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from drivers.boards import load_board
 from drivers.emulator import Model
 from drivers.errors import ChipError, HandshakeTimeoutError, ProfileError
-from drivers.plans import load_plan
+from drivers.plans import Listening, TransmitBand, load_plan
 from drivers.sx1302.concentrator import State
 from drivers.sx1302.fine import FineTimestamps
 from drivers.sx1302.registers import ADDRESSES, field, reset_value, writable_mask
@@ -34,20 +34,28 @@ def _writable_registers(bench: Bench) -> dict[int, int]:
     return {a: space.read(a, 1)[0] for a in ADDRESSES if writable_mask(a) and a != OTP_ADDRESS}
 
 
+EU868 = load_plan("eu868")
+ASKS_FOR_LISTENING = replace(
+    EU868, transmit=(TransmitBand(863_000_000, 870_000_000, 14, listening=Listening(128, -70)),)
+)
+
+
 @pytest.mark.parametrize(
-    ("plan", "model", "fine_timestamps", "recorded"),
+    ("plan", "model", "fine_timestamps", "sx1261", "recorded"),
     [
-        (load_plan("eu868"), Model.SX1302, None, "pktfwd_eu868"),
-        (load_plan("us915_1"), Model.SX1302, None, "pktfwd_us915"),
-        (load_plan("eu868"), Model.SX1303, FineTimestamps.ALL_SF, "pktfwd_sx1303_ftime_eu868"),
-        (multi_sf_only(), Model.SX1302, None, "hal_rx_multisf_only"),
+        (EU868, Model.SX1302, None, False, "pktfwd_eu868"),
+        (EU868, Model.SX1302, None, True, "pktfwd_eu868"),
+        (load_plan("us915_1"), Model.SX1302, None, False, "pktfwd_us915"),
+        (EU868, Model.SX1303, FineTimestamps.ALL_SF, False, "pktfwd_sx1303_ftime_eu868"),
+        (multi_sf_only(), Model.SX1302, None, False, "hal_rx_multisf_only"),
+        (ASKS_FOR_LISTENING, Model.SX1302, None, True, "pktfwd_lbt_eu868"),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_register_file_equals_the_vendors(
-    plan: ChannelPlan, model: Model, fine_timestamps: FineTimestamps | None, recorded: str
+    plan: ChannelPlan, model: Model, fine_timestamps: FineTimestamps | None, sx1261: bool, recorded: str
 ) -> None:
-    bench = Bench(plan, model=model, fine_timestamps=fine_timestamps)
+    bench = Bench(plan, model=model, fine_timestamps=fine_timestamps, sx1261=sx1261)
     bench.concentrator().start()
     differing = registers_after_start(recorded)
     found = _writable_registers(bench)
