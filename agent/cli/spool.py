@@ -95,6 +95,13 @@ def _open(args: argparse.Namespace) -> SpoolReader:
 
 
 def _status(args: argparse.Namespace) -> int:
+    from agent import config
+    from agent.cli import running
+
+    # first what does not need the card: it may be the card that is the matter
+    agent = None if args.path else running.newest(config.load(args.config).gateway.runtime_dir)
+    if not args.path and not args.json:
+        print("\n".join(running.lines(agent)) + "\n", flush=True)
     with _open(args) as reader:
         now = reader.status()
         wrong = reader.check()
@@ -107,6 +114,7 @@ def _status(args: argparse.Namespace) -> int:
             "file_bytes": now.file_bytes,
             "destinations": [_stream_json(stream) for stream in now.streams],
             "wrong": wrong,
+            "agent": running.as_json(agent),
         }
         print(json.dumps(said))
     else:
