@@ -99,7 +99,7 @@ def test_a_frequency_list_adds_channels() -> None:
         ({}, 15_000, "15000 us late"),
         ({}, -15_000, "15000 us early"),
         ({}, 1_000_000, "nothing sent"),
-        ({"frequency_hz": 868_150_000}, 0, "Hz off"),
+        ({"frequency_hz": 868_350_000}, 0, "Hz off"),
         ({"frequency_hz": 868_520_000}, 0, "Hz off"),
         ({"spreading_factor": 8}, 0, "SF8 BW125 instead of SF7 BW125"),
         ({"bandwidth_hz": 250_000}, 0, "SF7 BW250 instead of SF7 BW125"),
@@ -113,7 +113,7 @@ def test_a_frequency_list_adds_channels() -> None:
 )
 def test_what_a_device_hears(change: dict[str, object], shift_us: int, outcome: str) -> None:
     network = Network(session=SESSION, change=change, shift_us=shift_us)
-    profile = replace(ABP, confirmed=True, frequencies_hz=(868_100_000,))
+    profile = replace(ABP, confirmed=True, frequencies_hz=(868_300_000,))
     city = City(profile, network=network).run(1.9)
     name, found = last_windows(city)[0]
     assert name == "RX1"
