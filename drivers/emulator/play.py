@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The air around an emulator, played in the emulator's own time: a scenario's devices, and recorded receptions.
+"""A scenario played in the emulator's own time: devices on the air, recorded receptions, and what goes wrong when.
 
 `Air` is pure but for the emulator, whose time it takes: a test with a clock of its own plays a day in a second.
 `Player` lets it run in a thread.
@@ -11,13 +11,16 @@ that stands still for longer makes packets late: they are received later than th
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from heapq import heapify, heapreplace
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final
 
 from drivers.emulator.device import LEAD_US, Counts, Device, State
+from drivers.emulator.faults import FaultError
 from drivers.emulator.medium import Medium
+from drivers.emulator.scenario import CLEAR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from drivers.emulator.device import WindowReport
     from drivers.emulator.emulator import Emulator
     from drivers.emulator.replay import Recorded
-    from drivers.emulator.scenario import Scenario
+    from drivers.emulator.scenario import Scenario, ScriptedFault
     from drivers.emulator.tx import Emission
 
 UNKNOWN_LEVEL_DBM: Final = 14.0
@@ -82,11 +85,13 @@ class GatewaySide:
 
 
 class Air:
-    """Devices and records around one emulator; not thread-safe but for `devices`.
+    """Devices and records around one emulator, and its faults; not thread-safe but for `devices`.
+
+    Faults of the beginning have happened when it is made.
 
     Args:
         emulator: what hears them.
-        scenario: devices; None for none.
+        scenario: devices and faults; None for none.
         recording: receptions to be repeated.
         speed: how much faster than they were recorded.
         levels_dbm: radiated power of the gateway by the value of AGC_TX_PWR.
@@ -115,15 +120,18 @@ class Air:
             self._devices = [Device(p, seed=scenario.seed, start_us=self._start_us) for p in scenario.devices]
         self._turns = [(device.wake_us, index) for index, device in enumerate(self._devices)]
         heapify(self._turns)
+        self._faults: list[ScriptedFault] = [] if scenario is None else list(reversed(scenario.faults))
         self._recording = recording
         self._speed = speed
         self._played = 0
         self.late = 0
         emulator.devices = self.devices
+        self._do_faults(self._start_us)
 
     def advance(self) -> float:
         """Do what is due, and return in how many seconds there is more to do; at most half a second."""
         now_us = self._emulator.now_us()
+        self._do_faults(now_us)
         with self._lock:
             while self._turns and self._turns[0][0] <= now_us:
                 _, index = self._turns[0]
@@ -164,6 +172,16 @@ class Air:
                 return device
         raise KeyError(name)
 
+    def _do_faults(self, now_us: int) -> None:
+        while self._faults and self._start_us + self._faults[-1].at_us <= now_us:
+            fault = self._faults.pop()
+            if fault.kind == CLEAR:
+                self._emulator.clear_faults()
+                continue
+            # Checked when it was read; what can still be refused is a fault of a sensor that this board does not have.
+            with suppress(FaultError):
+                self._emulator.fault(fault.kind, **fault.parameters)
+
     def _hear(self, packet: AirPacket, end_us: int) -> None:
         try:
             self._emulator.inject(packet, end_us=end_us)
@@ -178,6 +196,7 @@ class Air:
 
     def _wait_s(self) -> float:
         due = [self._turns[0][0]] if self._turns else []
+        due += [self._start_us + self._faults[-1].at_us] if self._faults else []
         due += [at_us - LEAD_US for at_us in (self._medium.next_us, self._recorded_us()) if at_us is not None]
         if not due:
             return _LONGEST_WAIT_S

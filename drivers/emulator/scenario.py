@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""Scenarios: which devices are around the gateway, where, and what they send, out of a TOML file.
+"""Scenarios: which devices are around the gateway, where, what they send, and what goes wrong, out of a TOML file.
 
 Strict: an unknown key, a missing key or a value outside its range is an error that names file and key. The same file
 makes the same transmissions, as far as they do not answer a network.
@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from drivers.emulator.chip import Chip
 from drivers.emulator.device import EU868_HZ, DeviceProfile, Otaa
+from drivers.emulator.faults import KINDS, FaultError, set_fault
+from drivers.emulator.header import Stts751
 from drivers.emulator.lorawan import Session
 from drivers.emulator.medium import (
     DEMODULATORS,
@@ -25,11 +28,17 @@ from drivers.emulator.medium import (
 from drivers.profile import open_profile
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from drivers.profile import Table
 
 DEVICES_LIMIT: Final = 1_000
+FAULTS_LIMIT: Final = 1_000
+CLEAR: Final = "none"
+"""As a kind of fault: all is whole again."""
+
+_PARAMETER_LIMIT: Final = 1_000_000
 _CHANNELS_LIMIT: Final = 16
 _SEED_LIMIT: Final = (1 << 63) - 1
 _FARTHEST_M: Final = 1_000_000
@@ -41,6 +50,21 @@ _US_PER_S: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class ScriptedFault:
+    """Something that goes wrong at a certain time.
+
+    Attributes:
+        at_us: after the emulator's start; 0 is before any program runs on it.
+        kind: of the fault, or `CLEAR`.
+        parameters: that it takes.
+    """
+
+    at_us: int
+    kind: str
+    parameters: Mapping[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """What is around a gateway.
 
@@ -49,12 +73,14 @@ class Scenario:
         noise_figure_db: of the gateway.
         demodulators: that it has.
         devices: around it.
+        faults: in the order in which they happen.
     """
 
     seed: int
     noise_figure_db: float
     demodulators: int
     devices: tuple[DeviceProfile, ...]
+    faults: tuple[ScriptedFault, ...] = ()
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -73,8 +99,9 @@ def load_scenario(path: Path) -> Scenario:
         if any(other.name == device.name for other in devices):
             raise item.error("name", f"{device.name!r} twice", "give each device a name of its own")
         devices.append(device)
+    faults = sorted((_fault(item) for item in table.tables("fault", FAULTS_LIMIT)), key=lambda fault: fault.at_us)
     table.finish()
-    return Scenario(seed, noise_figure_db, demodulators, tuple(devices))
+    return Scenario(seed, noise_figure_db, demodulators, tuple(devices), tuple(faults))
 
 
 def _gateway(table: Table | None) -> tuple[tuple[float, float], float, int]:
@@ -135,6 +162,25 @@ def _device(
     )
     table.finish()
     return device
+
+
+def _fault(table: Table) -> ScriptedFault:
+    at_us = round(table.number("at_s", 0, _LONGEST_INTERVAL_S) * _US_PER_S)
+    kind = table.choice("kind", (CLEAR, *sorted(KINDS)))
+    parameters: dict[str, int | str] = {}
+    for name, default in KINDS[kind].parameters.items() if kind != CLEAR else ():
+        if isinstance(default, int):
+            parameters[name] = table.integer(name, -_PARAMETER_LIMIT, _PARAMETER_LIMIT, default)
+        else:
+            parameters[name] = table.optional_text(name) or default
+    table.finish()
+    if kind != CLEAR:
+        try:
+            # On a chip of its own, which is thrown away: so that nothing can be wrong in the middle of a run.
+            set_fault(Chip(eui=bytes(_EUI_BYTES)), Stts751(0.0), 0, kind, parameters)
+        except FaultError as error:
+            raise table.error("kind", str(error), f"see the parameters of {kind} in the documentation") from None
+    return ScriptedFault(at_us, kind, parameters)
 
 
 def _activation(table: Table, seed: int) -> tuple[str, Otaa | Session]:

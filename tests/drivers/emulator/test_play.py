@@ -18,10 +18,11 @@ from drivers.emulator.control import answer
 from drivers.emulator.play import Air, Player
 from drivers.emulator.scenario import load_scenario
 from tests.drivers.emulator.test_cli import emulate
+from tests.drivers.emulator.test_emulator import ManualClock
 from tests.drivers.emulator.test_scenario import ABP
 
 CAPTURE = {"ts": "2020-03-03T16:41:31.250Z", "phy": "40da1d0126800000011234", "freq": 867900000, "sf": 7}
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 
 
 def ask(path: Path, command: str) -> Any:
@@ -87,3 +88,43 @@ def test_the_player_stops_when_it_is_told(tmp_path: Path) -> None:
         wait_until(lambda: emulator.stats().injected == 1)
     told = json.loads(answer(emulator, b'{"cmd":"devices"}'))["devices"]
     assert [(device["name"], device["frames"]) for device in told] == [("26011BDA", 1)]
+
+
+FAULTS = """
+[[fault]]
+at_s = 2
+kind = "none"
+[[fault]]
+at_s = 0
+kind = "version"
+value = 7
+[[fault]]
+at_s = 1.5
+kind = "i2c"
+[[fault]]
+at_s = 1
+kind = "pps_lost"
+"""
+
+
+def test_faults_happen_at_their_time_and_those_of_the_beginning_before_anything_else(tmp_path: Path) -> None:
+    (tmp_path / "city.toml").write_text(FAULTS)
+    clock = ManualClock()
+    emulator = Emulator(monotonic_ns=clock)
+    air = Air(emulator, load_scenario(tmp_path / "city.toml"))
+    active = [emulator.faults()]
+    assert emulator.bus().transfer(bytes.fromhex("0056060000"))[4] == 7
+    for _ in range(4):
+        assert 0 < air.advance() <= 0.5
+        clock.pass_us(500_000)
+        air.advance()
+        active.append(emulator.faults())
+    one, two, three = ["version"], ["pps_lost", "version"], ["i2c", "pps_lost", "version"]
+    assert active == [one, one, two, three, []]
+
+
+def test_a_fault_of_a_sensor_that_is_not_there_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "city.toml").write_text("[[fault]]\nat_s = 0\nkind = 'i2c'\n[[fault]]\nat_s = 0\nkind = 'stall'")
+    emulator = Emulator(celsius=None)
+    Air(emulator, load_scenario(tmp_path / "city.toml"))
+    assert emulator.faults() == ["stall"]

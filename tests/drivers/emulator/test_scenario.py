@@ -39,6 +39,11 @@ def test_the_documented_scenario_is_understood() -> None:
     assert 0 <= parking.first_us <= 45_000_000
     assert parking.crystal == Crystal(-12.5, 2)
     assert parking.frequencies_hz == EU868_HZ
+    assert [(fault.at_us // 1_000_000, fault.kind, fault.parameters) for fault in scenario.faults] == [
+        (300, "pps_lost", {}),
+        (420, "damage", {"how": "crc16", "times": 3}),
+        (600, "none", {}),
+    ]
 
 
 def test_a_device_does_not_change_when_others_come(tmp_path: Path) -> None:
@@ -64,6 +69,11 @@ def test_a_device_does_not_change_when_others_come(tmp_path: Path) -> None:
         (ABP + "position = { x_m = 1, y_m = 1 }", "device[0].path_loss_db: unknown key"),
         (ABP + ABP, "device[1].name: '26011BDA' twice"),
         (ABP.replace("path_loss_db = 120", ""), "device[0].path_loss_db: missing"),
+        ("[[fault]]\nkind = 'stall'", "fault[0].at_s: missing"),
+        ("[[fault]]\nat_s = 1\nkind = 'stal'", "fault[0].kind: found 'stal'; write one of none, agc_stuck, "),
+        ("[[fault]]\nat_s = 1\nkind = 'stall'\ntimes = 2", "fault[0].times: unknown key"),
+        ("[[fault]]\nat_s = 1\nkind = 'usb'\nhow = 'slow'", "fault[0].kind: how 'slow': expected one of stall, short"),
+        ("[[fault]]\nat_s = 1\nkind = 'radio_missing'\nradio = 2", "fault[0].kind: radio 2: outside 0 to 1"),
         ("device = 3", "device: found 3"),
         ("[[device]", "not TOML"),
     ],
