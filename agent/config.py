@@ -363,6 +363,30 @@ class Destination:
 
 
 @table
+class GnssSection:
+    """A GNSS receiver whose pulse (PPS) leads to the concentrator, as on most boards: exact time without a network.
+
+    Its serial port must be free: no console on it, no gpsd.
+    """
+
+    device: Path | None = setting("Its serial port. Left out: none is used.", default=None, example="/dev/serial0")
+    baud: int = setting(
+        "Rate at which it speaks; if it does not, others are tried.",
+        default=9600,
+        unit="baud",
+        minimum=1200,
+        maximum=921_600,
+    )
+    pulse_delay_ns: int = setting(
+        "How much later than the second its pulse reaches the concentrator: antenna cable (5 ns per metre), receiver.",
+        default=0,
+        unit="ns",
+        minimum=-1_000_000,
+        maximum=1_000_000,
+    )
+
+
+@table
 class LoggingSection:
     """What the service says."""
 
@@ -386,6 +410,7 @@ class GatewayConfig:
     spool: SpoolSection
     card: CardSection
     identity: IdentitySection
+    gnss: GnssSection
     logging: LoggingSection
     destination: tuple[Destination, ...] = setting("", items=(0, MAX_DESTINATIONS))
 

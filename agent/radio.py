@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from drivers.boards import Board, CommandLine, GpioLine
     from drivers.bus import OutputLine, SpiBus
     from drivers.sx1302.packet import RxPacket
+    from drivers.sx1302.pps import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,16 @@ class Sink(Protocol):
         ...
 
 
+class PulseSink(Protocol):
+    """Who wants the pulses of a GNSS receiver; see `agent.gnss`. No method waits."""
+
+    def chip_started(self) -> None:
+        """Know that the chip's counter begins anew; said before each start."""
+
+    def pulse(self, pulse: Pulse) -> None:
+        """Take a pulse."""
+
+
 class Repair(StrEnum):
     """What is done to a concentrator that failed."""
 
@@ -188,6 +199,7 @@ class Radio:
         stop: ends `run` when set.
         poll_interval_s: pause after a look that found nothing.
         on_eui: told the chip's EUI after each start.
+        pulses: gets the pulses of a GNSS receiver that the chip latched; None where there is no receiver.
     """
 
     def __init__(
@@ -200,6 +212,7 @@ class Radio:
         *,
         poll_interval_s: float = 0.01,
         on_eui: Callable[[bytes], None] = lambda _: None,
+        pulses: PulseSink | None = None,
     ) -> None:
         self._open = open_concentrator
         self._sink = sink
@@ -209,6 +222,7 @@ class Radio:
         self._stop = stop
         self._poll_interval_s = poll_interval_s
         self._on_eui = on_eui
+        self._pulses = pulses
         self._seen: deque[Fingerprint] = deque(sink.recovered.seen, maxlen=KEPT_FINGERPRINTS)
         earlier = sink.recovered.session
         self._knows_chip = earlier is not None and earlier.boot_id == clock.boot_id
@@ -257,6 +271,8 @@ class Radio:
             # fails leaves the name for the next attempt.
             session = self._next_session = self._next_session or self._sink.begin_session(self._clock.boot_id)
             self._knows_chip = True
+            if self._pulses is not None:
+                self._pulses.chip_started()
             concentrator.start(power_cycle=self._repair() is Repair.POWER_CYCLE)
             self._next_session = None
             self._status = replace(self._status, eui=concentrator.eui, starts=self._status.starts + 1, detail="")
@@ -288,6 +304,8 @@ class Radio:
                 # What was being read is gone from the FIFO; the RAM behind it may give it back, or not.
                 self._count({"aborted": 1})
                 raise
+            if fetch.pulse is not None and self._pulses is not None:
+                self._pulses.pulse(fetch.pulse)
             if fetch.packets or fetch.faults or fetch.late_copies:
                 self._take(fetch, fetch.packets, session)
             if last:

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import asdict
 from functools import partial
+from typing import TYPE_CHECKING
 
 from agent import identity, report
 from agent.batch.keys import Signer, ring
@@ -32,6 +33,9 @@ from agent.uplink.machine import LINKED
 from agent.uplink.pace import Pace
 from agent.uplink.sender import Sender
 from agent.wear import Card, Forecast
+
+if TYPE_CHECKING:
+    from agent.gnss import Gnss
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +66,7 @@ class Service:
         self._eui_known = threading.Event()
         self._eui: bytes | None = None
         self._radio: Radio | None = None
+        self._gnss: Gnss | None = None
         self._senders: list[Sender] = []
         self._began_us = self._clock.boottime_us()
 
@@ -84,6 +89,7 @@ class Service:
                 logger.warning("event=no_destination what=frames are counted by nobody; add a [[destination]]")
             if (eui := writer.gateway_eui) is not None:
                 self._identified(eui)
+            self._gnss = self._start_gnss(writer)
             self._radio = radio = Radio(
                 open_concentrator,
                 writer,
@@ -92,6 +98,7 @@ class Service:
                 stop,
                 poll_interval_s=self._config.concentrator.poll_interval_ms / 1000,
                 on_eui=partial(self._learn_eui, writer),
+                pulses=self._gnss,
             )
             ear = threading.Thread(target=radio.run, name="radio", daemon=True)
             ear.start()
@@ -109,6 +116,26 @@ class Service:
                 ended.set()
                 voice.join(REPORT_STOP_S)
         logger.info("event=ended")
+
+    def _start_gnss(self, writer: SpoolWriter) -> Gnss | None:
+        """Start to listen to the GNSS receiver, if there is one; the thread ends with the service."""
+        section = self._config.gnss
+        if section.device is None:
+            return None
+        # Its parsers take memory that a gateway without a receiver keeps for itself.
+        from agent.gnss import Gnss  # noqa: PLC0415
+        from drivers.linux.tty import TtyPort  # noqa: PLC0415
+
+        gnss = Gnss(
+            partial(TtyPort, str(section.device)),
+            self._clock,
+            self._stop,
+            on_anchor=writer.anchor,
+            baud=section.baud,
+            delay_ns=section.pulse_delay_ns,
+        )
+        threading.Thread(target=gnss.run, name="gnss", daemon=True).start()
+        return gnss
 
     def _open_spool(self, signer: Signer, filters: list[Filter]) -> SpoolWriter:
         section = self._config.spool
@@ -134,6 +161,8 @@ class Service:
         if self._radio is not None:
             radio = self._radio.status
             record |= {"radio_starts": radio.starts, "radio_failures": radio.failures, "radio_heard": radio.heard}
+        if self._gnss is not None:
+            record |= self._gnss.health()
         return record
 
     def _learn_eui(self, writer: SpoolWriter, chip_eui: bytes) -> None:
@@ -224,6 +253,8 @@ class Service:
                 anchor = None
             if anchor is not None:
                 writer.anchor(anchor)
+                if self._gnss is not None:
+                    self._gnss.compare(anchor)
             self._stop.wait(ANCHOR_HASTE_S if anchor is None else ANCHOR_INTERVAL_S)
 
     @staticmethod

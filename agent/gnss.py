@@ -1,0 +1,250 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The GNSS thread: owns the receiver's port, and makes clock anchors of the pulses whose second is known.
+
+The radio thread brings the pulses as the concentrator latched them; what ties them to UTC is in `drivers.gnss`. An
+anchor is a pulse of that time, and holds for good; while receiver, fix or pulses are away there are just no new ones,
+and the time of frames gets less certain with the distance from the last.
+
+Imported only where a receiver is configured: the parsers take 5 MB.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from agent.batch.model import Anchor, TimeSource
+from agent.timeline import DRIFT_PPM
+from drivers.gnss.receiver import Receiver, ReceiverState
+from drivers.gnss.synchroniser import Synchroniser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from threading import Event
+
+    from drivers.bus import SerialPort
+    from drivers.gnss.reference import Reference
+    from drivers.sx1302.pps import Pulse
+
+logger = logging.getLogger(__name__)
+
+ANCHOR_EVERY_S = 300.0
+"""A clock anchor is kept so often, and whenever one is twice as good as the last, and when the time is lost."""
+LOST_AFTER_S = 10.0
+"""Without a confirmed pulse for so long, the time is lost: the last one becomes an anchor."""
+LOST_WORTH_S = 60.0
+"""But only if the anchor before it is older than this."""
+CANDIDATES = 8
+"""The best of so many pulses becomes the anchor."""
+SETTLED_PAUSE_S = 0.2
+"""Between two looks at the port once it is known which second is which; before, it is listened to without a pause."""
+ABSENT_PAUSE_S = 0.5
+DAY_US = 86_400_000_000
+
+STATE_NUMBERS = {
+    ReceiverState.ABSENT: 0,
+    ReceiverState.SILENT: 1,
+    ReceiverState.NO_FIX: 2,
+    ReceiverState.FIX: 3,
+}
+"""`gnss_state` in the health record."""
+
+
+class HostTime(Protocol):
+    """The host's clocks, as `agent.clock.HostClock` gives them."""
+
+    @property
+    def boot_id(self) -> bytes:
+        """The kernel's boot id, 16 bytes."""
+        ...
+
+    def boottime_us(self) -> int:
+        """Return CLOCK_BOOTTIME, microseconds."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Return CLOCK_MONOTONIC, nanoseconds."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Gnss:
+    """Keeps the time of a receiver until it is told to stop.
+
+    Args:
+        open_port: opens the receiver's port at a rate.
+        clock: the host's.
+        stop: ends `run` when set.
+        on_anchor: takes the anchors; must not wait.
+        baud: rate to try first.
+        delay_ns: by how much a pulse reaches the concentrator after the beginning of its second.
+    """
+
+    def __init__(
+        self,
+        open_port: Callable[[int], SerialPort],
+        clock: HostTime,
+        stop: Event,
+        *,
+        on_anchor: Callable[[Anchor], None],
+        baud: int,
+        delay_ns: int = 0,
+    ) -> None:
+        self._clock = clock
+        self._stop = stop
+        self._on_anchor = on_anchor
+        self._receiver = Receiver(open_port, clock, baud=baud)
+        self.synchroniser = Synchroniser(delay_ns=delay_ns)
+        """Which the radio thread feeds with pulses; everybody may ask it for the time."""
+        self._choice = AnchorChoice()
+        self._disputed = False
+
+    def run(self) -> None:
+        """Listen until told to stop; the body of the thread "gnss"."""
+        try:
+            while not self._stop.is_set():
+                self.look()
+                if not self._receiver.is_open:
+                    self._stop.wait(ABSENT_PAUSE_S)
+                elif self.synchroniser.settled:
+                    self._stop.wait(SETTLED_PAUSE_S)
+        except Exception:  # a defect of this program: the time gets worse, and says so; reception goes on
+            logger.exception("event=gnss_defect")
+        finally:
+            self._receiver.close()
+
+    def look(self) -> None:
+        """Take what the receiver has said since the look before."""
+        for mark in self._receiver.look():
+            self.synchroniser.mark(mark)
+        anchor = self._choice.take(self._measured(), self._clock.boottime_us())
+        if anchor is not None:
+            logger.debug("event=gnss_anchor utc_us=%d uncertainty_us=%d", anchor.utc_us, anchor.uncertainty_us)
+            self._on_anchor(anchor)
+
+    def chip_started(self) -> None:
+        """Know that the concentrator's counter begins anew; called by the radio's thread."""
+        self.synchroniser.restart()
+
+    def pulse(self, pulse: Pulse) -> None:
+        """Take a pulse; called by the radio's thread."""
+        self.synchroniser.pulse(pulse)
+
+    def health(self) -> dict[str, int]:
+        """Return what the health record of a batch says of it; any thread may ask.
+
+        Position in millionths of a degree, altitude in decimetres, drift of the concentrator's crystal in parts per
+        billion, ages of the last pulse and of the last one whose second is known in seconds. What is not known is left
+        out, and troubles that there are none of.
+        """
+        status, tally = self._receiver.status, self.synchroniser.tally
+        sight, now_ns = status.sight, self._clock.monotonic_ns()
+        record = {"gnss_state": STATE_NUMBERS[status.state], "gnss_satellites": sight.satellites}
+        troubles = {
+            "gnss_contradictions": tally.contradictions,
+            "gnss_stray_pulses": tally.stray_pulses,
+            "gnss_implausible": status.implausible,
+            "gnss_disputed": int(self._disputed),
+        }
+        record |= {name: count for name, count in troubles.items() if count}
+        reference, pulse = self.synchroniser.reference, self.synchroniser.last_pulse
+        if pulse is not None:
+            record["gnss_pulse_age_s"] = max(now_ns - pulse.host_ns, 0) // 1_000_000_000
+        if reference is not None:
+            record["gnss_time_age_s"] = max(now_ns - reference.host_ns, 0) // 1_000_000_000
+            if reference.drift_ppb is not None:
+                record["gnss_drift_ppb"] = reference.drift_ppb
+        if sight.latitude_deg is not None and sight.longitude_deg is not None:
+            record["gnss_latitude_udeg"] = round(sight.latitude_deg * 1_000_000)
+            record["gnss_longitude_udeg"] = round(sight.longitude_deg * 1_000_000)
+        if sight.altitude_m is not None:
+            record["gnss_altitude_dm"] = round(sight.altitude_m * 10)
+        return record
+
+    def compare(self, other: Anchor) -> None:
+        """Say so when another source of time contradicts: one of the two is wrong, and the bounds of frames span both.
+
+        Args:
+            other: an anchor of this boot, of this moment.
+        """
+        ours = self._measured()
+        if ours is None:
+            return
+        away_us = abs((other.utc_us - other.boottime_us) - (ours.utc_us - ours.boottime_us))
+        drift_us = abs(other.boottime_us - ours.boottime_us) * DRIFT_PPM // 1_000_000
+        disputed = away_us > other.uncertainty_us + ours.uncertainty_us + drift_us
+        if disputed and not self._disputed:
+            hint = "one of them is wrong; look at the receiver's pulse and time, and at the host's time daemon"
+            logger.warning("event=gnss_disputed by=%s apart_ms=%d hint=%s", other.source.name, away_us // 1000, hint)
+        self._disputed = disputed
+
+    def _measured(self) -> Anchor | None:
+        reference = self.synchroniser.reference
+        return None if reference is None else anchor_from(reference, self._clock)
+
+
+def anchor_from(reference: Reference, clock: HostTime) -> Anchor:
+    """Make an anchor of a pulse whose second is known.
+
+    CLOCK_MONOTONIC, in which the pulse was timed, and CLOCK_BOOTTIME differ by the time in suspend, and run alike.
+    """
+    before_ns = clock.monotonic_ns()
+    boottime_us = clock.boottime_us()
+    after_ns = clock.monotonic_ns()
+    half_ns = (after_ns - before_ns) // 2
+    error_ns = half_ns + reference.host_error_ns + reference.utc_error_ns(reference.pulse_ticks)
+    return Anchor(
+        clock.boot_id,
+        boottime_us - (before_ns + half_ns - reference.host_ns) // 1000,
+        reference.pulse_utc_ns // 1000,
+        # Boot time, its difference and UTC are each rounded to a microsecond.
+        -(-error_ns // 1000) + 3,
+        TimeSource.GNSS,
+    )
+
+
+class AnchorChoice:
+    """Decides which pulses become anchors: few, because each is written to the card and travels."""
+
+    def __init__(self) -> None:
+        self._recent: deque[Anchor] = deque(maxlen=CANDIDATES)
+        self._last: Anchor | None = None
+
+    def take(self, newest: Anchor | None, now_us: int) -> Anchor | None:
+        """Return the anchor to keep now, if it is time for one.
+
+        Args:
+            newest: the newest pulse whose second is known; the same one again and again until there is another.
+            now_us: CLOCK_BOOTTIME.
+        """
+        if newest is None:
+            return None
+        seen = bool(self._recent) and self._recent[-1].utc_us == newest.utc_us
+        # The POSIX count gives a leap second and the midnight behind it the same number.
+        if not seen and newest.utc_us // 1_000_000 * 1_000_000 % DAY_US != 0:
+            self._recent.append(newest)
+        if not self._recent:
+            return None
+        chosen = min(self._recent, key=_uncertainty)
+        last = self._last
+        if last is not None:
+            age_us = newest.boottime_us - last.boottime_us
+            lost = now_us - newest.boottime_us >= LOST_AFTER_S * 1e6 and age_us >= LOST_WORTH_S * 1e6
+            due = age_us >= ANCHOR_EVERY_S * 1e6
+            if lost:
+                chosen = self._recent[-1]
+            elif not due and chosen.uncertainty_us * 2 > last.uncertainty_us:
+                return None
+            if chosen.boottime_us <= last.boottime_us:
+                return None
+        self._last = chosen
+        return chosen
+
+
+def _uncertainty(anchor: Anchor) -> int:
+    return anchor.uncertainty_us
