@@ -13,10 +13,10 @@ from itertools import pairwise
 
 import pytest
 
-from drivers.emulator.chip import Chip
+from drivers.emulator.chip import Chip, Model
 from tests.drivers.emulator.bench import EUI, Row, rows
 
-COUNTERS, FILL_LEVEL, FIFO = 0x6101, 0x58C8, 0x4000
+COUNTERS, FILL_LEVEL, FIFO, VERSION = 0x6101, 0x58C8, 0x4000, 0x5606
 TX_STATUS = (0x5211, 0x5411)
 
 
@@ -26,18 +26,18 @@ def address_of(row: Row) -> int | None:
     return row.mosi[1] << 8 | row.mosi[2]
 
 
-def replay(trace: str, counter_start_us: int = 0) -> tuple[Chip, list[tuple[Row, bytes]]]:
-    chip = Chip(eui=EUI, counter_start_us=counter_start_us)
+def replay(trace: str, counter_start_us: int = 0, model: Model = Model.SX1302) -> tuple[Chip, list[tuple[Row, bytes]]]:
+    chip = Chip(model=model, eui=EUI, counter_start_us=counter_start_us)
     return chip, [(row, chip.transfer(row.mosi, row.at_us * 1000)) for row in rows(trace)]
 
 
-def replay_in_step(trace: str) -> tuple[Chip, list[tuple[Row, bytes]]]:
+def replay_in_step(trace: str, model: Model = Model.SX1302) -> tuple[Chip, list[tuple[Row, bytes]]]:
     """Replay with the counter where it was then, so that time stamps of transmissions mean the same."""
-    chip, answers = replay(trace)
+    chip, answers = replay(trace, model=model)
     for row, answer in answers:
         if address_of(row) == COUNTERS and row.miso is not None:
             lag = int.from_bytes(row.miso[-4:], "big") - int.from_bytes(answer[-4:], "big")
-            return replay(trace, lag // 32 % (1 << 27))
+            return replay(trace, lag // 32 % (1 << 27), model)
     return chip, answers
 
 
@@ -49,21 +49,30 @@ def differences(answers: list[tuple[Row, bytes]], but: set[int]) -> list[tuple[i
     ]
 
 
-@pytest.mark.parametrize("trace", ["hal_rx_sx1250", "pktfwd_eu868", "pktfwd_us915_start_stop", "hal_tx_lora"])
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "hal_rx_sx1250",
+        "hal_tx_cw",
+        "hal_tx_fsk_timestamped",
+        "hal_tx_lora",
+        "pktfwd_eu868",
+        "pktfwd_sx1303_ftime",
+        "pktfwd_us915_start_stop",
+    ],
+)
 def test_a_recorded_run_is_accepted_and_answered_alike(trace: str) -> None:
-    chip, answers = replay_in_step(trace)
+    """The runs with an SX1261 and over USB are replayed by the tests of these."""
+    chip, answers = replay_in_step(trace, Model.SX1303 if "sx1303" in trace else Model.SX1302)
     assert not chip.complaints
-    assert differences(answers, {COUNTERS, FILL_LEVEL, FIFO, *TX_STATUS}) == []
+    # The recorded SX1303 read 0x10 in its version register like an SX1302; users of boards with that chip report 0x12.
+    version = {VERSION} if "sx1303" in trace else set()
+    assert differences(answers, {COUNTERS, FILL_LEVEL, FIFO, *TX_STATUS} | version) == []
+
+
+def test_a_replayed_chip_receives() -> None:
+    chip, _ = replay_in_step("pktfwd_eu868")
     assert chip.gate.receiving
-
-
-def test_an_sx1303_answers_alike_but_for_its_model() -> None:
-    chip, answers = replay_in_step("pktfwd_sx1303_ftime")
-    assert not chip.complaints
-    # the replayed chip is an SX1302: byte 0xD0 of its OTP says so
-    assert [difference[1] for difference in differences(answers, {COUNTERS, FILL_LEVEL, FIFO, *TX_STATUS})] == [
-        "0061810000"
-    ]
 
 
 def test_listen_before_talk_reaches_the_agc() -> None:
