@@ -34,6 +34,7 @@ from drivers.sx1302.counter import WRAP_US
 from drivers.sx1302.emulated import is_emulated
 from drivers.sx1302.fifo import Fault
 from drivers.sx1302.fine import FineTimestamps
+from drivers.sx1302.health import CURED_BY_RELOAD
 from drivers.sx1302.remembrance import AirtimeMemory
 from drivers.sx1302.spi import AddressSpace
 
@@ -61,6 +62,8 @@ KEPT_FINGERPRINTS = 512
 """More than the chip's receive memory holds packets (4096 bytes, a packet takes at least 23)."""
 RESETS_BEFORE_POWER_CYCLE = 2
 """A concentrator that fails again so soon, and again, is switched off and on each time."""
+RELOAD_INTERVAL_S = 600.0
+"""A concentrator that falls ill again so soon is not spared the reset a second time."""
 COSTLESS_FAULTS = frozenset({Fault.TEMPERATURE})
 """Faults of a fetch that cost no frame."""
 
@@ -106,6 +109,10 @@ class Receiver(Protocol):
         """Empty the FIFO; `last` leaves nothing behind that waits for copies."""
         ...
 
+    def revive(self) -> None:
+        """Load the microcontrollers of a chip that fell ill anew."""
+        ...
+
     def stop(self) -> None:
         """Stop reception."""
         ...
@@ -143,8 +150,10 @@ class PulseSink(Protocol):
 
 
 class Repair(StrEnum):
-    """What is done to a concentrator that failed."""
+    """What is done to a concentrator that failed, the mildest first."""
 
+    RELOAD = "reload"
+    """Its microcontrollers are loaded anew; nothing is lost."""
     RESET = "reset"
     POWER_CYCLE = "power_cycle"
 
@@ -230,6 +239,7 @@ class Radio:
         gone, and with it the fingerprints, while the chip's memory may hold packets long delivered."""
         self._next_session: Session | None = None
         self._failures_in_a_row = 0
+        self._next_reload_ns = 0
         self._silence = Silence(clock.monotonic_ns() / 1e9)
         self._status = RadioStatus()
 
@@ -290,17 +300,36 @@ class Radio:
         if self._failures_in_a_row == 0:
             return None
         repair = Repair.RESET if self._failures_in_a_row <= RESETS_BEFORE_POWER_CYCLE else Repair.POWER_CYCLE
-        repairs = dict(Counter(self._status.repairs) + Counter({repair.value: 1}))
-        logger.info("event=radio_repair step=%s failures=%d", repair, self._failures_in_a_row)
-        self._status = replace(self._status, repairs=repairs)
+        self._count_repair(repair, f"failures={self._failures_in_a_row}")
         return repair
+
+    def _count_repair(self, repair: Repair, why: str) -> None:
+        logger.info("event=radio_repair step=%s %s", repair, why)
+        repairs = dict(Counter(self._status.repairs) + Counter({repair.value: 1}))
+        self._status = replace(self._status, repairs=repairs)
+
+    def _revives(self, concentrator: Receiver, illness: DriverError) -> bool:
+        """Try the mildest repair, and say whether the chip receives again: then nothing of what it held is lost."""
+        now_ns = self._clock.monotonic_ns()
+        if self._stop.is_set() or now_ns < self._next_reload_ns:
+            return False
+        self._next_reload_ns = now_ns + round(RELOAD_INTERVAL_S * 1e9)
+        self._count_repair(Repair.RELOAD, f"code={illness.code}")
+        try:
+            concentrator.revive()
+        except DriverError as error:
+            logger.info("event=radio_not_revived code=%s detail=%s", error.code, error)
+            return False
+        return True
 
     def _listen(self, concentrator: Receiver, session: Session) -> None:
         while True:
             last = self._stop.is_set()
             try:
                 fetch = concentrator.receive(last=last)
-            except DriverError:
+            except DriverError as error:
+                if error.code in CURED_BY_RELOAD and self._revives(concentrator, error):
+                    continue
                 # What was being read is gone from the FIFO; the RAM behind it may give it back, or not.
                 self._count({"aborted": 1})
                 raise

@@ -427,9 +427,14 @@ class Chip:
         self.fifo.reset()
         self.counter.reset(self._now_ns)
         if self.faults.stalled:
-            self.faults.stalled = False
-            self.faults.names.discard("stall")
-            self.agc.stuck_status = None
+            self.end_stall()
+
+    def end_stall(self) -> None:
+        """End the fault of a reception that died silently."""
+        self.faults.stalled = False
+        self.faults.names.discard("stall")
+        self.agc.unstick()
+        self.agc.on_release = self.arb.on_release = None
 
     def _read(self, address: int, length: int) -> bytes:
         self._count_snapshot = b""

@@ -3,7 +3,8 @@
 """What can go wrong with a concentrator, on demand.
 
 A fault stays until it is cleared, or for a number of occurrences where it says `times`. Two end otherwise: a brown-out
-is over as soon as it has happened, and a stall ends with a chip reset (whether less helps on silicon is unknown).
+is over as soon as it has happened, and a stall ends with a chip reset, or once both microcontrollers were loaded anew
+(whether that helps on silicon is unknown, so it can be chosen).
 
 Each is modelled on what users of the chip have reported, or on what the vendor's software guards against; the field
 signatures are those of the reports.
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 FOREVER: Final = 1 << 62
 USB_FAULTS: Final = ("stall", "short", "refuse")
 """The bridge gives no answer, half of one, or a command error."""
+
+STALL_CURES: Final = ("reset", "reload")
 
 _GARBAGE: Final = bytes.fromhex("5a00ffa5a5c1175a")
 _TRUNCATED_BYTES: Final = 5
@@ -173,11 +176,17 @@ def _agc_stuck(place: _Place, values: _Values) -> None:
     place.chip.agc.stuck_status = _number(values, "status", 0, 0xFF)
 
 
-def _stall(place: _Place, _values: _Values) -> None:
-    place.chip.faults.stalled = True
-    place.chip.agc.stuck_status = _STALLED_AGC
-    for mcu in (place.chip.agc, place.chip.arb):
+def _stall(place: _Place, values: _Values) -> None:
+    cure, chip = values["cure"], place.chip
+    if cure not in STALL_CURES:
+        raise FaultError(f"cure {cure!r}: expected one of {', '.join(STALL_CURES)}")
+    chip.faults.stalled = True
+    chip.agc.stuck_status = _STALLED_AGC
+    for mcu in (chip.agc, chip.arb):
         mcu.lose_parity()
+    if cure == "reload":
+        chip.agc.on_release = chip.agc.unstick
+        chip.arb.on_release = chip.end_stall
 
 
 def _silent(place: _Place, values: _Values) -> None:
@@ -296,7 +305,7 @@ KINDS: Final[Mapping[str, _Kind]] = {
     "bus_error": _Kind(_bus_error, {"errno": errno.EIO, "times": 1}),
     "version": _Kind(_version, {"value": 0}),
     "agc_stuck": _Kind(_agc_stuck, {"status": 1}),
-    "stall": _Kind(_stall),
+    "stall": _Kind(_stall, {"cure": "reset"}),
     "silent": _Kind(_silent, {"mcu": "arb"}),
     "readback": _Kind(_readback, {"address": 0, "bit": 0}),
     "radio_missing": _Kind(_radio_missing, {"radio": 0}),

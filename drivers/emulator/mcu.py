@@ -56,6 +56,7 @@ class Microcontroller:
         alive: a recognised program is running (it may still be waiting for its parameters).
         ready: it has all its parameters and does its work.
         silent: a fault: it never starts.
+        on_release: called whenever it is let run, before it does.
     """
 
     def __init__(self, kind: Mcu, control: int, registers: RegisterFile, complain: Callable[[str], None]) -> None:
@@ -64,6 +65,7 @@ class Microcontroller:
         self.alive = False
         self.ready = False
         self.silent = False
+        self.on_release: Callable[[], None] | None = None
         self._control = control
         self._registers = registers
         self._complain = complain
@@ -105,6 +107,8 @@ class Microcontroller:
             self._released = released
 
     def _release(self) -> None:
+        if self.on_release is not None:
+            self.on_release()
         image = bytes(self.memory)
         if not parity_holds(image):
             self._registers.set_bits(self._control, _PARITY_ERROR)
@@ -173,6 +177,10 @@ class Agc(Microcontroller):
     def parameter(self, index: int) -> int:
         """Return mailbox byte `index` as the host last wrote it."""
         return self._registers.stored[_MAILBOX_TO_MCU - index]
+
+    def unstick(self) -> None:
+        """End the fault of a status that never changes."""
+        self.stuck_status = None
 
     def decided(self, bits: int) -> None:
         """Report a decision of listen before talk in the status register."""

@@ -20,6 +20,7 @@ from drivers.sx1302.counter import WRAP_US, CounterSample, first_sample, next_sa
 from drivers.sx1302.fifo import LONGEST_LEGACY_FRAME_BYTES, Fault, FifoRecord, parse
 from drivers.sx1302.health import HealthWatch
 from drivers.sx1302.lbt import Decision, ListenBeforeTalk
+from drivers.sx1302.mcu import AGC, ARB
 from drivers.sx1302.merge import WINDOW_S, Merger, merge
 from drivers.sx1302.packet import RxPacket
 from drivers.sx1302.pps import Pulse, PulseWatch
@@ -34,8 +35,10 @@ from drivers.sx1302.startup import (
     RECEIVING,
     VERSION,
     bring_up,
+    check_link,
     pause_reception,
     read_eui,
+    start_modems,
     stop_reception,
 )
 from drivers.sx1302.transmission import Trigger, TxStatus
@@ -77,6 +80,12 @@ PULSE_PERIOD_US: Final = 1_000_000
 
 DEFAULT_TEMPERATURE_CELSIUS: Final = 25.0
 """Taken for the radios' when nobody measures it; worth about 1 dB of RSSI."""
+
+
+EXPECTED_TO_CHANGE: Final = frozenset(
+    (GENERAL.address, *(one.address for port in (AGC, ARB) for one in (port.clear, port.host_prog)))
+)
+"""Registers that a chip which fell ill may have changed without having lost its settings."""
 
 
 class State(StrEnum):
@@ -309,6 +318,50 @@ class Concentrator:
             pulse,
             self._merger.take_late(),
         )
+
+    def revive(self) -> None:
+        """Load and start the chip's microcontrollers anew: the mildest cure for a chip that fell ill.
+
+        Takes some tenths of a second. Counter, settings and what is in the FIFO stay. What only hardware can show:
+        which illness this cures.
+
+        Raises:
+            BusError: the bus fails.
+            ChipError: the chip has lost its settings or was restarted, so that only `start` can help; or a
+                microcontroller does not work as it must. The concentrator then stays in fault.
+        """
+        if self._state is State.OFF:
+            raise self._not_running("revive")
+        begin_ns = self._clock.monotonic_ns()
+        self._become(State.FAULT)
+        check_link(self._registers)
+        self._take_sample(keep_packets=False)
+        lost = [address for address in self._registers.lost() if address not in EXPECTED_TO_CHANGE]
+        if lost:
+            raise ChipError(
+                f"{len(lost)} registers have lost what was written, the first at 0x{lost[0]:04X}",
+                op="revive",
+                where="SX1302",
+                hint="start the concentrator again; if it happens often, the 3.3 V supply breaks down under load",
+                code="CG-CHIP-013",
+                retryable=True,
+            )
+        if self._transmitter.status() is not TxStatus.FREE:
+            self._transmitter.abort()
+        if self._lbt is not None:
+            self._lbt.forget()
+        pause_reception(self._registers)
+        start_modems(
+            self._registers,
+            self._clock,
+            self._firmware,
+            fine_timestamps=self._fine,
+            listen_before_talk=self._lbt is not None,
+        )
+        self._health.check_now()
+        self._fault = self._deferred = None
+        self._become(State.RUNNING)
+        logger.info("event=concentrator_revived ms=%d", (self._clock.monotonic_ns() - begin_ns) // 1_000_000)
 
     def counter_us(self) -> int:
         """Read the concentrator's counter: microseconds since its start, 64 bits.

@@ -33,6 +33,12 @@ INTERVAL_NS: Final = 5_000_000_000
 STUCK_LOOKS: Final = 3
 """Looks in a row at which the AGC is in the same state that is not "running"; a transmission is over after one."""
 
+MODEMS_OFF: Final = "CG-CHIP-009"
+PARITY: Final = "CG-CHIP-010"
+STUCK: Final = "CG-CHIP-011"
+CURED_BY_RELOAD: Final = frozenset((MODEMS_OFF, PARITY, STUCK))
+"""Codes of illnesses for which loading the microcontrollers anew is worth a try."""
+
 _POWER_HINT: Final = (
     "the chip is restarted by itself; if it happens often, the 3.3 V supply dips (SPI wires, power supply, hot board)"
 )
@@ -65,27 +71,45 @@ class HealthWatch:
             BusError: a transfer did not complete.
             ChipError: the chip does not receive any more, or will not for long; says how it shows.
         """
-        if self._clock.monotonic_ns() < self._next_ns:
-            return
+        if self._clock.monotonic_ns() >= self._next_ns:
+            self.look()
+
+    def check_now(self) -> None:
+        """Look at once, at a chip whose microcontrollers have just been started.
+
+        Raises:
+            BusError: a transfer did not complete.
+            ChipError: as `check`.
+        """
+        self.begin()
+        self.look()
+
+    def look(self) -> None:
+        """Look, whether or not it is time to.
+
+        Raises:
+            BusError: a transfer did not complete.
+            ChipError: as `check`.
+        """
         self._next_ns = self._clock.monotonic_ns() + INTERVAL_NS
         enables, version = self._space.read(GENERAL.address, 2)
         if version not in KNOWN_VERSIONS:
             raise _ill("VERSION", f"reads 0x{version:02X}: the chip answers no more", "CG-CHIP-008")
         if enables != RECEIVING:
-            raise _ill("COMMON_GEN", f"reads 0x{enables:02X}: modems are off that were on", "CG-CHIP-009")
+            raise _ill("COMMON_GEN", f"reads 0x{enables:02X}: modems are off that were on", MODEMS_OFF)
         state = self._look_at(AGC)
         self._look_at(ARB)
         self._looks = self._looks + 1 if state == self._state else 1
         self._state = state
         if state != RUNNING and self._looks >= STUCK_LOOKS:
-            raise _ill("AGC", f"stands in state 0x{state:02X}", "CG-CHIP-011")
+            raise _ill("AGC", f"stands in state 0x{state:02X}", STUCK)
 
     def _look_at(self, port: Port) -> int:
         """Return a microcontroller's state; its control byte and its state are neighbours."""
         control, state = self._space.read(port.parity_error.address, 2)
         if port.parity_error.extract(control):
             what = f"met wrong parity in its program (state 0x{state:02X}): reception has stalled"
-            raise _ill(port.name, what, "CG-CHIP-010")
+            raise _ill(port.name, what, PARITY)
         return state
 
 

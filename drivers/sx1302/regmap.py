@@ -70,6 +70,21 @@ class RegisterMap:
             if (byte ^ reset_value(address)) & writable_mask(address) & ~uncheckable_mask(address)
         )
 
+    def lost(self) -> tuple[int, ...]:
+        """Return the addresses at which the chip does not have any more what was written there last.
+
+        Raises:
+            BusError: the transfer did not complete.
+        """
+        found: dict[int, int] = {}
+        for first, length in _BLOCKS:
+            found.update(enumerate(self.space.read(first, length), first))
+        return tuple(
+            address
+            for address, byte in found.items()
+            if (byte ^ self._shadow.get(address, byte)) & writable_mask(address) & ~uncheckable_mask(address)
+        )
+
     def holds(self, settings: Iterable[Setting]) -> bool:
         """Say whether the shadow has all these values; `prime` fills it.
 

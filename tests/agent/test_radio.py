@@ -347,6 +347,26 @@ def test_a_bus_that_fails_costs_nothing_that_the_chip_still_has(play: Play) -> N
     assert play.opened == 2
 
 
+def test_a_stall_that_the_mildest_repair_cures_costs_neither_session_nor_frame(play: Play) -> None:
+    def stall() -> None:
+        play.inject(2)
+        play.bench.emulator.fault("stall", cure="reload")
+        play.clock.sleep(6)
+
+    def again() -> None:
+        play.inject(4)
+        play.bench.emulator.fault("stall", cure="reload")
+        play.clock.sleep(6)
+
+    radio = play.run(lambda: play.inject(1), stall, lambda: play.inject(3), again, *[lambda: None] * 4)
+    # So soon the second time, it is reset.
+    assert (radio.status.starts, radio.status.failures) == (2, 1)
+    assert radio.status.repairs == {"reload": 1, "reset": 1}
+    assert play.keeper.frames == [1, 2, 3, 4]
+    assert [len(heard.frames) for heard in play.keeper.heard if heard.frames] == [1, 1, 1, 1]
+    assert play.keeper.sessions[0].number == 1
+
+
 def test_a_reception_that_stalls_without_a_word_is_noticed_and_cured(play: Play) -> None:
     def stall() -> None:
         play.inject(2)
@@ -355,7 +375,8 @@ def test_a_reception_that_stalls_without_a_word_is_noticed_and_cured(play: Play)
     wait = [lambda: play.clock.sleep(6.0)]
     radio = play.run(lambda: play.inject(1), stall, *wait, *[lambda: None] * 3, lambda: play.inject(3), lambda: None)
     assert play.keeper.frames == [1, 2, 3]
-    assert (radio.status.starts, radio.status.failures, radio.status.repairs) == (2, 1, {"reset": 1})
+    assert (radio.status.starts, radio.status.failures) == (2, 1)
+    assert radio.status.repairs == {"reload": 1, "reset": 1}
 
 
 def test_a_radio_that_falls_silent_for_longer_than_ever_is_restarted_once(play: Play) -> None:

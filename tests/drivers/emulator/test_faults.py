@@ -218,7 +218,9 @@ def test_a_temperature_sensor_that_dies(bench: Bench) -> None:
     ("kind", "parameters", "said"),
     [
         ("explode", {}, "unknown fault 'explode'; known: agc_stuck"),
-        ("stall", {"hard": 1}, "takes none"),
+        ("pps_lost", {"hard": 1}, "takes none"),
+        ("stall", {"hard": 1}, "takes cure"),
+        ("stall", {"cure": "luck"}, "expected one of reset, reload"),
         ("miso", {"value": 256}, "outside 0 to 255"),
         ("miso", {"value": "ff"}, "expected like 0"),
         ("miso", {"value": True}, "expected like 0"),
