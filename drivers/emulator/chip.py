@@ -190,8 +190,6 @@ class Chip:
         self._pointer_low = 0
         self._install()
 
-    # -- the host's side -------------------------------------------------------------------------------------
-
     def transfer(self, mosi: bytes, now_ns: int) -> bytes:
         """Exchange one SPI frame (one assertion of chip select).
 
@@ -277,8 +275,6 @@ class Chip:
     def powered(self) -> bool:
         """Whether the supply is on."""
         return self._powered
-
-    # -- the air's side --------------------------------------------------------------------------------------
 
     @property
     def pending_bytes(self) -> int:
@@ -392,8 +388,6 @@ class Chip:
         modem = {SERVICE_CHANNEL: 1, FSK_CHANNEL: 2}.get(by.channel, 0)
         address = _PACKET_COUNTERS + 3 * modem + (1 if packet.crc is CrcStatus.BAD else 2)
         self.registers.stored[address] = (self.registers.stored[address] + 1) & 0xFF
-
-    # -- inside ----------------------------------------------------------------------------------------------
 
     def _install(self) -> None:
         on_write, on_read = self.registers.on_write, self.registers.on_read

@@ -238,8 +238,6 @@ class Device:
             self._receive()
         return None
 
-    # -- sending ---------------------------------------------------------------------------------------------
-
     def _transmit(self) -> Signal:
         profile, start_us = self.profile, self.wake_us + LEAD_US
         if not self._attempts:
@@ -296,8 +294,6 @@ class Device:
             )
             for name, after_us, freq_hz, data_rate in plan
         ]
-
-    # -- receiving -------------------------------------------------------------------------------------------
 
     def _look(self, gateway: Gateway, emissions: Sequence[Emission]) -> None:
         """Close a window, or stay with the downlink whose preamble was found in it."""
@@ -379,8 +375,6 @@ class Device:
     def _report(self, outcome: str) -> None:
         window = self._open.pop(0)
         self.windows.append(WindowReport(window.name, window.due_us, outcome))
-
-    # -- planning --------------------------------------------------------------------------------------------
 
     def _done(self) -> None:
         """Plan the next transmission after the windows of the last."""

@@ -193,8 +193,6 @@ class Emulator:
             self._header.wire(pins.reset, lambda high: self.drive_reset(active=high is pins.reset_active_high))
         self._header.wire(pins.sx1261_reset, lambda high: self.drive_sx1261_reset(active=not high))
 
-    # -- the host's side -------------------------------------------------------------------------------------
-
     def bus(self, chip_select: int = 0) -> SpiBus:
         """Open the SPI of the chip, or behind chip select 1 of the SX1261; more than once, like a spidev."""
         return EmulatedBus(self, chip_select)
@@ -257,8 +255,6 @@ class Emulator:
         with self._lock:
             self._chip.drive_power(self._now_ns(), on=active)
 
-    # -- the air's side --------------------------------------------------------------------------------------
-
     def inject(self, packet: AirPacket, *, end_us: int | None = None) -> Injected:
         """Put a packet on the air.
 
@@ -308,8 +304,6 @@ class Emulator:
             raise ValueError(f"rssi_dbm {rssi_dbm}: outside -200 to 20")
         with self._lock:
             self._chip.sx1261.channel_dbm = rssi_dbm
-
-    # -- faults ----------------------------------------------------------------------------------------------
 
     def fault(self, kind: str, **parameters: int | str) -> None:
         """Make something go wrong; what there is, is in `drivers.emulator.faults.KINDS`.
@@ -368,8 +362,6 @@ class Emulator:
         with self._lock:
             self._chip.advance(self._now_ns())
             return self._chip.now_ticks // TICKS_PER_US
-
-    # -- the truth -------------------------------------------------------------------------------------------
 
     def rxlog(self, since: int = 0, limit: int = 10_000) -> tuple[list[RxLogEntry], int]:
         """Return the fate of the packets after number `since`, and the number to go on from."""

@@ -49,7 +49,7 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signa
             eui += bus.transfer(bytes.fromhex("0061810000"))[4:]
         assert eui.hex() == "0016c00100000007"
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert list(tmp_path.iterdir()) == []
@@ -67,6 +67,6 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signa
 def test_wrong_options_are_explained(tmp_path: Path, options: list[str], said: str) -> None:
     sockets = ["--spi-socket", str(tmp_path / "a"), "--control", str(tmp_path / "b")] if options else []
     with emulate(*sockets, *options) as process:
-        assert process.wait(10) == 2
+        assert process.wait(60) == 2
         assert process.stderr is not None
         assert said in process.stderr.read()

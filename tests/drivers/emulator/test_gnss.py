@@ -195,7 +195,7 @@ def test_wrong_settings_are_explained(text: str, said: str) -> None:
         parse_settings(text)
 
 
-def read_frame(path: Path, begin: bytes, size: int, limit_s: float = 10.0) -> bytes:
+def read_frame(path: Path, begin: bytes, size: int, limit_s: float = 60.0) -> bytes:
     """Read from a terminal until there is a whole frame."""
     data, end = b"", time.monotonic() + limit_s
     with path.open("rb", buffering=0) as port:

@@ -54,7 +54,7 @@ class Runner:
 
     def shell(self, *command: str, options: tuple[str, ...] = ()) -> tuple[int, str]:
         with self.start(*command, options=options) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=240)
         return process.returncode, out + err
 
     def python(self, program: str, options: tuple[str, ...] = ()) -> None:
@@ -328,7 +328,7 @@ def test_signals_reach_the_program(runner: Runner) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 5
+        assert process.wait(60) == 5
         assert process.stdout.read() == "stopped\n"
     assert runner.shell("sh", "-c", "kill -9 $$")[0] == 128 + 9
 

@@ -51,7 +51,7 @@ def raw(server: Server, paths: tuple[Path, Path]) -> Iterator[Callable[[int], so
 
     def connect(which: int) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(paths[which]))
         opened.append(connection)
         return connection
