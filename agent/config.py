@@ -86,6 +86,12 @@ def _parse_url(text: str) -> str:
     return text
 
 
+def _parse_enrolment(text: str) -> str:
+    if urlsplit(text).scheme != "https":
+        raise ValueError("not https")
+    return _parse_url(text)
+
+
 @table
 class GatewaySection:
     """The gateway itself."""
@@ -264,6 +270,14 @@ class Destination:
         default=None,
         example="platform-ca.pem",
     )
+    enrolment: str | None = setting(
+        "Where its certificate for this platform is renewed; 'civigate enrol' writes this. Without cert_file, the "
+        "gateway shows the certificate that 'civigate enrol' or 'civigate identity install' brought, if one did.",
+        default=None,
+        parse=_parse_enrolment,
+        expected="https://HOST[:PORT]",
+        example="https://platform.example.org:8444",
+    )
     cert_file: Path | None = setting(
         "PEM file with the certificate the gateway shows.", default=None, example="gateway-cert.pem"
     )
@@ -353,6 +367,9 @@ class Destination:
             if self.scheme == "mqtt" and getattr(self, key) is not None:
                 what = "found a file for TLS, but the url says mqtt:, which is MQTT without TLS"
                 raise Unfit(key, what, "write mqtts: in the url, or leave the file out")
+        if self.enrolment is not None and self.cert_file is not None:
+            what = "found a certificate of one's own besides enrolment, which brings one"
+            raise Unfit("cert_file", what, "take cert_file and key_file out, or enrolment")
         if self.key_file is not None and self.cert_file is None:
             raise Unfit("key_file", "found a key without a certificate", "set cert_file too")
         for key in ("user", "password_file"):

@@ -13,7 +13,20 @@ from importlib import metadata
 from agent.command import complain, execute
 from drivers.errors import DriverError
 
-COMMANDS = ("run", "config", "identity", "firmware", "boards", "probe", "filter", "uplink", "spool", "emulate", "demo")
+COMMANDS = (
+    "run",
+    "config",
+    "identity",
+    "enrol",
+    "firmware",
+    "boards",
+    "probe",
+    "filter",
+    "uplink",
+    "spool",
+    "emulate",
+    "demo",
+)
 """In the order of the help text; each is a module of this package with `add_parser`."""
 
 

@@ -208,6 +208,17 @@ class CertificateSets:
             keyfile.load_or_create(path, Algorithm.ES256)
             return _private_key(path)
 
+    def take_key(self, drawer: CertificateSets) -> None:
+        """Take over the next key of other sets.
+
+        Raises:
+            IdentityError: it cannot be moved.
+        """
+        with self._changing():
+            drawer.next_key()
+            (drawer._folder / NEXT_KEY_FILE).replace(self._folder / NEXT_KEY_FILE)
+            _sync(self._folder)
+
     def add(self, chain_pem: bytes, authorities_pem: bytes, *, enrolled: bool) -> CertificateSet:
         """Keep a new certificate for the next key, as candidate.
 
