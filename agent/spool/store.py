@@ -142,6 +142,20 @@ def _check_presence(path: Path) -> None:
         )
 
 
+def identity(path: Path) -> tuple[int, int]:
+    """Return device and inode of the file that a path leads to.
+
+    Raises:
+        SpoolError: there is none.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        _check_presence(path)
+        raise
+    return found.st_dev, found.st_ino
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn what SQLite and its file can raise into a `SpoolError` that says what to do."""

@@ -172,6 +172,7 @@ class SpoolWriter:
         self._lock = store.Lock(path)
         try:
             self._connection = store.open_writer(path, policy.quota_bytes)
+            self._file = store.identity(path)
         except BaseException:
             self._lock.release()
             raise
@@ -468,6 +469,7 @@ class SpoolWriter:
             try:
                 if failures:
                     self._reopen()
+                self._check_place()
                 self._watch_room(failures)
                 outcome = self._engine.apply(entries, orders, time.monotonic(), flush=bool(flushes) or stopping)
             except sqlite3.Error as error:
@@ -571,10 +573,26 @@ class SpoolWriter:
             self._crowded = False
         self._engine.book.let_grow(not self._crowded)
 
+    def _check_place(self) -> None:
+        """Make sure that what is written can be found again: an open file outlives its name, and its mount.
+
+        Raises:
+            SpoolError: the path leads to another file or to none.
+        """
+        if store.identity(self.path) != self._file:
+            raise SpoolError(
+                "another file has taken its place",
+                where=str(self.path),
+                hint="put the right one back; the agent goes on with it by itself",
+                code="CG-SPL-001",
+                retryable=True,
+            )
+
     def _reopen(self) -> None:
         """Begin anew with the file: after an error the old connection is not trusted."""
         self._connection.close()
         self._connection = store.open_writer(self.path, self._policy.quota_bytes, create=False)
+        self._file = store.identity(self.path)
         self._engine.reattach(self._connection)
 
     def _room_bytes(self, now_s: float) -> int | None:
