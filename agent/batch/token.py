@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 _P256 = bytes.fromhex("06082a8648ce3d030107")
 _ED25519 = (bytes.fromhex("06032b6570"), bytes.fromhex("130c656477617264733235353139"))
 _OCTET_STRING = 0x04
+
+_LOCK = threading.Lock()
+"""To start a library anew ends every session in the process."""
+_FAILED: set[Path] = set()
+"""Libraries whose last use failed, or did not end."""
 
 
 class TokenKey:
@@ -56,7 +62,6 @@ class TokenKey:
         self._serial = serial
         self._label = label
         self._id = key_id
-        self._fresh = True
         self._where = f"pkcs11:token={token or serial or '*'};object={label or (key_id or b'').hex()}"
 
     def read(self) -> PublicKey:
@@ -123,14 +128,15 @@ class TokenKey:
             raise missing_package("python-pkcs11", "pkcs11", self._where) from error
         pin = self._pin.read()
         try:
-            library = pkcs11.lib(str(self._module))
-            if not self._fresh:
-                library.reinitialize()
-            self._fresh = False
-            token = self._present(library.get_tokens())
-            with token.open(rw=write, user_pin=pin) as session:
-                yield session
-            self._fresh = True
+            with _LOCK:
+                library = pkcs11.lib(str(self._module))
+                if self._module in _FAILED:
+                    library.reinitialize()
+                _FAILED.add(self._module)
+                token = self._present(library.get_tokens())
+                with token.open(rw=write, user_pin=pin) as session:
+                    yield session
+                _FAILED.discard(self._module)
         except pkcs11.exceptions.PKCS11Error as error:
             raise self._explained(error, pin) from error
 

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from agent.batch import body as bodies
-from agent.batch import codec
-from agent.batch.model import GENESIS_HASH, Account, Reason, Receipt, Refusal
+from agent.batch import codec, cose
+from agent.batch.errors import RefusedError
+from agent.batch.model import GENESIS_HASH, Account, Loss, Reason, Receipt, Refusal
+from agent.spool import signing
 from agent.spool.book import Book
 from agent.spool.orders import Contradicted, Refused
-from agent.spool.room import take_back
+from agent.spool.room import take_back, withdraw
 from agent.spool.row import COLUMNS, INSERT, DamagedRowError, from_row, pack, to_row
 from agent.spool.state import NOTHING, BatchState, Stream, batch_checksum
 
@@ -67,8 +69,14 @@ def take_receipt(book: Book, receipt: Receipt) -> None:
         stream.hold_reason = stream.hold_detail = None
 
 
-def take_refusal(book: Book, refused: Refused) -> None:
-    """Park the batch that was refused, hold its stream, or begin a new one, as the reason demands."""
+def take_refusal(book: Book, refused: Refused, newest_kid: bytes | None = None) -> None:
+    """Park the batch that was refused, hold its stream, or begin a new one, as the reason demands.
+
+    Args:
+        book: of the spool.
+        refused: what was refused, and why.
+        newest_kid: of the key that new batches may be signed with, None where it is not known.
+    """
     stream = book.state.by_stream_id(refused.stream_id)
     if stream is None:
         book.foreign_answers += 1
@@ -84,6 +92,8 @@ def take_refusal(book: Book, refused: Refused) -> None:
     ):
         stream.foreign_answers += 1
         return
+    if refusal.reason is Reason.REVOKED_KEY and _seal_again(book, stream, refused.number, newest_kid):
+        return
     if refusal.reason in _HOLD:
         stream.hold_reason, stream.hold_detail = refusal.reason, refusal.detail
     elif refusal.reason in _RENEW:
@@ -91,6 +101,36 @@ def take_refusal(book: Book, refused: Refused) -> None:
         renew(book, stream, refused.number, refusal.reason, refusal.detail)
     else:
         _quarantine(book, stream, refused.number, refusal)
+
+
+def _seal_again(book: Book, stream: Stream, refused: int, newest_kid: bytes | None) -> bool:
+    """Withdraw what a revoked key has signed, so that its frames travel in batches of the present one.
+
+    A refusal for this reason says that the batch is not committed (docs/batch-format.md, chapter 6). Nor are those
+    behind it, unless they overtook it before the key was revoked and all their receipts were lost.
+
+    Returns:
+        False where there is no other key: somebody has to decide.
+    """
+    revoked = _signed_by(book, stream, refused)
+    if not stream.open or None in (revoked, newest_kid) or revoked == newest_kid:
+        return False
+    waiting = [n for n, batch in stream.sealed.items() if n >= refused and batch.state is BatchState.WAITING]
+    for number in [n for n in waiting if _signed_by(book, stream, n) == revoked]:
+        withdraw(book, stream, number, Loss.DAMAGED, sound=True)
+    if stream.signed_by == revoked:
+        stream.signed_by = b""  # it announces nothing any more
+    stream.hold_reason = stream.hold_detail = None
+    return True
+
+
+def _signed_by(book: Book, stream: Stream, number: int) -> bytes | None:
+    """Return the kid that signed a batch, None where its header is damaged."""
+    header = book.connection.execute("SELECT signed_header FROM batch WHERE id = ?", (stream.key(number),)).fetchone()
+    try:
+        return None if header is None else cose.read(header[0], where=f"batch {number}").kid
+    except RefusedError:
+        return None
 
 
 def _quarantine(book: Book, stream: Stream, number: int, refusal: Refusal) -> None:
@@ -137,6 +177,7 @@ def renew(book: Book, old: Stream, first: int, reason: Reason, detail: str) -> N
         "event=spool_new_stream destination=%s old=%s new=%s reason=%s detail=%s",
         *(old.destination, old.stream_id.hex(), new.stream_id.hex(), reason.name, detail),
     )
+    signing.inherit(new, old)
     new.filters = list(old.filters)
     new.next_row, new.unsealed = old.next_row, old.unsealed
     again = sorted((number, old.sealed.pop(number)) for number in [n for n in old.sealed if n >= first])

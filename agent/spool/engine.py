@@ -20,7 +20,7 @@ from zlib import crc32
 
 from agent.batch.keys import Signer
 from agent.batch.model import HOUR_US, UNKNOWN_BOOT, Account, Anchor, Loss, Receipt
-from agent.errors import SpoolError
+from agent.errors import IdentityError, SpoolError
 from agent.spool.answers import take_contradiction, take_receipt, take_refusal
 from agent.spool.book import Book
 from agent.spool.intake import MAX_DESTINATIONS, UNKNOWN_HOUR, Heard, Hour, RoutedFrame, hour_of
@@ -28,6 +28,7 @@ from agent.spool.orders import Contradicted, Destination, Entry, Identify, Order
 from agent.spool.room import make_room, withdraw
 from agent.spool.row import INSERT, ROUTE_FACTOR, SEQ_FACTOR, SESSION_FACTOR, Row, to_fields, with_note
 from agent.spool.sealing import Sealer
+from agent.spool.signing import Keys
 from agent.spool.state import NOTHING, State, note, save
 
 SEALS_PER_COMMIT = 8
@@ -48,6 +49,7 @@ class Engine:
         destinations: Sequence[Destination],
         policy: Policy,
         signer: Signer,
+        previous: Signer | None = None,
         gateway_eui: bytes | None = None,
         health: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
@@ -62,7 +64,7 @@ class Engine:
             raise ValueError(f"destinations {names}: at most {MAX_DESTINATIONS}, each name once")
         self.destinations = tuple(destinations)
         self.book = Book(connection)
-        self.sealer = Sealer(self.book, policy, signer, health)
+        self.sealer = Sealer(self.book, policy, Keys(signer, previous), health)
         self._routes: dict[int, int] = {}
         self._stale = False
         with self._transaction():
@@ -137,9 +139,18 @@ class Engine:
             now_s: a clock that never goes back.
             flush: seal whatever there is, however little.
 
+        While the key cannot sign, everything else is done, and sealing waits.
+
         Raises:
             sqlite3.Error: nothing was done; the same call may be made again.
         """
+        try:
+            return self._apply(entries, orders, now_s, flush=flush)
+        except IdentityError as error:
+            self.sealer.suspend(error, now_s)
+            return self._apply(entries, orders, now_s, flush=flush)
+
+    def _apply(self, entries: Sequence[Entry], orders: Sequence[Order], now_s: float, *, flush: bool) -> Outcome:
         if self._stale:
             self.book.reload()
             self._stale = False
@@ -253,7 +264,7 @@ class Engine:
             case Receipt():
                 take_receipt(self.book, order)
             case Refused():
-                take_refusal(self.book, order)
+                take_refusal(self.book, order, self.sealer.newest_kid)
             case Unreadable(stream_id, number):
                 stream = self.state.by_stream_id(stream_id)
                 if stream is not None and stream.open and number in stream.sealed:

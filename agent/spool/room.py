@@ -20,6 +20,7 @@ from agent.batch import codec
 from agent.batch.errors import RefusedError
 from agent.batch.model import GENESIS_HASH, UNKNOWN_BOOT, Account, Body, HourAccount, Loss, Tombstone
 from agent.frame import Frame
+from agent.spool import signing
 from agent.spool.book import Book
 from agent.spool.intake import Hour, hour_of
 from agent.spool.orders import Entry
@@ -118,8 +119,16 @@ def lose(stream: Stream, reason: Loss, lost: Sequence[Lost]) -> None:
     )
 
 
-def withdraw(book: Book, stream: Stream, number: int, reason: Loss) -> None:
-    """Give up a sealed batch and declare that. Of a damaged one the good frames go into a later batch."""
+def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bool = False) -> None:
+    """Give up a sealed batch and declare that. Of a damaged one the good frames go into a later batch.
+
+    Args:
+        book: of the spool.
+        stream: of the batch.
+        number: of the batch.
+        reason: why; with `Loss.DAMAGED` a batch that is found sound is not given up,
+        sound: unless it shall be: its key is not accepted any more.
+    """
     batch = stream.sealed[number]
     good: list[Frame] = []
     ends: list[Frame] = []
@@ -144,9 +153,10 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss) -> None:
         with contextlib.suppress(RefusedError):
             body = bodies.decode(context)
     whole = replace(body, frames=tuple(good))
-    if reason is Loss.DAMAGED and intact and _is_sealed_in(header, whole):
+    if reason is Loss.DAMAGED and not sound and intact and _is_sealed_in(header, whole):
         return  # it can be read after all
     del stream.sealed[number]
+    signing.forget_announcement(stream, number)
     lost = batch.frames - len(good)
     kept = Counter(book.state.hour_id(hour_of(frame.session.boot_id, frame.boottime_us)) for frame in good)
     owner = book.state.owner(stream)

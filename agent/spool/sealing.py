@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from agent.batch import body as bodies
-from agent.batch import codec
-from agent.batch.keys import Signer
+from agent.batch import codec, succession
 from agent.batch.model import (
     MAX_HEALTH,
     MAX_HOURS,
@@ -21,7 +21,9 @@ from agent.batch.model import (
     HourAccount,
     Loss,
 )
+from agent.errors import IdentityError
 from agent.frame import Frame
+from agent.spool import signing
 from agent.spool.book import Book
 from agent.spool.intake import hour_of
 from agent.spool.orders import Policy
@@ -37,6 +39,8 @@ from agent.spool.state import (
     pack_hours,
 )
 
+log = logging.getLogger(__name__)
+
 AGE_SEALED_AHEAD = 16
 """Batches waiting for a receipt beyond which age no longer seals: then only full batches are worth their headers."""
 ACCOUNT_AGE_S = 900.0
@@ -44,17 +48,42 @@ ACCOUNT_AGE_S = 900.0
 MAX_BATCH_WEIGHT_BYTES = 900_000
 """Of the rows in one batch: they never take more than this on the way, even if nothing can be compressed."""
 
+PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Between tries with a key that cannot sign: a token that was pulled out, a TPM that fails; the last one goes on."""
+
 
 class Sealer:
     """Makes batches of what is in the book."""
 
     def __init__(
-        self, book: Book, policy: Policy, signer: Signer, health: Callable[[], Mapping[str, int]] | None
+        self, book: Book, policy: Policy, keys: signing.Keys, health: Callable[[], Mapping[str, int]] | None
     ) -> None:
         self._book = book
         self._policy = policy
-        self._signer = signer
+        self._keys = keys
         self._health = health
+        self._resume_s = 0.0
+        self._pauses = 0
+        self.problem = ""
+        """Why nothing is sealed at present, one line with its hint and code; empty when all is well."""
+
+    @property
+    def newest_kid(self) -> bytes | None:
+        """Thumbprint of the key that new streams begin with; None while it cannot be asked."""
+        try:
+            return self._keys.current.kid
+        except IdentityError:
+            return None
+
+    def suspend(self, error: IdentityError, now_s: float) -> None:
+        """Seal nothing for a while: a key cannot sign. Frames are kept all the same, and sealed later."""
+        pause_s = PAUSES_S[min(self._pauses, len(PAUSES_S) - 1)]
+        self._pauses += 1
+        self._resume_s = now_s + pause_s
+        problem = f"{error}; {error.hint} [{error.code}]"
+        if problem != self.problem:
+            log.error("event=sealing_waits problem=%s", problem)
+        self.problem = problem
 
     def next_seal_s(self) -> float | None:
         """Return when, by the clock of `apply`, the next batch is due by age; None when none is."""
@@ -65,11 +94,11 @@ class Sealer:
             and self._may_seal(stream)
             and self._may_seal_small(stream)
         ]
-        return min(due, default=None)
+        return max(min(due), self._resume_s) if due else None
 
     def due(self, stream: Stream, now_s: float, *, flush: bool) -> bool:
         """Whether a batch of a stream has to be sealed now."""
-        if not self._may_seal(stream):
+        if now_s < self._resume_s or not self._may_seal(stream):
             return False
         if stream.unsealed >= self._policy.batch_frames:
             return True
@@ -82,9 +111,18 @@ class Sealer:
         return self._may_seal_small(stream) and (flush or age_s >= self._account_age_s)
 
     def seal(self, stream: Stream, now_s: float) -> None:
-        """Sign the oldest unsealed frames of a stream as its next batch."""
+        """Sign the oldest unsealed frames of a stream as its next batch.
+
+        Raises:
+            IdentityError: the key cannot sign; the transaction has to be given up.
+        """
         state = self._book.state
         assert state.gateway_eui is not None
+        choice = signing.choose(stream, self._keys)
+        announced = b""
+        if choice.successor is not None:
+            kid = choice.signer.kid
+            announced = succession.announce(choice.successor, gateway_eui=state.gateway_eui, predecessor=kid)
         first_row = stream.next_row
         while True:
             version, end = stream.filter_at(stream.next_row)
@@ -107,10 +145,10 @@ class Sealer:
         hours = pack_hours(self._hour_of(frame) for frame in frames)
         said = self._said(stream)
         account = sum((part.account for part in said), Account())
-        body = Body(tuple(frames), account, anchors, tuple(declared.values()), self._health_now(), said)
+        body = Body(tuple(frames), account, anchors, tuple(declared.values()), self._health_now(), said, announced)
         sealed = codec.seal(
             body,
-            self._signer,
+            choice.signer,
             gateway_eui=state.gateway_eui,
             stream_id=stream.stream_id,
             number=stream.next_number,
@@ -118,6 +156,7 @@ class Sealer:
             previous_hash=stream.last_hash,
             filter_version=version,
         )
+        self._signed(stream, choice)
         context = bodies.encode(replace(body, frames=()))
         place = (stream.key(stream.next_number), first_row, last_row, len(frames))
         self._book.connection.execute(
@@ -136,6 +175,13 @@ class Sealer:
         for key in declared:
             del stream.tombstones[key]
         self._book.pending_since[stream.id] = now_s
+
+    def _signed(self, stream: Stream, choice: signing.Choice) -> None:
+        signing.note(stream, stream.next_number, choice)
+        self._pauses = 0
+        if self.problem:
+            log.info("event=sealing_goes_on")
+            self.problem = ""
 
     def _hour_of(self, frame: Frame) -> int:
         return self._book.state.hour_id(hour_of(frame.session.boot_id, frame.boottime_us))

@@ -88,6 +88,10 @@ class Stream:
     hold_detail: str | None = None
     stale_answers: int = 0
     foreign_answers: int = 0
+    signed_by: bytes = b""
+    signed_from: int = 0
+    successor: bytes = b""
+    announced: int = 0
     filters: list[tuple[int, int, bytes]] = field(default_factory=list)
     """(version, first_row, digest), ascending."""
     sealed: dict[int, Sealed] = field(default_factory=dict)
@@ -410,7 +414,8 @@ def _add_notes(connection: sqlite3.Connection, state: State) -> None:
 
 _STREAM_COLUMNS = (
     "id, destination, bit, stream_id, open, next_row, unsealed, next_number, next_seq, last_hash, through, "
-    "through_hash, next_anchor, hold_reason, hold_detail, stale_answers, foreign_answers"
+    "through_hash, next_anchor, hold_reason, hold_detail, stale_answers, foreign_answers, "
+    "signed_by, signed_from, successor, announced"
 )
 
 
@@ -420,6 +425,7 @@ def _columns(s: Stream) -> tuple[object, ...]:
         *(s.last_hash, s.through, s.through_hash, s.next_anchor),
         None if s.hold_reason is None else int(s.hold_reason),
         *(s.hold_detail, s.stale_answers, s.foreign_answers),
+        *(s.signed_by, s.signed_from, s.successor, s.announced),
     )
 
 

@@ -109,6 +109,7 @@ class WriterStatus:
         longest_commit_s: the longest that one took, since the start.
         frame_bytes: room that the committed frames took in the file, since the start.
         room_bytes: that is left for frames, below the quota and on the disk; None before the first commit.
+        sealing: why nothing is sealed although frames are committed: the key cannot sign; empty when it can.
     """
 
     state: WriterState
@@ -126,6 +127,7 @@ class WriterStatus:
     longest_commit_s: float = 0.0
     frame_bytes: int = 0
     room_bytes: int | None = None
+    sealing: str = ""
 
 
 class SpoolWriter:
@@ -139,6 +141,7 @@ class SpoolWriter:
         destinations: Sequence[Destination],
         policy: Policy,
         signer: Signer,
+        previous: Signer | None = None,
         gateway_eui: bytes | None = None,
         health: Callable[[], Mapping[str, int]] | None = None,
         commit_window_s: float = 1.0,
@@ -152,7 +155,8 @@ class SpoolWriter:
             journal_folder: on tmpfs, made when missing.
             destinations: in the order of the configuration.
             policy: of sealing and quota.
-            signer: signs batches, in the thread of the writer.
+            signer: signs batches, in the thread of the writer. While it cannot, frames are kept and sealed later.
+            previous: the key before it, while the platform may not know the new one yet (`agent.spool.signing`).
             gateway_eui: EUI-64; None: what the spool knows, or what `identify` tells. Nothing is sealed before.
             health: small integers for the batches, asked when sealing, in the thread of the writer.
             commit_window_s: the longest that a frame waits for its commit.
@@ -183,6 +187,7 @@ class SpoolWriter:
                 destinations=destinations,
                 policy=policy,
                 signer=signer,
+                previous=previous,
                 gateway_eui=gateway_eui,
                 health=health,
             )
@@ -394,6 +399,7 @@ class SpoolWriter:
                 commit_window_s=self._window.seconds(now),
                 longest_commit_s=max(known.longest_commit_s, waits_s),
                 journal_failures=self._journal.failures,
+                sealing=self._engine.sealer.problem,
                 crowded=self._crowded,
             )
 

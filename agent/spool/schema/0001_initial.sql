@@ -65,7 +65,11 @@ CREATE TABLE stream (                       -- one sequence of batches to one de
     hold_reason    INTEGER,                 -- refused for a reason that somebody else has to remove
     hold_detail    TEXT,
     stale_answers  INTEGER NOT NULL,        -- receipts and refusals that are older than what is known
-    foreign_answers INTEGER NOT NULL        -- receipts and refusals that do not fit what was sealed here
+    foreign_answers INTEGER NOT NULL,       -- receipts and refusals that do not fit what was sealed here
+    signed_by      BLOB    NOT NULL,        -- kid that signed the newest batch; empty before the first
+    signed_from    INTEGER NOT NULL,        -- first batch of that key
+    successor      BLOB    NOT NULL,        -- kid that was announced last; empty for none
+    announced      INTEGER NOT NULL         -- batch that announced it; 0: another stream did, and the platform knows it
 ) STRICT;
 
 CREATE TABLE filter (                       -- which filter selected the frames of a stream, from which frame on

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -38,15 +37,11 @@ class SoftwareTpm:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(f"{self._socket}.ctrl")
-                except OSError:
-                    time.sleep(0.01)
-                else:
-                    return
-        raise TimeoutError("swtpm does not come up")
+        # a connection would be a client, and it serves one at a time
+        while not {str(self._socket), f"{self._socket}.ctrl"} <= _listening():
+            if time.monotonic() > deadline:
+                raise TimeoutError("swtpm does not come up")
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Pull it out."""
@@ -55,6 +50,13 @@ class SoftwareTpm:
             self._process.wait(PATIENCE_S)
             self._process = None
         self._socket.unlink(missing_ok=True)
+        Path(f"{self._socket}.ctrl").unlink(missing_ok=True)
+
+
+def _listening() -> set[str]:
+    """Return the names of the sockets that somebody listens on (flag __SO_ACCEPTCON)."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return {row[7] for row in rows if len(row) == 8 and int(row[3], 16) & 0x10000}
 
 
 class SoftwareToken:
