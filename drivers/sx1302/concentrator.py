@@ -41,6 +41,8 @@ from drivers.sx1302.startup import (
     start_modems,
     stop_reception,
 )
+from drivers.sx1302.statistics import Statistics
+from drivers.sx1302.survey import Survey
 from drivers.sx1302.transmission import Trigger, TxStatus
 from drivers.sx1302.tx import Transmitter
 
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from drivers.sx1302.fine import FineTimestamps
     from drivers.sx1302.firmware import Firmware
     from drivers.sx1302.ledger import AirtimeLedger
+    from drivers.sx1302.statistics import Listened
     from drivers.sx1302.transmission import Transmission, TxFate
 
 logger = logging.getLogger(__name__)
@@ -75,6 +78,9 @@ SAMPLE_INTERVAL_NS: Final = 1_000_000_000
 
 PULSE_INTERVAL_NS: Final = 500_000_000
 """The same, when no pulse of the GNSS receiver may be missed."""
+
+COUNT_INTERVAL_NS: Final = 10_000_000_000
+"""Between two looks at the chip's own counters; costs a fifth of an SPI message per second."""
 
 PULSE_PERIOD_US: Final = 1_000_000
 
@@ -136,6 +142,7 @@ class Concentrator:
         airtime: what was sent in the past hour; without, as much as may be.
         fine_timestamps: which packets get one (SX1303 with PPS); None for none.
         sx1261: listens before a transmission where the plan asks for that, and scans; None when there is none.
+        statistics: counts what is heard; shared with the next concentrator, it outlives this one.
         merge_window_s: how long a packet is held back for copies of it; 0 merges only what comes together.
 
     Raises:
@@ -157,6 +164,7 @@ class Concentrator:
         airtime: AirtimeLedger | None = None,
         fine_timestamps: FineTimestamps | None = None,
         sx1261: Sx1261 | None = None,
+        statistics: Statistics | None = None,
         merge_window_s: float = WINDOW_S,
     ) -> None:
         if plan.radio_hz[board.clock_radio] is None:
@@ -186,7 +194,11 @@ class Concentrator:
         self._history = fine.PulseHistory()
         self._decoder = Decoder(board, plan, None if fine_timestamps is None else self._history)
         self._merger = Merger(merge_window_s, twins=fine_timestamps is not None)
+        self._statistics = Statistics() if statistics is None else statistics
+        self._next_count_ns = 0
+        self._survey = Survey(plan, clock, self._statistics)
         self._sx1261 = sx1261
+        self._scans = False
         self._lbt: ListenBeforeTalk | None = None
         self._transmitter = Transmitter(
             self._registers,
@@ -209,6 +221,11 @@ class Concentrator:
     def state(self) -> State:
         """What the concentrator is doing."""
         return self._state
+
+    @property
+    def listened(self) -> Listened:
+        """What was listened to, with which success."""
+        return self._statistics.listened()
 
     @property
     def eui(self) -> bytes:
@@ -256,6 +273,8 @@ class Concentrator:
         self._pulses, self._pulse = PulseWatch(), None
         self._check_counter_runs()
         self._health.begin()
+        self._statistics.chip_started()
+        self._next_count_ns = self._clock.monotonic_ns() + COUNT_INTERVAL_NS
         self._fault = self._deferred = None
         self._become(State.RUNNING)
         took_ms = (self._clock.monotonic_ns() - begin_ns) // 1_000_000
@@ -291,6 +310,7 @@ class Concentrator:
     def _receive(self, *, last: bool) -> RxFetch:
         self._look_at_decision()
         self._watch()
+        self._count()
         fill_bytes, data = self._drain()
         # Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next
         # call.
@@ -309,6 +329,7 @@ class Concentrator:
         return self._fetched(self._merger.flush() if last else self._merger.release(now_ns), faults)
 
     def _fetched(self, packets: tuple[RxPacket, ...], faults: Mapping[str, int]) -> RxFetch:
+        self._statistics.heard(packets)
         pulse, self._pulse = self._pulse, None
         return RxFetch(
             packets,
@@ -358,6 +379,7 @@ class Concentrator:
             fine_timestamps=self._fine,
             listen_before_talk=self._lbt is not None,
         )
+        self._statistics.arbiter_started()
         self._health.check_now()
         self._fault = self._deferred = None
         self._become(State.RUNNING)
@@ -504,6 +526,7 @@ class Concentrator:
 
     def _start_sx1261(self) -> ListenBeforeTalk | None:
         """Start the SX1261; without it, all works but transmission where it must listen before."""
+        self._scans = False
         if self._sx1261 is None:
             return None
         try:
@@ -511,6 +534,7 @@ class Concentrator:
         except DriverError as error:
             logger.warning("event=sx1261_fault code=%s detail=%s hint=%s", error.code, error, error.hint)
             return None
+        self._scans = True
         if not self._asks_for_listening:
             return None
         return ListenBeforeTalk(self._registers, self._clock, self._sx1261, self._board.transmit_radio)
@@ -536,6 +560,16 @@ class Concentrator:
             self._transmitter.refuse()
         elif decision is Decision.MISSING:
             self._transmitter.abort()
+
+    def _count(self) -> None:
+        """Read the chip's counters and the noise of a channel, from time to time."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._next_count_ns:
+            self._next_count_ns = now_ns + COUNT_INTERVAL_NS
+            self._statistics.look(self._space)
+        listening = self._lbt is not None and self._lbt.decision is Decision.PENDING
+        if self._scans and self._sx1261 is not None and not listening:
+            self._survey.go_on(self._sx1261)
 
     def _watch(self) -> None:
         """See that the chip is healthy. What it has received stays in its FIFO, for `recover`."""
