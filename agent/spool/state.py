@@ -259,10 +259,15 @@ class State:
         return next((s for s in self.streams.values() if s.stream_id == stream_id), None)
 
 
-def batch_checksum(key: int, first_row: int, last_row: int, frames: int, *blobs: bytes) -> int:
-    """Return the CRC-32 over what never changes in a row of table batch; `blobs`: signed header, context, hours."""
+def batch_checksum(key: int, first_row: int, last_row: int, frames: int, *blobs: object) -> int:
+    """Return the CRC-32 over what never changes in a row of table batch; `blobs`: signed header, context, hours.
+
+    A flipped bit can make another type of a blob: then it is -1, which no checksum is.
+    """
     crc = zlib.crc32(_BATCH_PLACE.pack(key, first_row, last_row, frames))
     for blob in blobs:
+        if not isinstance(blob, bytes):
+            return -1
         crc = zlib.crc32(blob, crc)
     return crc
 
