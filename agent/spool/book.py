@@ -76,6 +76,7 @@ class Book:
         pending_since: by stream, when the oldest of what is not sealed came, by the writer's clock. Not in the file.
         foreign_answers: receipts and refusals about streams that are not here.
         page_bytes: size of a page.
+        shares: of the quota, by destination; one that is not configured has none.
         new_hours: whether hours were added since this was last set to False; a snapshot has to follow.
         headroom_pages: what may still be added before the pages are counted again; negative: count now.
     """
@@ -84,6 +85,7 @@ class Book:
         self.pending_since: dict[int, float] = {}
         self.foreign_answers = 0
         self.new_hours = False
+        self.shares: dict[str, int] = {}
         self._may_grow = True
         self.attach(connection)
 

@@ -23,9 +23,9 @@ from agent.batch.model import HOUR_US, UNKNOWN_BOOT, Account, Anchor, Loss, Rece
 from agent.errors import IdentityError, SpoolError
 from agent.spool.answers import take_contradiction, take_receipt, take_refusal
 from agent.spool.book import Book
-from agent.spool.intake import MAX_DESTINATIONS, UNKNOWN_HOUR, Heard, Hour, RoutedFrame, hour_of
+from agent.spool.intake import MAX_DESTINATIONS, RoutedFrame, hour_of
 from agent.spool.orders import Contradicted, Destination, Entry, Identify, Order, Outcome, Policy, Refused, Unreadable
-from agent.spool.room import make_room, withdraw
+from agent.spool.room import expire, make_room, withdraw
 from agent.spool.row import INSERT, ROUTE_FACTOR, SEQ_FACTOR, SESSION_FACTOR, Row, to_fields, with_note
 from agent.spool.sealing import Sealer
 from agent.spool.signing import Keys
@@ -64,6 +64,9 @@ class Engine:
             raise ValueError(f"destinations {names}: at most {MAX_DESTINATIONS}, each name once")
         self.destinations = tuple(destinations)
         self.book = Book(connection)
+        self.book.shares = {destination.name: destination.share for destination in destinations}
+        self._expire_hours = policy.expire_hours
+        self._expiring = True
         self.sealer = Sealer(self.book, policy, Keys(signer, previous), health)
         self._routes: dict[int, int] = {}
         self._stale = False
@@ -161,6 +164,9 @@ class Engine:
             changed = make_room(self.book, entries) or bool(orders)
             self.book.new_hours = False
             rows, deltas = self._take(entries, now_s)
+            if self._expire_hours is not None and (self.book.new_hours or self._expiring):
+                self._expiring = expire(self.book, self._expire_hours)
+                changed |= self._expiring
             changed |= self.book.new_hours
             seal = [s for s in self.state.open_streams() if self.sealer.due(s, now_s, flush=flush)]
             fresh = self.state.last_row - self.state.snapshot_row
@@ -170,7 +176,7 @@ class Engine:
                 outcome = _NOTHING_NEW
             elif rows or entries or changed or seal:
                 self.book.connection.executemany(INSERT, rows)
-                sealed, more = set(), False
+                sealed, more = set(), self._expiring
                 for stream in seal:
                     count = 0
                     while count < SEALS_PER_COMMIT and self.sealer.due(stream, now_s, flush=flush):
@@ -202,12 +208,17 @@ class Engine:
         session = None
         route = heard_route = place = 0
         for entry in entries:
-            hour = _hour(entry.heard)
+            hour = entry.heard.counted_in
             number = state.hours.get(hour) or self.book.know_hour(hour)
             parts = deltas.setdefault(number, {})
             for stream, tally in zip(streams, entry.heard.tallies, strict=True):
                 assert stream is not None
                 parts[stream.id] = parts[stream.id] + tally if stream.id in parts else tally
+            for name, tally in entry.heard.elsewhere:
+                former = state.newest_of(name)
+                if former is not None:  # nobody would ever take these frames
+                    gone = tally + Account(evicted=tally.spooled)
+                    parts[former.id] = parts.get(former.id, NOTHING) + gone
             began_us = hour.hour * HOUR_US
             ended_us = began_us + HOUR_US
             if hour.boot_id == UNKNOWN_BOOT:
@@ -231,7 +242,7 @@ class Engine:
                     continue
                 counted = state.streams[stream_number]
                 counted.count(number, delta)
-                counted.unsealed += delta.spooled
+                counted.unsealed += delta.spooled - delta.evicted
                 self.book.pending_since.setdefault(stream_number, now_s)
         if entries:
             state.journal = entries[-1].number
@@ -275,11 +286,3 @@ class Engine:
                 self.book.keep_anchor(order)
             case Identify(gateway_eui):
                 self.state.gateway_eui = gateway_eui
-
-
-def _hour(heard: Heard) -> Hour:
-    """Return the hour of a look at the radio; that of its first frame when nobody has told."""
-    if heard.hour == UNKNOWN_HOUR and heard.frames:
-        frame = heard.frames[0].frame
-        return hour_of(frame.session.boot_id, frame.boottime_us)
-    return heard.hour

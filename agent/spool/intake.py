@@ -79,9 +79,19 @@ class Heard:
             `bad_crc`, `filtered`, `duplicate`, `spooled` and `overrun` count, `spooled` being the frames routed there.
         seen: fingerprints of every packet of this look, also of those that are only counted.
         hour: of the look, for all that is only counted. A frame counts in its own hour.
+        elsewhere: tallies for destinations that are not configured any more, by name. Their frames are not here.
     """
 
     frames: tuple[RoutedFrame, ...]
     tallies: tuple[Account, ...]
     seen: tuple[Fingerprint, ...] = ()
     hour: Hour = UNKNOWN_HOUR
+    elsewhere: tuple[tuple[str, Account], ...] = ()
+
+    @property
+    def counted_in(self) -> Hour:
+        """The hour of the look; that of its first frame when nobody has told."""
+        if self.hour == UNKNOWN_HOUR and self.frames:
+            frame = self.frames[0].frame
+            return hour_of(frame.session.boot_id, frame.boottime_us)
+        return self.hour

@@ -41,6 +41,9 @@ KEPT_FINGERPRINTS = 512
 _HEAD = struct.Struct("<IIQB")
 _CRC_FROM = 8
 _FINGERPRINT = struct.Struct("<IHI")
+_UNREADABLE = (ValueError, LookupError, TypeError, EOFError, struct.error, cbor2.CBORError)
+ASIDE_BYTES = 4 << 20
+"""Of records that cannot be read, kept in `unreadable.bin`."""
 
 
 class _Kind(IntEnum):
@@ -93,6 +96,8 @@ class Journal:
         self._folder = folder
         self._spool_id = spool_id
         self._destinations = list(destinations)
+        self.unreadable = 0
+        """Records found that this version cannot read; they are kept aside."""
         self.failures = 0
         """Records that could not be written (folder full): these live in memory only."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -117,32 +122,58 @@ class Journal:
             if not records:
                 path.unlink()  # torn before its first record was whole
                 continue
-            spool_id, names = _opening(records[0])
+            try:
+                spool_id, names = _opening(records[0])
+            except _UNREADABLE as error:
+                log.error("event=journal_unreadable file=%s error=%s", path, error)  # noqa: TRY400 - said in full
+                self.unreadable += len(records)
+                path.rename(path.with_suffix(".unreadable"))
+                continue
             if spool_id != self._spool_id:
                 log.warning("event=journal_of_other_spool file=%s records=%d", path, len(records))
                 path.rename(path.with_suffix(".other"))
                 continue
             for number, kind, payload in records[1:]:
-                if kind is _Kind.SESSION:
-                    session, counter_us = _session(payload)
-                    self._remember_session(session)
-                    self._last_counter_us = max(self._last_counter_us, counter_us)
-                elif kind is _Kind.SEEN:
-                    self._seen.extend(_fingerprints(payload))
-                elif kind is _Kind.HEARD:
+                if kind is _Kind.HEARD:
                     self.last_number = max(self.last_number, number)
-                    event = self._translate(decode_heard(payload), names)
-                    if event.frames:
-                        frame = event.frames[-1].frame
-                        if frame.session != self._session:
-                            self._remember_session(frame.session)
-                        self._last_counter_us = frame.counter_us
-                    self._seen.extend(event.seen)
-                    if number > position:
-                        heard.append((number, event))
+                try:
+                    event = self._take(kind, payload, names)
+                except _UNREADABLE as error:
+                    self._put_aside(path, _record(number, kind, payload), error)
+                    continue
+                if event is not None and number > position:
+                    heard.append((number, event))
             self._closed_segments.append((path, self.last_number, path.stat().st_size))
         newest_first = dict.fromkeys(reversed(self._seen))
         return Recovered(tuple(heard), self._session, tuple(newest_first)[::-1], self._last_counter_us)
+
+    def _take(self, kind: _Kind, payload: bytes, names: list[str]) -> Heard | None:
+        if kind is _Kind.SESSION:
+            session, counter_us = _session(payload)
+            self._remember_session(session)
+            self._last_counter_us = max(self._last_counter_us, counter_us)
+        elif kind is _Kind.SEEN:
+            self._seen.extend(_fingerprints(payload))
+        elif kind is _Kind.HEARD:
+            event = self._translate(decode_heard(payload), names)
+            if event.frames:
+                frame = event.frames[-1].frame
+                if frame.session != self._session:
+                    self._remember_session(frame.session)
+                self._last_counter_us = frame.counter_us
+            self._seen.extend(event.seen)
+            return event
+        return None
+
+    def _put_aside(self, path: Path, record: bytes, error: Exception) -> None:
+        """Keep a record that this version cannot read, as after a step back to an older one."""
+        self.unreadable += 1
+        kept = self._folder / "unreadable.bin"
+        if self.unreadable == 1:
+            log.error("event=journal_unreadable file=%s kept=%s error=%s", path, kept, error)
+        if (kept.stat().st_size if kept.exists() else 0) + len(record) <= ASIDE_BYTES:
+            with kept.open("ab") as file:
+                file.write(record)
 
     def _remember_session(self, session: Session) -> None:
         if session != self._session:
@@ -164,7 +195,10 @@ class Journal:
             )
             if route:
                 frames.append(RoutedFrame(routed.frame, route))
-        return Heard(tuple(frames), tallies, heard.seen, heard.hour)
+        elsewhere = tuple(
+            (name, heard.tallies[place]) for name, place in places.items() if name not in self._destinations
+        )
+        return Heard(tuple(frames), tallies, heard.seen, heard.hour, elsewhere)
 
     # ------------------------------------------------------------------ writing
 
@@ -212,6 +246,22 @@ class Journal:
             except OSError as error:
                 self._failed(error)
 
+    @property
+    def vanished(self) -> bool:
+        """Whether somebody has deleted the file that is being written."""
+        return self._descriptor is not None and os.fstat(self._descriptor).st_nlink == 0
+
+    def write_anew(self, entries: Iterable[tuple[int, Heard, Sequence[bytes]]]) -> None:
+        """Begin again with an empty folder, and what is not committed: number, what was heard, canonical bytes."""
+        log.warning("event=journal_vanished folder=%s", self._folder)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+        self._closed_segments.clear()
+        self._begin_segment()
+        for number, heard, packed in entries:
+            self._write(_record(number, _Kind.HEARD, encode_heard(heard, packed)))
+
     def close(self) -> None:
         """Let go of the file; what it holds stays."""
         self._end_segment()
@@ -229,6 +279,7 @@ class Journal:
             seen = b"".join(_FINGERPRINT.pack(*fingerprint) for fingerprint in self._seen)
             opening.append(_record(self.last_number, _Kind.SEEN, seen))
         try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
         except OSError as error:
             self._failed(error)

@@ -18,10 +18,12 @@ class Destination:
     Attributes:
         name: as in the configuration.
         filter_digest: names the filter's content; when it changes, the filter version in the headers counts up.
+        share: of the quota, in relation to those of the others, at least 1.
     """
 
     name: str
     filter_digest: bytes
+    share: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,13 @@ class Policy:
         batch_frames: frames after which a batch is sealed, 1 to 4096.
         batch_age_s: age of its oldest frame after which a batch is sealed.
         quota_bytes: of the database file.
+        expire_hours: age after which a frame is given up although nobody has acknowledged it; None: never.
     """
 
     batch_frames: int
     batch_age_s: float
     quota_bytes: int
+    expire_hours: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_frames <= MAX_FRAMES:

@@ -1,17 +1,22 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""Room for what comes: what goes when the quota is near, and how it is declared.
+"""Room for what comes: what goes when the quota is near or when it is too old, and how it is declared.
 
 First the batches that the platform has refused, then the oldest frames that are in no batch, of the destination that
-waits most. Frames in a batch that waits are never evicted: the batch may be on its way.
+waits for most in relation to its share: one that is dead cannot take the others' room. Frames in a batch that waits are
+never evicted: the batch may be on its way.
+
+Age is told by the hours of the account: no wall clock, and never more than is certain. Of an earlier boot only the time
+that it was seen to last is known; how long the gateway was off is not.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -34,6 +39,8 @@ EVICTION_SHARE = 64
 """One eviction takes this part of what waits."""
 EVICTION_MINIMUM = 64
 EVICTION_ROUNDS = 32
+EXPIRED_AT_ONCE = 8192
+"""Frames of a stream that expire in one transaction; the others in the next."""
 
 Lost: TypeAlias = "tuple[int, bytes, int, int]"
 """Row number, boot id, boottime and id of the hour of a frame that is taken out."""
@@ -76,20 +83,62 @@ def _evict_quarantined(book: Book) -> bool:
 
 def _evict_unsealed(book: Book) -> bool:
     """Take out the oldest unsealed frames of the stream that has most of them."""
-    stream = max(book.state.open_streams(), key=lambda s: s.unsealed)
+    streams = [stream for stream in book.state.open_streams() if stream.unsealed]
+    if not streams:
+        return False
+    stream = max(streams, key=lambda s: s.waiting / (book.shares.get(s.destination) or 1e-9))
     count = min(max(stream.unsealed // EVICTION_SHARE, EVICTION_MINIMUM), stream.unsealed)
-    lost: list[Lost] = []
+    lost = list(_oldest(book, stream, count))
+    _take_out(book, stream, Loss.EVICTED, lost)
+    return bool(lost)
+
+
+def _oldest(book: Book, stream: Stream, count: int) -> Iterator[Lost]:
+    """Look up the oldest unsealed frames of a stream."""
     for seq, session, boottime_us in book.connection.execute(
         "SELECT seq, session, boottime_us FROM frame WHERE seq >= ? AND route & ? ORDER BY seq LIMIT ?",
         (stream.next_row, 1 << stream.bit, count),
     ):
-        lost.append((seq, *moment_of(book, session, boottime_us)))
-    if not lost:
-        return False
-    first_row, stream.next_row = stream.next_row, lost[-1][0] + 1
-    lose(stream, Loss.EVICTED, lost)
-    book.free(first_row, lost[-1][0])
-    return True
+        yield (seq, *moment_of(book, session, boottime_us))
+
+
+def _take_out(book: Book, stream: Stream, reason: Loss, lost: Sequence[Lost]) -> None:
+    if lost:
+        first_row, stream.next_row = stream.next_row, lost[-1][0] + 1
+        lose(stream, reason, lost)
+        book.free(first_row, lost[-1][0])
+
+
+def expire(book: Book, limit_hours: int) -> bool:
+    """Give up what is certainly older than this, sealed or not; True when something was."""
+    old = _older_than(book, limit_hours)
+    found = False
+    for stream in book.state.open_streams() if old else []:
+        for number in [n for n, b in stream.sealed.items() if b.hours and all(hour in old for hour, _ in b.hours)]:
+            withdraw(book, stream, number, Loss.EXPIRED)
+            found = True
+        lost = list(itertools.takewhile(lambda item: item[3] in old, _oldest(book, stream, EXPIRED_AT_ONCE)))
+        _take_out(book, stream, Loss.EXPIRED, lost)
+        found |= bool(lost)
+    return found
+
+
+def _older_than(book: Book, limit_hours: int) -> set[int]:
+    """Return the hours that ended certainly more than so many hours ago."""
+    by_boot: dict[bytes, list[tuple[int, int]]] = {}
+    for (boot_id, hour), number in sorted(book.state.hours.items(), key=lambda item: item[1]):
+        by_boot.setdefault(boot_id, []).append((hour, number))
+    old: set[int] = set()
+    since = 0  # hours that the boots after this one were seen to last
+    for hours in reversed(by_boot.values()):
+        last = max(hour for hour, _ in hours)
+        old.update(number for hour, number in hours if since + last - hour - 1 >= limit_hours)
+        since += last
+    return old
+
+
+def _gone(reason: Loss, frames: int) -> Account:
+    return Account(expired=frames) if reason is Loss.EXPIRED else Account(evicted=frames)
 
 
 def moment_of(book: Book, session: int, boottime_us: int) -> tuple[bytes, int, int]:
@@ -104,7 +153,7 @@ def lose(stream: Stream, reason: Loss, lost: Sequence[Lost]) -> None:
     """Count unsealed frames that never travel, and declare them in the next batch."""
     stream.unsealed -= len(lost)
     for hour, count in pack_hours(hour for *_, hour in lost):
-        stream.count(hour, Account(evicted=count))
+        stream.count(hour, _gone(reason, count))
     first, last = lost[0], lost[-1]
     before = stream.tombstones.get((reason, 0))
     if before is not None:
@@ -163,9 +212,9 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
     for hour, frames in book.hours(batch.hours):
         left = frames - kept[hour]
         if batch.state is BatchState.QUARANTINED:  # the platform has been told already that these do not come
-            owner.settle(hour, Account(quarantined=-left, evicted=left))
+            owner.settle(hour, Account(quarantined=-left) + _gone(reason, left))
         elif left:
-            stream.count(hour, Account(evicted=left))
+            stream.count(hour, _gone(reason, left))
     if stream.open:  # a closed stream has no later batch to say more in
         take_back(book, stream, body)
         stream.tombstones[reason, number] = Tombstone(
@@ -187,6 +236,43 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
     book.state.last_row += len(again)
     book.connection.executemany(INSERT, again)
     stream.unsealed += len(again)
+
+
+def forget(book: Book, destination: str) -> int:
+    """Give up everything that waits or is parked for a destination; return how many frames that were.
+
+    Its streams are closed, so nothing tells it to anybody: the account here does, as evicted.
+    """
+    state = book.state
+    first_row = state.last_row + 1
+    gone = 0
+    for stream in [s for s in state.streams.values() if s.destination == destination]:
+        owner = state.owner(stream)
+        for batch in stream.sealed.values():
+            for hour, frames in book.hours(batch.hours):
+                if batch.state is BatchState.QUARANTINED:
+                    owner.settle(hour, Account(quarantined=-frames, evicted=frames))
+                else:
+                    stream.settle(hour, Account(evicted=frames))
+            gone += batch.frames
+            first_row = min(first_row, batch.first_row)
+        stream.sealed.clear()
+        book.connection.execute(
+            "DELETE FROM batch WHERE id BETWEEN ? AND ?", (stream.key(0), stream.key(stream.next_number))
+        )
+        if stream.open:
+            first_row = min(first_row, stream.next_row)
+            gone += stream.unsealed
+            for hour in stream.hours:
+                stream.settle(hour, Account(evicted=stream.waiting_in(hour)))
+            stream.unsealed, stream.next_row = 0, state.last_row + 1
+    for stream in [s for s in state.streams.values() if s.destination == destination]:
+        for hour in list(stream.unsent):
+            stream.settle(hour, stream.unsent.pop(hour))
+        stream.open = False
+        stream.tombstones.clear()
+    book.free(first_row, state.last_row)
+    return gone
 
 
 def take_back(book: Book, stream: Stream, body: Body) -> None:

@@ -197,11 +197,12 @@ class Sealer:
         return tuple(said)
 
     def _may_seal(self, stream: Stream) -> bool:
-        """Whether more may be sealed: at most half the quota, so that there is always something left to evict."""
+        """Whether more may be sealed: at most half its share, so that there is always something left to evict."""
         if self._book.state.gateway_eui is None or not stream.open:
             return False
-        share = self._policy.quota_bytes // (2 * max(len(self._book.state.open_streams()), 1))
-        return stream.weight_in(BatchState.WAITING) < share
+        shares = self._book.shares
+        half = self._policy.quota_bytes * shares.get(stream.destination, 0) // (2 * max(sum(shares.values()), 1))
+        return stream.weight_in(BatchState.WAITING) < half
 
     def _may_seal_small(self, stream: Stream) -> bool:
         """Whether a batch that is not full is worth its header."""

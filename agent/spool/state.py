@@ -232,9 +232,12 @@ class State:
 
     def owner(self, stream: Stream) -> Stream:
         """Return the stream that accounts for the parked frames of a stream: the newest one of its destination."""
-        if stream.open:
-            return stream
-        return max((s for s in self.streams.values() if s.destination == stream.destination), key=lambda s: s.id)
+        return stream if stream.open else self.newest_of(stream.destination) or stream
+
+    def newest_of(self, destination: str) -> Stream | None:
+        """Return the newest stream of a destination, open or not."""
+        mine = [stream for stream in self.streams.values() if stream.destination == destination]
+        return max(mine, key=lambda stream: stream.id, default=None)
 
     def quarantined(self, owner: Stream) -> list[Sealed]:
         """Return the parked batches that a stream accounts for."""
@@ -409,7 +412,7 @@ def _add_notes(connection: sqlite3.Connection, state: State) -> None:
                 delta = Account(*items[start + 1 : start + width])
                 stream = state.streams[items[start]]
                 stream.count(hour, delta)
-                stream.unsealed += delta.spooled
+                stream.unsealed += delta.spooled - delta.evicted
     newest = connection.execute(
         "SELECT max(seq), max(session) FROM frame WHERE seq > ?", (state.snapshot_row,)
     ).fetchone()

@@ -31,7 +31,7 @@ from agent.frame import Session
 from agent.spool import row, store
 from agent.spool.ballast import Ballast
 from agent.spool.engine import Engine
-from agent.spool.intake import Heard
+from agent.spool.intake import Heard, Hour
 from agent.spool.journal import Journal, Recovered
 from agent.spool.orders import Contradicted, Destination, Entry, Identify, Order, Policy, Refused, Unreadable
 from agent.spool.reader import SpoolReader
@@ -223,7 +223,7 @@ class SpoolWriter:
         self._orders: deque[Order] = deque()
         self._flushes: list[threading.Event] = []
         self._stopping = False
-        self._shed: list[Account] = [Account()] * len(self.destinations)
+        self._shed: dict[Hour, tuple[Account, ...]] = {}
         self._busy_since: float | None = None
         self._room_at_s: float | None = None
         self._events = {name: threading.Event() for name in self.destinations}
@@ -292,13 +292,14 @@ class SpoolWriter:
                 or len(self._queue) >= QUEUE_FRAMES
                 or self._journal.full
             ):
-                self._shed = [shed + _as_overrun(tally) for shed, tally in zip(self._shed, heard.tallies, strict=True)]
+                hour = heard.counted_in
+                shed = self._shed.get(hour, (Account(),) * len(self.destinations))
+                self._shed[hour] = tuple(
+                    before + _as_overrun(tally) for before, tally in zip(shed, heard.tallies, strict=True)
+                )
                 self._status = replace(self._status, shed_frames=self._status.shed_frames + len(packed))
                 return False
-            if any(shed != _NOTHING for shed in self._shed):
-                tallies = tuple(a + b for a, b in zip(heard.tallies, self._shed, strict=True))
-                heard = replace(heard, tallies=tallies)
-                self._shed = [_NOTHING] * len(self._shed)
+            self._tell_shed()
             self._enqueue(Entry(self._journal.append(heard, packed), heard, packed))
             # the thread sleeps until the window of the first frame ends; waking it for each would only cost time
             if len(self._queue) == 1 or self._queued_frames >= self._commit_frames:
@@ -450,6 +451,13 @@ class SpoolWriter:
         self._queued_frames += len(entry.packed)
         self._queued_since.append(now)
         self._window.heard(now, len(entry.packed))
+
+    def _tell_shed(self) -> None:
+        """Have counted what was shed, each hour as its own look at the radio."""
+        for hour, tallies in self._shed.items():
+            told = Heard((), tallies, hour=hour)
+            self._enqueue(Entry(self._journal.append(told, ()), told, ()))
+        self._shed.clear()
 
     def _command(self, order: Order) -> None:
         with self._changed:
@@ -632,11 +640,10 @@ class SpoolWriter:
             self._journal.committed(entries[-1].number)
         if self._status.state is not WriterState.OK:
             log.info("event=spool_ok failures=%d", self._status.failures)
-        if any(shed != _NOTHING for shed in self._shed) and not self._journal.full:
-            # there is room again: what was shed is told now, not when the next frame comes
-            told = Heard((), tuple(self._shed))
-            self._shed = [_NOTHING] * len(self._shed)
-            self._enqueue(Entry(self._journal.append(told, ()), told, ()))
+            if self._journal.vanished:
+                self._journal.write_anew((entry.number, entry.heard, entry.packed) for entry in self._queue)
+        if not self._journal.full:
+            self._tell_shed()  # there is room again: now, not when the next frame comes
         self._status = replace(
             self._status,
             state=WriterState.OK,
@@ -647,9 +654,6 @@ class SpoolWriter:
             frame_bytes=self._status.frame_bytes + size,
             commits=self._status.commits + bool(entries or orders),
         )
-
-
-_NOTHING = Account()
 
 
 def _slow(seconds: float, path: Path) -> str:

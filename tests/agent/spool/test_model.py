@@ -12,22 +12,27 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agent.batch.model import Account, Reason, Refusal
+from agent.batch.model import HOUR_US, Account, Reason, Refusal
 from agent.frame import Frame, Session
 from agent.spool import row, store
 from agent.spool.engine import Engine
-from agent.spool.orders import Entry, Order, Policy, Refused, Unreadable
+from agent.spool.intake import hour_of
+from agent.spool.orders import Contradicted, Entry, Order, Policy, Refused, Unreadable
 from agent.spool.reader import DamagedBatchError, SpoolReader
+from agent.spool.state import BatchState
 from tests.agent.spool.gateway import BOOT, CITY, EUI, SIGNER, WATER, Platform, frame, heard
 
 NAMES = ("city", "water")
-POLICY = Policy(batch_frames=7, batch_age_s=30.0, quota_bytes=1 << 20)
+EXPIRE_HOURS = 48
+POLICY = Policy(batch_frames=7, batch_age_s=30.0, quota_bytes=1 << 20, expire_hours=EXPIRE_HOURS)
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -51,6 +56,11 @@ class SpoolMachine(RuleBasedStateMachine):
         """Every batch that was ever committed: its number must never stand for anything else."""
         self.refused: set[tuple[bytes, int]] = set()
         self.damaged: list[Frame] = []
+        self.hours = 0
+        self.heard_at: dict[Frame, int] = {}
+        self.boot = 0
+        self.past_us = 0
+        """CLOCK_BOOTTIME goes on by what `pass_time` says; this is where it stands, beside what `frame` gives."""
 
     @initialize()
     def begin(self) -> None:
@@ -93,6 +103,8 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(routes=st.lists(st.integers(0, 3), min_size=0, max_size=9), foreign=st.integers(0, 3))
     def offer(self, routes: list[int], foreign: int) -> None:
         frames = [frame(self.next_frame + index, self.session) for index in range(len(routes))]
+        frames = [replace(one, boottime_us=one.boottime_us + self.past_us) for one in frames]
+        self.heard_at |= dict.fromkeys(frames, self.hours)
         self.next_frame += len(routes)
         look = heard(frames, routes, destinations=2, foreign=foreign)
         self.pending.append(Entry(self.next_number, look, tuple(row.pack(r.frame) for r in look.frames)))
@@ -103,7 +115,18 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule()
     def restart_concentrator(self) -> None:
-        self.session = Session(BOOT, self.session.number + 1)
+        self.session = Session(self.session.boot_id, self.session.number + 1)
+
+    @rule(hours=st.sampled_from([1, 2, 20, 60]))
+    def pass_time(self, hours: int) -> None:
+        self.hours += hours
+        self.past_us += hours * HOUR_US
+
+    @rule()
+    def boot_again(self) -> None:
+        self.boot += 1
+        self.past_us = 0
+        self.session = Session(bytes([self.boot]) * 16, self.session.number + 1)
 
     @rule(count=st.integers(1, 5), flush=st.booleans())
     def commit(self, count: int, flush: bool) -> None:
@@ -185,6 +208,13 @@ class SpoolMachine(RuleBasedStateMachine):
         if reason is not Reason.UNKNOWN_KEY:
             self.refused |= {(stream_id, b.number) for b in batches if reason is Reason.FORK or b == batch}
 
+    @precondition(lambda self: any(len(streams) < 3 for streams in self.streams.values()))
+    @rule(name=st.sampled_from(NAMES))
+    def contradict(self, name: str) -> None:
+        """The platform shows another history, up to what it has of this one."""
+        stream_id = self.reader.head(name).stream_id
+        self.apply(Contradicted(stream_id, max(self.platforms[stream_id].batches, default=0)))
+
     @precondition(lambda self: len(self.damaged) < 3)
     @rule(data=st.data())
     def damage(self, data: st.DataObject) -> None:
@@ -220,8 +250,10 @@ class SpoolMachine(RuleBasedStateMachine):
                 for item in present
                 if not isinstance(item, row.DamagedRowError) and name in item.destinations
             }
-            missing = set(committed) - set(got) - here
-            assert missing <= set(self.damaged), "lost"
+            missing = set(committed) - set(got) - here - set(self.damaged)
+            assert all(self.hours - self.heard_at[one] >= EXPIRE_HOURS for one in missing), "lost"
+            accounts = [status.account for status in self.reader.status().streams if status.destination == name]
+            assert len(missing) <= sum(account.expired for account in accounts)
 
     @invariant()
     def accounts_agree(self) -> None:
@@ -234,6 +266,27 @@ class SpoolMachine(RuleBasedStateMachine):
                     totals += status.account
             pending = sum(entry.heard.tallies[NAMES.index(name)].heard for entry in self.pending)
             assert totals.heard == self.heard_total[name] - pending
+
+    @invariant()
+    def every_hour_agrees_with_its_frames(self) -> None:
+        """What the account says of an hour is what is there of it; where rows are damaged their hour is only likely."""
+        if not hasattr(self, "reader") or self.damaged:
+            return
+        state = self.reader.state()
+        names = state.hour_names()
+        present = [item for item in self.reader.rows() if not isinstance(item, row.DamagedRowError)]
+        for stream in state.streams.values():
+            spans = [(b.first_row, b.last_row) for b in stream.sealed.values() if b.state is BatchState.WAITING]
+            if stream.open:
+                spans.append((stream.next_row, state.last_row))
+            waiting = Counter(
+                hour_of(item.frame.session.boot_id, item.frame.boottime_us)
+                for item in present
+                if stream.destination in item.destinations
+                if any(first <= item.seq <= last for first, last in spans)
+            )
+            said = {names[hour]: stream.waiting_in(hour) for hour in stream.hours}
+            assert {hour: count for hour, count in said.items() if count} == dict(waiting)
 
 
 SpoolMachine.TestCase.settings = settings(
