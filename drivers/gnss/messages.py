@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WEEK_S: Final = 604_800
+EARLY_NS: Final = 5_000_000
 
 _MEASURED_MODES: Final = frozenset(("", "A", "D", "F", "P", "R"))
 """Mode indicators of positions that satellites gave; before NMEA 2.3 there is none. Not: N none, E estimated, M typed
@@ -65,7 +66,7 @@ class GpsTime:
 
     Attributes:
         gps_s: whole seconds since 1980-01-06; None when time or week are not valid. After a rollover, too early.
-        part_ns: of the second; around its beginning, from -500000000 on.
+        part_ns: of the second; from -5000000 on, because fixes at its beginning may be a little early.
         accuracy_ns: as the receiver estimates it.
         leap_s: GPS ahead of UTC; None when it is not known.
     """
@@ -170,9 +171,9 @@ def _timegps(data: bytes) -> GpsTime:
     leap_s = message.leapS if message.leapSValid else None
     if not (message.towValid and message.weekValid):
         return GpsTime(None, 0, message.tAcc, leap_s)
-    # To the nearest second: the fraction says how far the receiver's own clock was off it.
+    # Fixes are taken by the receiver's own clock, which is some milliseconds off at most.
     total_ns = (message.week * WEEK_S * 1000 + message.iTOW) * 1_000_000 + message.fTOW
-    gps_s = (total_ns + NS_PER_S // 2) // NS_PER_S
+    gps_s = (total_ns + EARLY_NS) // NS_PER_S
     return GpsTime(gps_s, total_ns - gps_s * NS_PER_S, message.tAcc, leap_s)
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Which second each pulse began: the pulses of the concentrator and the messages of the receiver, put together.
 
-A message names a second and comes some time after its pulse. How long is not said, so which pulse it is about is
+A message names the moment of a fix and comes some time after it. How long is not said, so which pulse it is about is
 not taken from the nearest one. What is certain is that it does not come before; what is assumed is that it does not
 come `LATEST_NS` after. Each message so leaves one number for the pulses, or two when it came near a pulse or when the
 host was too busy to say when it came; several messages together leave one. From then on the counter itself numbers the
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from drivers.sx1302.pps import Pulse
 
 LATEST_NS: Final = NS_PER_S
-"""Within this time after its pulse the first byte of a message is here. A receiver that needed longer could not keep
-up with its own seconds."""
+"""Within this time after the fix the first byte of its message is here. A receiver that needed longer could not keep up
+with its own seconds."""
 
 JITTER_NS: Final = 1_000
 """How far pulses may scatter; receivers promise 30 to 100 ns, and the counter has a step of 31."""
@@ -62,6 +62,7 @@ class SecondMark:
         before_ns: CLOCK_MONOTONIC at which its first byte was not there yet.
         after_ns: CLOCK_MONOTONIC at which its first byte was there.
         accuracy_ns: how exact the receiver's pulses are.
+        part_ns: how long the second had lasted at the moment of the fix; most take theirs right with the pulse.
         gps_doubt_s: as in `Reference`.
         utc_doubt_s: as in `Reference`.
     """
@@ -71,6 +72,7 @@ class SecondMark:
     before_ns: int
     after_ns: int
     accuracy_ns: int
+    part_ns: int = 0
     gps_doubt_s: int = 0
     utc_doubt_s: int = 0
 
@@ -230,8 +232,9 @@ class Synchroniser:
             slack_ns = last.pulse.host_error_ns + away_ns * HOST_DRIFT_PPM // 1_000_000
             after_ns = last.number * NS_PER_S + mark.after_ns - last.pulse.host_ns
             before_ns = last.number * NS_PER_S + mark.before_ns - last.pulse.host_ns
-            low = -((after_ns + slack_ns - mark.gps_s * NS_PER_S) // NS_PER_S)
-            high = (mark.gps_s * NS_PER_S + LATEST_NS - before_ns + slack_ns) // NS_PER_S
+            fix_ns = mark.gps_s * NS_PER_S + mark.part_ns
+            low = -((after_ns + slack_ns - fix_ns) // NS_PER_S)
+            high = (fix_ns + LATEST_NS - before_ns + slack_ns) // NS_PER_S
             if not self._agreement.weigh(low, high):
                 # Nothing that was said before is certain now.
                 self._waiting.clear()

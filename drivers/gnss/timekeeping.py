@@ -31,8 +31,6 @@ ACCURACY_LIMIT_NS: Final = 1_000
 """A receiver with a fix is much better; one that runs on its own crystal is worse within seconds."""
 NMEA_ACCURACY_NS: Final = 1_000
 """Taken for pulses of receivers that do not tell; data sheets promise 30 to 100."""
-BEGINNING_NS: Final = 1_000_000
-"""So near to a whole second, a message is about the pulse of that second."""
 RECENT_NS: Final = 5 * NS_PER_S
 """What was said longer ago does not count any more."""
 
@@ -94,7 +92,7 @@ class Timekeeper:
         """A UTC from which on a number of leap seconds holds that the receiver told."""
 
     def take(self, message: Message, frame: Frame) -> SecondMark | None:
-        """Note a message; return the second that it names, if it is to be believed and began with a pulse."""
+        """Note a message; return the second that it names, if it is to be believed."""
         now_ns = frame.after_ns
         match message:
             case Position():
@@ -134,7 +132,7 @@ class Timekeeper:
         if message.gps_s is None or message.accuracy_ns > ACCURACY_LIMIT_NS or not self._has_fix(frame.after_ns):
             return None
         gps_s = self._in_era(message.gps_s, self._not_before_s - GPS_EPOCH_UNIX_S)
-        if gps_s is None or abs(message.part_ns) > BEGINNING_NS:
+        if gps_s is None:
             return None
         self._gps_time_ns = frame.after_ns
         leap_s = message.leap_s
@@ -144,12 +142,14 @@ class Timekeeper:
             doubt_s = self._table.doubt_s(gps_s + GPS_EPOCH_UNIX_S)
         else:
             self._learned = (gps_s + GPS_EPOCH_UNIX_S - leap_s, leap_s)
-        return SecondMark(gps_s, leap_s, frame.before_ns, frame.after_ns, message.accuracy_ns, 0, doubt_s)
+        return SecondMark(
+            gps_s, leap_s, frame.before_ns, frame.after_ns, message.accuracy_ns, message.part_ns, 0, doubt_s
+        )
 
     def _utc(self, message: UtcTime, frame: Frame) -> SecondMark | None:
         if self._gps_time_ns is not None and frame.after_ns - self._gps_time_ns <= RECENT_NS:
             return None
-        if message.unix_s is None or not self._has_fix(frame.after_ns) or message.part_ns > BEGINNING_NS:
+        if message.unix_s is None or not self._has_fix(frame.after_ns):
             return None
         unix_s = self._in_era(message.unix_s, self._not_before_s)
         if unix_s is None:
@@ -167,6 +167,7 @@ class Timekeeper:
             frame.before_ns,
             frame.after_ns,
             NMEA_ACCURACY_NS,
+            message.part_ns,
             utc_doubt_s + doubt_s,
             utc_doubt_s,
         )

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -133,6 +133,15 @@ def test_the_message_may_come_before_its_pulse_is_read_from_the_chip() -> None:
             sync.mark(world.mark(second))
         sync.pulse(world.pulse(second))
     assert known(sync).gps_s == GPS_S + 9
+
+
+@given(st.integers(0, 999_999_999), st.integers(30_000_000, 900_000_000))
+def test_fixes_that_are_not_taken_with_the_pulse_say_as_much(part_ns: int, late_ns: int) -> None:
+    sync, world = Synchroniser(), World(3_000)
+    for second in range(12):
+        sync.pulse(world.pulse(second))
+        sync.mark(replace(world.mark(second, late_ns=part_ns + late_ns), part_ns=part_ns))
+    assert world.off_ns(known(sync), 0) == pytest.approx(0, abs=100)
 
 
 def test_pulses_without_a_fix_are_no_reference() -> None:
