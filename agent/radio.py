@@ -105,8 +105,8 @@ class Receiver(Protocol):
         """Reset the chip, or switch it off and on, and bring it to reception."""
         ...
 
-    def receive(self, *, last: bool = False) -> RxFetch:
-        """Empty the FIFO; `last` leaves nothing behind that waits for copies."""
+    def receive(self) -> RxFetch:
+        """Empty the FIFO."""
         ...
 
     def revive(self) -> None:
@@ -326,7 +326,7 @@ class Radio:
         while True:
             last = self._stop.is_set()
             try:
-                fetch = concentrator.receive(last=last)
+                fetch = concentrator.receive()
             except DriverError as error:
                 if error.code in CURED_BY_RELOAD and self._revives(concentrator, error):
                     continue

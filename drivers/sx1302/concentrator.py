@@ -21,7 +21,7 @@ from drivers.sx1302.fifo import LONGEST_LEGACY_FRAME_BYTES, Fault, FifoRecord, p
 from drivers.sx1302.health import HealthWatch
 from drivers.sx1302.lbt import Decision, ListenBeforeTalk
 from drivers.sx1302.mcu import AGC, ARB
-from drivers.sx1302.merge import WINDOW_S, Merger, merge
+from drivers.sx1302.merge import Merger
 from drivers.sx1302.packet import RxPacket
 from drivers.sx1302.pps import Pulse, PulseWatch
 from drivers.sx1302.registers import field
@@ -84,6 +84,11 @@ COUNT_INTERVAL_NS: Final = 10_000_000_000
 
 PULSE_PERIOD_US: Final = 1_000_000
 
+LINGER_S: Final = 0.002
+LINGER_LOOKS: Final = 3
+"""A visit that found something looks again after a moment, at most so often: copies of what it found come within it.
+How far apart the chip stores copies is assumed; only hardware can show it."""
+
 DEFAULT_TEMPERATURE_CELSIUS: Final = 25.0
 """Taken for the radios' when nobody measures it; worth about 1 dB of RSSI."""
 
@@ -143,7 +148,6 @@ class Concentrator:
         fine_timestamps: which packets get one (SX1303 with PPS); None for none.
         sx1261: listens before a transmission where the plan asks for that, and scans; None when there is none.
         statistics: counts what is heard; shared with the next concentrator, it outlives this one.
-        merge_window_s: how long a packet is held back for copies of it; 0 merges only what comes together.
 
     Raises:
         ProfileError: board and plan do not go together.
@@ -165,7 +169,6 @@ class Concentrator:
         fine_timestamps: FineTimestamps | None = None,
         sx1261: Sx1261 | None = None,
         statistics: Statistics | None = None,
-        merge_window_s: float = WINDOW_S,
     ) -> None:
         if plan.radio_hz[board.clock_radio] is None:
             radio = "AB"[board.clock_radio]
@@ -189,11 +192,10 @@ class Concentrator:
         self._registers = RegisterMap(self._space)
         self._health = HealthWatch(self._space, clock)
         self._fault: ChipError | None = None
-        self._deferred: DriverError | None = None
         self._fine = fine_timestamps
         self._history = fine.PulseHistory()
         self._decoder = Decoder(board, plan, None if fine_timestamps is None else self._history)
-        self._merger = Merger(merge_window_s, twins=fine_timestamps is not None)
+        self._merger = Merger(twins=fine_timestamps is not None)
         self._statistics = Statistics() if statistics is None else statistics
         self._next_count_ns = 0
         self._survey = Survey(plan, clock, self._statistics)
@@ -275,47 +277,27 @@ class Concentrator:
         self._health.begin()
         self._statistics.chip_started()
         self._next_count_ns = self._clock.monotonic_ns() + COUNT_INTERVAL_NS
-        self._fault = self._deferred = None
+        self._fault = None
         self._become(State.RUNNING)
         took_ms = (self._clock.monotonic_ns() - begin_ns) // 1_000_000
         logger.info("event=concentrator_started eui=%s plan=%s ms=%d", self._eui.hex(), self._plan.name, took_ms)
 
-    def receive(self, *, last: bool = False) -> RxFetch:
-        """Empty the FIFO, and hand up what has waited for copies long enough.
+    def receive(self) -> RxFetch:
+        """Empty the FIFO; each transmission comes out once, whatever copies of it were heard.
 
         One SPI message when it is empty, and every few seconds some more, to see that the chip is healthy.
         Call at least every 150 ms: eight channels of long frames at SF5 fill it in 200.
 
-        Args:
-            last: nobody will ask again; nothing waits any longer.
-
         Raises:
             BusError: the bus fails; only what was being popped at that moment is lost.
-            ChipError: the concentrator is not running, or the chip was restarted behind our back, or it is ill. Packets
-                that waited for copies are handed up before it is said.
+            ChipError: the concentrator is not running, or the chip was restarted behind our back, or it is ill.
         """
         self._require_running("receive")
-        if self._deferred is not None:
-            error, self._deferred = self._deferred, None
-            raise error
-        try:
-            return self._receive(last=last)
-        except DriverError as error:
-            waiting = self._merger.flush()
-            if not waiting:
-                raise
-            self._deferred = error
-            return self._fetched(waiting, {})
-
-    def _receive(self, *, last: bool) -> RxFetch:
         self._look_at_decision()
         self._watch()
         self._count()
-        fill_bytes, data = self._drain()
-        # Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next
-        # call.
-        self._rest += data
-        parsed = parse(self._rest, final=not data)
+        fill_bytes, came = self._fetch()
+        parsed = parse(self._rest, final=not came)
         faults = Counter[str](parsed.faults)
         longest_bytes = LONGEST_LEGACY_FRAME_BYTES if self._fine is None else LONGEST_TWINS_BYTES
         if fill_bytes > recovery.FIFO_BYTES - longest_bytes:
@@ -323,13 +305,9 @@ class Concentrator:
         interval_ns = SAMPLE_INTERVAL_NS if self._fine is None else PULSE_INTERVAL_NS
         if parsed.records or self._clock.monotonic_ns() - self._sample.host_ns >= interval_ns:
             self._take_sample(keep_packets=bool(parsed.records))
-        now_ns = self._clock.monotonic_ns()
-        self._merger.add(self._decode(parsed.records, self._sample, faults), now_ns)
-        self._rest = parsed.rest
-        return self._fetched(self._merger.flush() if last else self._merger.release(now_ns), faults)
-
-    def _fetched(self, packets: tuple[RxPacket, ...], faults: Mapping[str, int]) -> RxFetch:
+        packets = self._merger.merge(self._decode(parsed.records, self._sample, faults), self._clock.monotonic_ns())
         self._statistics.heard(packets)
+        self._rest = parsed.rest
         pulse, self._pulse = self._pulse, None
         return RxFetch(
             packets,
@@ -381,7 +359,7 @@ class Concentrator:
         )
         self._statistics.arbiter_started()
         self._health.check_now()
-        self._fault = self._deferred = None
+        self._fault = None
         self._become(State.RUNNING)
         logger.info("event=concentrator_revived ms=%d", (self._clock.monotonic_ns() - begin_ns) // 1_000_000)
 
@@ -493,7 +471,8 @@ class Concentrator:
         if self._listens_to_plan(registers):
             # The pulses are of another scale, and of another process.
             self._history.clear()
-            packets = merge(self._decode(records, sample, faults), twins=self._fine is not None)
+            merger = Merger(twins=self._fine is not None)
+            packets = merger.merge(self._decode(records, sample, faults), sample.host_ns)
         elif records:
             faults[Fault.OTHER_PLAN] = len(records)
         logger.info("event=concentrator_recovered packets=%d faults=%d", len(packets), faults.total())
@@ -591,6 +570,26 @@ class Concentrator:
             for active in (True, False):
                 self._reset.set(active=active)
                 self._clock.sleep(RESET_STEP_S)
+
+    def _fetch(self) -> tuple[int, bool]:
+        """Add what is in the FIFO to the bytes not decoded yet; return its fill level and whether anything came.
+
+        Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next call.
+        """
+        fill_bytes, data = self._drain()
+        self._rest += data
+        came = bool(data)
+        for _ in range(LINGER_LOOKS):
+            if not data:
+                break
+            self._clock.sleep(LINGER_S)
+            try:
+                data = self._drain()[1]
+            except DriverError:
+                # The next visit meets it again; what is here is handed up before.
+                break
+            self._rest += data
+        return fill_bytes, came
 
     def _drain(self) -> tuple[int, bytes]:
         """Return the fill level and the bytes of the FIFO.

@@ -7,8 +7,9 @@ each other. And a device close to the gateway is also heard on other channels an
 weaker, within 10 us [sx1302_hal issue 48]. The vendor's software merges the first kind, if both copies happen to be in
 one fetch, and passes the second on, so that network servers answer on the wrong channel.
 
-Copies stand in the FIFO side by side, but a fetch may end between them. So packets are held back until copies would
-have come. No device repeats itself within 50 us: its shortest packet lasts longer.
+Copies stand in the FIFO side by side. Whoever fetches lingers a moment, so that a fetch does not end between them; a
+copy that comes later all the same is dropped and counted. No packet is held back for it: what waits in a process is
+lost with it. No device repeats itself within 50 us: its shortest packet lasts longer.
 """
 
 from __future__ import annotations
@@ -28,9 +29,6 @@ COPY_US: Final = 50
 TWIN_US: Final = 24
 """The two demodulations of one packet stamp it within this [HAL 2.1.0 merge_packets]."""
 
-WINDOW_S: Final = 0.050
-"""How long a packet is held back for copies."""
-
 MEMORY_NS: Final = 1_000_000_000
 """How long a packet that was handed up is remembered, for copies that come even later."""
 
@@ -45,7 +43,6 @@ class _Group:
 
     members: list[RxPacket]
     host_ns: int
-    released: bool = False
 
     def takes(self, packet: RxPacket) -> bool:
         """Whether a packet with one of the group's keys is one of its copies."""
@@ -71,65 +68,52 @@ class _Group:
 
 
 class Merger:
-    """Holds packets back for a moment and lets each out once.
+    """Lets each transmission through once.
 
     Args:
-        window_s: how long; 0 merges what comes together, and holds nothing back.
         twins: packets are demodulated twice, and one of the two may be damaged.
     """
 
-    def __init__(self, window_s: float = WINDOW_S, *, twins: bool = False) -> None:
-        self._window_ns = round(window_s * 1e9)
+    def __init__(self, *, twins: bool = False) -> None:
         self._twins = twins
-        self._held: deque[_Group] = deque()
-        self._released: deque[_Group] = deque()
+        self._known: deque[_Group] = deque()
         self._groups: dict[_Key, list[_Group]] = {}
         self._late = 0
 
     def clear(self) -> None:
         """Forget all: the counter starts anew."""
-        self._held.clear()
-        self._released.clear()
+        self._known.clear()
         self._groups.clear()
         self._late = 0
 
-    def add(self, packets: Iterable[RxPacket], now_ns: int) -> None:
-        """Take packets of one fetch, of one run of the counter, in the order of the FIFO."""
+    def merge(self, packets: Iterable[RxPacket], now_ns: int) -> tuple[RxPacket, ...]:
+        """Return the packets of one fetch, of one run of the counter, each with its copies, in the order of the FIFO.
+
+        Copies of packets of earlier fetches are left out, and counted.
+        """
         self._forget(now_ns)
+        fresh: dict[int, _Group] = {}
         for packet in packets:
             group = self._group_of(packet)
             if group is None:
                 group = _Group([packet], now_ns)
-                self._held.append(group)
-            elif group.released:
+                fresh[id(group)] = group
+                self._known.append(group)
+            elif id(group) in fresh:
+                group.members.append(packet)
+            else:
                 self._late += 1
                 continue
-            else:
-                group.members.append(packet)
             for key in self._keys(packet):
                 known = self._groups.setdefault(key, [])
                 if group not in known:
                     known.append(group)
-
-    def release(self, now_ns: int) -> tuple[RxPacket, ...]:
-        """Return the packets that were held long enough, each with its copies."""
-        return tuple(self._let_out(now_ns - self._window_ns))
-
-    def flush(self) -> tuple[RxPacket, ...]:
-        """Return all that is held."""
-        return tuple(self._let_out(None))
+        return tuple(group.best() for group in fresh.values())
 
     def take_late(self) -> int:
         """Return how many copies came after their packet was handed up, since this was last asked."""
         late, self._late = self._late, 0
         return late
-
-    def _let_out(self, since_ns: int | None) -> Iterator[RxPacket]:
-        while self._held and (since_ns is None or self._held[0].host_ns <= since_ns):
-            group = self._held.popleft()
-            self._released.append(group)
-            group.released = True
-            yield group.best()
 
     def _group_of(self, packet: RxPacket) -> _Group | None:
         for key in self._keys(packet):
@@ -139,8 +123,8 @@ class Merger:
         return None
 
     def _forget(self, now_ns: int) -> None:
-        while self._released and now_ns - self._released[0].host_ns > MEMORY_NS:
-            group = self._released.popleft()
+        while self._known and now_ns - self._known[0].host_ns > MEMORY_NS:
+            group = self._known.popleft()
             for member in group.members:
                 for key in self._keys(member):
                     known = self._groups.get(key, [])
@@ -155,10 +139,3 @@ class Merger:
         yield *rate, packet.payload
         if self._twins:
             yield *rate, packet.if_chain, len(packet.payload)
-
-
-def merge(packets: Iterable[RxPacket], *, twins: bool) -> tuple[RxPacket, ...]:
-    """Return packets of one run of the counter, each once, in the order of their first copies."""
-    merger = Merger(twins=twins)
-    merger.add(packets, 0)
-    return merger.flush()

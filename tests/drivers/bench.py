@@ -84,7 +84,6 @@ class Bench:
         counter_start_us: int = 0,
         model: Model = Model.SX1302,
         fine_timestamps: FineTimestamps | None = None,
-        merge_window_s: float = 0.0,
         sx1261: bool = False,
     ) -> None:
         self.clock = TestClock()
@@ -93,7 +92,6 @@ class Bench:
         )
         self.bus_1261 = TappedBus(self.emulator.bus(1)) if sx1261 else None
         self.fine_timestamps = fine_timestamps
-        self.merge_window_s = merge_window_s
         self.plan = load_plan(plan) if isinstance(plan, str) else plan
         self.board = load_board(board) if isinstance(board, str) else board
         self.bus = TappedBus(self.emulator.bus())
@@ -112,7 +110,6 @@ class Bench:
             temperature=temperature,
             airtime=self.airtime,
             fine_timestamps=self.fine_timestamps,
-            merge_window_s=self.merge_window_s,
             sx1261=Sx1261(self.bus_1261, self.clock, SYNTHETIC) if self.bus_1261 else None,
         )
 

@@ -63,7 +63,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def _numbers(concentrator: Concentrator) -> list[int]:
-    return [int.from_bytes(one.payload[:2], "big") for one in concentrator.receive(last=True).packets]
+    return [int.from_bytes(one.payload[:2], "big") for one in concentrator.receive().packets]
 
 
 def test_a_concentrator_on_usb_starts_receives_and_survives_its_process(scene: Scene) -> None:

@@ -229,8 +229,10 @@ def test_a_fetch_that_ends_within_a_frame_is_completed_by_the_next() -> None:
     concentrator = bench.started()
     for number in range(3):
         bench.emulator.inject(packet(number))
-    short = (3 * 43 - 10).to_bytes(2, "big")
-    bench.bus.meddle = lambda frame, answer: answer[:4] + short if frame[:3] == b"\x00\x58\xc8" else answer
+    levels = iter([3 * 43 - 10] * 2)
+    bench.bus.meddle = lambda frame, answer: (
+        answer[:4] + next(levels, 0).to_bytes(2, "big") if frame[:3] == b"\x00\x58\xc8" else answer
+    )
     first = concentrator.receive()
     bench.bus.meddle = None
     second = concentrator.receive()

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.emulator import AirPacket, Model
-from drivers.errors import BusError, ChipError
+from drivers.emulator import Model
+from drivers.errors import BusError
 from drivers.sx1302.fine import FineTimestamps
-from drivers.sx1302.merge import COPY_US, TWIN_US, Merger, merge
+from drivers.sx1302.merge import COPY_US, TWIN_US, Merger
 from drivers.sx1302.packet import CrcStatus, Modulation, RxPacket
 from tests.drivers.bench import Bench, packet
 
@@ -36,6 +36,10 @@ PACKET = RxPacket(
 )
 GHOST = replace(PACKET, frequency_hz=868_300_000, if_chain=3, rssi_channel_dbm=-95.0, snr_db=-3.0)
 MS = 1_000_000
+
+
+def merge(packets: list[RxPacket], *, twins: bool) -> tuple[RxPacket, ...]:
+    return Merger(twins=twins).merge(packets, 0)
 
 
 def _numbers(packets: tuple[RxPacket, ...]) -> list[int]:
@@ -86,39 +90,34 @@ def test_what_is_no_copy_stays(other: RxPacket) -> None:
     assert merge([PACKET, other], twins=True) == (PACKET, other)
 
 
-def test_copies_of_the_next_fetch_are_waited_for_and_later_ones_counted() -> None:
+def test_a_copy_that_comes_after_its_packet_is_left_out_and_counted() -> None:
     merger = Merger()
-    merger.add([GHOST], 0)
-    assert merger.release(49 * MS) == ()
-    merger.add([PACKET], 49 * MS)
-    assert merger.release(50 * MS) == (replace(PACKET, copies=(GHOST.counter_us,)),)
-    merger.add([replace(GHOST, if_chain=5)], 60 * MS)
-    assert (merger.release(200 * MS), merger.take_late(), merger.take_late()) == ((), 1, 0)
+    assert merger.merge([PACKET], 0) == (PACKET,)
+    assert merger.merge([GHOST, replace(GHOST, counter_us=6_000_000)], 49 * MS) == (
+        replace(GHOST, counter_us=6_000_000),
+    )
+    assert (merger.take_late(), merger.take_late()) == (1, 0)
 
 
 def test_nothing_is_remembered_for_ever() -> None:
-    merger = Merger(0.0)
+    merger = Merger()
     for number in range(5000):
-        merger.add([replace(PACKET, counter_us=10_000 * number, payload=number.to_bytes(2, "big"))], 10 * MS * number)
-        assert len(merger.release(10 * MS * number)) == 1
+        one = replace(PACKET, counter_us=10_000 * number, payload=number.to_bytes(2, "big"))
+        assert merger.merge([one], 10 * MS * number) == (one,)
     assert len(merger._groups) <= 102
 
 
 SHAPES = st.tuples(st.sampled_from((7, 8)), st.sampled_from((b"a", b"b", b"cc")))
 
 
-@given(
-    sent=st.lists(st.tuples(SHAPES, st.integers(1_000, 400_000)), max_size=12),
-    data=st.data(),
-    window_ms=st.sampled_from((0, 50)),
-)
+@given(sent=st.lists(st.tuples(SHAPES, st.integers(1_000, 400_000)), max_size=12), data=st.data())
 def test_each_transmission_comes_out_once_and_every_reception_is_accounted_for(
-    sent: list[tuple[tuple[int, bytes], int]], data: st.DataObject, window_ms: int
+    sent: list[tuple[tuple[int, bytes], int]], data: st.DataObject
 ) -> None:
     # Devices that repeat the same bytes a millisecond later, each heard on up to three channels, in any number of
     # fetches.
-    merger = Merger(window_ms / 1000)
-    end_us, heard, out, now_ns = 1_000_000, 0, list[RxPacket](), 0
+    merger = Merger()
+    end_us, heard, out = 1_000_000, 0, list[RxPacket]()
     truth: list[tuple[int, int, bytes]] = []
     for (sf, payload), pause_us in sent:
         end_us += pause_us
@@ -136,84 +135,64 @@ def test_each_transmission_comes_out_once_and_every_reception_is_accounted_for(
             )
             for channel in channels
         ]
-        now_ns = end_us * 1000
         for part in (copies[:cut], copies[cut:]):
-            merger.add(part, now_ns)
-            out += merger.release(now_ns)
+            out += merger.merge(part, end_us * 1000)
+        if cut in (0, len(copies)):
+            assert out[-1].rssi_channel_dbm == -40.0
         heard += len(copies)
-    out += merger.flush()
-    late = merger.take_late()
     assert len(out) == len(truth)
     assert [(p.datarate, p.payload) for p in out] == [(sf, payload) for _, sf, payload in truth]
     assert all(0 <= p.counter_us - us <= 10 for p, (us, _, _) in zip(out, truth, strict=True))
-    assert sum(1 + len(p.copies) for p in out) + late == heard
-    if window_ms:
-        assert late == 0
-        assert all(p.rssi_channel_dbm == -40.0 for p in out)
+    assert sum(1 + len(p.copies) for p in out) + merger.take_late() == heard
 
 
-def _twice(number: int) -> AirPacket:
-    return packet(number, sf=9)
+def _split_after(bench: Bench, first: int) -> None:
+    """Let the next visit see so many bytes at first, and the rest a moment later."""
+    looks = iter([first, first])
+
+    def meddle(frame: bytes, answer: bytes) -> bytes:
+        if frame[:3] == b"\x00\x58\xc8" and (level := next(looks, None)) is not None:
+            return answer[:4] + level.to_bytes(2, "big")
+        return answer
+
+    bench.bus.meddle = meddle
 
 
-def test_two_demodulations_in_two_fetches_are_one_packet() -> None:
-    bench = Bench(model=Model.SX1303, fine_timestamps=FineTimestamps.ALL_SF, merge_window_s=0.05)
+def test_two_demodulations_a_moment_apart_are_one_packet() -> None:
+    bench = Bench(model=Model.SX1303, fine_timestamps=FineTimestamps.ALL_SF)
     concentrator = bench.started()
     bench.clock.sleep(1)
-    bench.emulator.inject(_twice(1))
-    first = 43
-    bench.bus.meddle = lambda frame, answer: (
-        answer[:4] + first.to_bytes(2, "big") if frame[:3] == b"\x00\x58\xc8" else answer
-    )
-    seen = [concentrator.receive().packets]
-    bench.bus.meddle = None
-    for _ in range(6):
-        bench.clock.sleep(0.01)
-        seen.append(concentrator.receive().packets)
-    (kept,) = [p for packets in seen for p in packets]
+    bench.emulator.inject(packet(1, sf=9))
+    _split_after(bench, 43)
+    (kept,) = concentrator.receive().packets
     assert len(kept.copies) == 1
-    assert [_numbers(packets) for packets in seen].index([1]) == 5
+    assert concentrator.receive().packets == ()
 
 
-def test_the_last_look_waits_for_nothing() -> None:
-    bench = Bench(merge_window_s=0.05)
+def test_nothing_is_held_back_when_the_process_may_be_killed_at_any_moment() -> None:
+    bench = Bench()
     concentrator = bench.started()
     bench.emulator.inject(packet(1))
-    assert concentrator.receive().packets == ()
-    bench.emulator.inject(packet(2))
-    assert _numbers(concentrator.receive(last=True).packets) == [1, 2]
-    assert concentrator.receive(last=True).packets == ()
+    assert _numbers(concentrator.receive().packets) == [1]
 
 
-def test_what_waits_for_copies_is_handed_up_before_a_fault_is_told() -> None:
-    bench = Bench(merge_window_s=0.05)
+def test_what_a_visit_found_is_handed_up_before_a_fault_is_told() -> None:
+    bench = Bench()
     concentrator = bench.started()
+    bench.emulator.inject(packet(1))
+    looks = 0
 
     def broken(frame: bytes, answer: bytes) -> bytes:
-        raise BusError(f"{len(frame)} {len(answer)}", op="transfer", where="bus", hint="", code="CG-TEST")
+        nonlocal looks
+        looking = frame[:3] == b"\x00\x58\xc8"
+        looks += looking
+        if looking and looks > 2:
+            raise BusError(f"{len(frame)} {len(answer)}", op="transfer", where="bus", hint="", code="CG-TEST")
+        return answer
 
-    bench.emulator.inject(packet(1))
-    assert concentrator.receive().packets == ()
     bench.bus.meddle = broken
     assert _numbers(concentrator.receive().packets) == [1]
     with pytest.raises(BusError):
         concentrator.receive()
     bench.bus.meddle = None
     assert concentrator.receive().packets == ()
-    bench.emulator.inject(packet(2))
-    assert concentrator.receive().packets == ()
-    bench.clock.sleep(6)
-    bench.emulator.fault("stall")
-    assert _numbers(concentrator.receive().packets) == [2]
-    with pytest.raises(ChipError, match="wrong parity"):
-        concentrator.receive()
-
-
-def test_a_start_forgets_what_an_earlier_run_held() -> None:
-    bench = Bench(merge_window_s=0.05)
-    concentrator = bench.started()
-    bench.emulator.inject(packet(1))
-    assert concentrator.receive().packets == ()
-    assert _numbers(concentrator.recover().packets) == [1]
-    concentrator.start()
-    assert concentrator.receive(last=True).packets == ()
