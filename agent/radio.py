@@ -37,6 +37,7 @@ from drivers.sx1302.fine import FineTimestamps
 from drivers.sx1302.health import CURED_BY_RELOAD
 from drivers.sx1302.remembrance import AirtimeMemory
 from drivers.sx1302.spi import AddressSpace
+from drivers.sx1302.statistics import Listened, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,8 @@ RESETS_BEFORE_POWER_CYCLE = 2
 """A concentrator that fails again so soon, and again, is switched off and on each time."""
 RELOAD_INTERVAL_S = 600.0
 """A concentrator that falls ill again so soon is not spared the reset a second time."""
+LISTENED_INTERVAL_S = 10.0
+"""How old the status may be in what it says about the channels."""
 COSTLESS_FAULTS = frozenset({Fault.TEMPERATURE})
 """Faults of a fetch that cost no frame."""
 
@@ -95,6 +98,11 @@ class Receiver(Protocol):
     @property
     def eui(self) -> bytes:
         """The chip's EUI-64."""
+        ...
+
+    @property
+    def listened(self) -> Listened:
+        """What was listened to, with which success."""
         ...
 
     def recover(self) -> RxFetch:
@@ -183,6 +191,7 @@ class RadioStatus:
         lost: faults that may each have cost a frame.
         faults: damage in the FIFO by kind.
         last_heard_us: CLOCK_BOOTTIME of the newest packet, None before the first.
+        listened: what was listened to, with which success; some seconds old.
     """
 
     state: RadioState = RadioState.OFF
@@ -195,6 +204,7 @@ class RadioStatus:
     lost: int = 0
     faults: Mapping[str, int] = field(default_factory=dict)
     last_heard_us: int | None = None
+    listened: Listened = field(default_factory=Listened)
 
 
 class Radio:
@@ -240,6 +250,7 @@ class Radio:
         self._next_session: Session | None = None
         self._failures_in_a_row = 0
         self._next_reload_ns = 0
+        self._next_note_ns = 0
         self._silence = Silence(clock.monotonic_ns() / 1e9)
         self._status = RadioStatus()
 
@@ -340,8 +351,15 @@ class Radio:
             if last:
                 return
             self._listen_for_silence(len(fetch.packets))
+            self._note_listened(concentrator)
             if not fetch.packets:
                 self._stop.wait(self._poll_interval_s)
+
+    def _note_listened(self, concentrator: Receiver) -> None:
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._next_note_ns:
+            self._next_note_ns = now_ns + round(LISTENED_INTERVAL_S * 1e9)
+            self._status = replace(self._status, listened=concentrator.listened)
 
     def _listen_for_silence(self, packets: int) -> None:
         """Restart a concentrator that is suspiciously quiet.
@@ -455,6 +473,7 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     firmware = _firmware(config, bus, board)
     memory = AirtimeMemory(config.gateway.runtime_dir / "airtime", config.gateway.state_dir / "airtime", clock.boot_id)
     airtime = memory.ledger(plan.transmit, clock.monotonic_ns(), fresh=not config.spool_path.exists())
+    statistics = Statistics()
 
     def open_() -> Concentrator:
         spi = open_bus(bus, board.spi_clock_hz)
@@ -470,6 +489,7 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
                 antenna_gain_dbi=section.antenna_gain_dbi,
                 airtime=airtime,
                 fine_timestamps=fine_timestamps,
+                statistics=statistics,
             )
         except DriverError:
             spi.close()

@@ -24,6 +24,7 @@ from agent.config import Destination, GatewayConfig
 from agent.errors import AgentError, SpoolError
 from agent.filter import Filter
 from agent.radio import Radio, concentrator_opener
+from agent.radiohealth import RadioHealth
 from agent.spool import orders
 from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter, WriterState
@@ -66,6 +67,7 @@ class Service:
         self._eui_known = threading.Event()
         self._eui: bytes | None = None
         self._radio: Radio | None = None
+        self._radio_health = RadioHealth()
         self._gnss: Gnss | None = None
         self._senders: list[Sender] = []
         self._began_us = self._clock.boottime_us()
@@ -159,8 +161,7 @@ class Service:
         """Return the health record of a batch; called by the spool's thread when it seals one."""
         record = {"uptime_s": (self._clock.boottime_us() - self._began_us) // 1_000_000}
         if self._radio is not None:
-            radio = self._radio.status
-            record |= {"radio_starts": radio.starts, "radio_failures": radio.failures, "radio_heard": radio.heard}
+            record |= self._radio_health.record(self._radio.status, self._clock.boottime_us())
         if self._gnss is not None:
             record |= self._gnss.health()
         return record
