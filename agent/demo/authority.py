@@ -26,7 +26,7 @@ class Credentials:
 
 
 class Authority:
-    """Issue certificates for loopback.
+    """Issue certificates for a platform and its gateways.
 
     Args:
         folder: where the PEM files go.
@@ -41,12 +41,9 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         self._write(self.certificate, builder.sign(self._key, hashes.SHA256()))
 
-    def server(self, name: str) -> Credentials:
-        """Issue a certificate for localhost and 127.0.0.1."""
-        names: list[x509.GeneralName] = [
-            x509.DNSName("localhost"),
-            x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")),
-        ]
+    def server(self, name: str, address: str = "127.0.0.1") -> Credentials:
+        """Issue a certificate for localhost and an address."""
+        names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))]
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, names)
 
     def client(self, name: str) -> Credentials:

@@ -12,16 +12,18 @@ CHUNK_BYTES = 64 * 1024
 
 
 class Relay:
-    """Relay connections from a loopback port to another one.
+    """Relay connections from a port to one of loopback.
 
     Counts the bytes of both directions as TCP carries them: TLS and HTTP or MQTT included, TCP/IP headers not.
 
     Args:
         target_port: where connections are passed on to, on 127.0.0.1.
+        address: to listen on.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, address: str = "127.0.0.1") -> None:
         self._target_port = target_port
+        self._address = address
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
@@ -34,6 +36,12 @@ class Relay:
         """Bytes relayed so far, both directions."""
         with self._lock:
             return self._bytes
+
+    @property
+    def open(self) -> bool:
+        """Whether connections are taken."""
+        with self._lock:
+            return self._listener is not None
 
     def cut(self) -> None:
         """Take the link away: reset every connection and refuse new ones."""
@@ -49,7 +57,7 @@ class Relay:
 
     def restore(self) -> None:
         """Bring the link back, on the same port."""
-        listener = socket.create_server(("127.0.0.1", self.port))
+        listener = socket.create_server((self._address, self.port))
         with self._lock:
             self._listener = listener
             self.port = listener.getsockname()[1]

@@ -44,9 +44,11 @@ class Stage:
     Args:
         folder: empty; holds configuration, keys, spool, ledger and one log per program.
         mqtt: let batches travel over mosquitto instead of HTTPS.
+        address: of this machine, where the gateway finds the platform.
     """
 
-    def __init__(self, folder: Path, *, mqtt: bool) -> None:
+    def __init__(self, folder: Path, *, mqtt: bool, address: str = "127.0.0.1") -> None:
+        self._address = address
         self._folders = Folders(folder)
         self._mqtt = mqtt
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -57,6 +59,9 @@ class Stage:
         self.ledger = self._folders.receiver / "ledger.db"
         self.gateway_toml = folder / "gateway.toml"
         self.receiver_toml = folder / "receiver.toml"
+        self._broker_conf = folder / "mosquitto.conf"
+        self._port = 0
+        """Of the receiver, or of the broker in front of it."""
 
     def __enter__(self) -> Self:
         return self
@@ -75,13 +80,17 @@ class Stage:
     def set(self) -> None:
         """Write the configuration, introduce gateway and platform to each other, start everything but the agent."""
         authority = Authority(self._folders.root)
-        server, client = authority.server("platform"), authority.client(GATEWAY_EUI)
-        port, spi_socket = free_port(), self._sockets / "spi.sock"
+        self._port = free_port()
+        server, client = authority.server("platform", self._address), authority.client(GATEWAY_EUI)
+        port, spi_socket = self._port, self._sockets / "spi.sock"
         if self._mqtt:
             receiver_toml = mqtt_receiver_toml(
                 self._folders, broker_port=port, authority=authority, client=authority.client("receiver")
             )
-            self._start_broker(broker_conf(port=port, authority=authority, server=server), port)
+            # as root, mosquitto would become its own user, which cannot read our keys
+            user = "user root\n" if os.getuid() == 0 else ""
+            self._broker_conf.write_text(broker_conf(port=port, authority=authority, server=server) + user)
+            self._start_broker()
         else:
             receiver_toml = https_receiver_toml(self._folders, port=port, authority=authority, server=server)
         self.receiver_toml.write_text(receiver_toml)
@@ -93,8 +102,8 @@ class Stage:
             *("--eui", GATEWAY_EUI),
             until=lambda: b"ready" in self.log_of("emulator").read_bytes(),
         )
-        self._relay = Relay(port)
-        url = f"{'mqtts' if self._mqtt else 'https'}://localhost:{self._relay.port}"
+        self._relay = Relay(port, self._address)
+        url = f"{'mqtts' if self._mqtt else 'https'}://{self._address}:{self._relay.port}"
         self.gateway_toml.write_text(
             gateway_toml(
                 self._folders,
@@ -110,11 +119,7 @@ class Stage:
             *(*RECEIVER, "gateways", "add", GATEWAY_EUI, "--key", gateway["public_key"], "--name", "town hall"),
             *("-c", str(self.receiver_toml), "--json"),
         )
-        self._start(
-            "receiver",
-            *(*RECEIVER, "serve", "-c", str(self.receiver_toml)),
-            until=lambda: b"ready" in self.log_of("receiver").read_bytes(),
-        )
+        self._start_receiver()
 
     def start_agent(self) -> None:
         """Start the agent; does not wait for it."""
@@ -122,10 +127,18 @@ class Stage:
 
     def kill_agent(self) -> None:
         """SIGKILL the agent, wherever it is, and start it again as a service manager would."""
-        agent = self._running["agent"]
-        agent.kill()
-        agent.wait()
+        self._kill("agent")
         self.start_agent()
+
+    def kill_receiver(self) -> None:
+        """SIGKILL the receiver, wherever it is, and start it again."""
+        self._kill("receiver")
+        self._start_receiver()
+
+    def kill_broker(self) -> None:
+        """SIGKILL the broker, which forgets everything, and start it again."""
+        self._kill("broker")
+        self._start_broker()
 
     def stop_agent(self) -> None:
         """Ask the agent to end (SIGTERM): it seals and delivers what it has."""
@@ -175,15 +188,24 @@ class Stage:
                 raise self._failed(name)
             time.sleep(0.02)
 
-    def _start_broker(self, configuration: str, port: int) -> None:
+    def _kill(self, name: str) -> None:
+        self._running[name].kill()
+        self._running[name].wait()
+
+    def _start_receiver(self) -> None:
+        said = self.log_of("receiver").stat().st_size if self.log_of("receiver").exists() else 0
+        self._start(
+            "receiver",
+            *(*RECEIVER, "serve", "-c", str(self.receiver_toml)),
+            until=lambda: b"ready" in self.log_of("receiver").read_bytes()[said:],
+        )
+
+    def _start_broker(self) -> None:
         broker = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
         if broker is None:
             hint = "apt install mosquitto, or leave --mqtt away"
             raise AgentError("not installed", where="mosquitto", hint=hint, code="CG-DEMO-002")
-        file = self._folders.root / "mosquitto.conf"
-        # as root, mosquitto would become its own user, which cannot read our keys
-        file.write_text(configuration + ("user root\n" if os.getuid() == 0 else ""))
-        self._start("broker", broker, "-c", str(file), until=lambda: _accepts(port))
+        self._start("broker", broker, "-c", str(self._broker_conf), until=lambda: _accepts(self._port))
 
     def _stop(self, name: str) -> None:
         process = self._running[name]
