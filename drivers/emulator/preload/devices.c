@@ -845,6 +845,7 @@ int ioctl(int fd, unsigned long request, ...)
     va_end(arguments);
     if (device == NULL)
         return REAL(ioctl)(fd, request, argument);
+    request = (uint32_t)request; /* all that the kernel looks at: some callers extend its sign */
     pthread_mutex_lock(&device->busy);
     switch (device->kind) {
     case SPI:
@@ -992,6 +993,31 @@ SERVE_STAT(stat64, struct stat64)
 SERVE_STAT(lstat64, struct stat64)
 SERVE_FSTATAT(fstatat, struct stat)
 SERVE_FSTATAT(fstatat64, struct stat64)
+
+/* What stat was until glibc 2.33, and still is in programs that were built before, such as Python's binary wheels. */
+#define SERVE_OLD_STAT(name, now, type)                                              \
+    int name(int version, const char *path, type *info);                            \
+    int name(int version, const char *path, type *info)                             \
+    {                                                                               \
+        int missing;                                                                \
+        const struct node *node = node_of(path, &missing);                          \
+        int (*old)(int, const char *, type *);                                      \
+        if (node != NULL) {                                                         \
+            FILL(info, node);                                                       \
+            return 0;                                                               \
+        }                                                                           \
+        if (missing) {                                                              \
+            errno = ENOENT;                                                         \
+            return -1;                                                              \
+        }                                                                           \
+        old = (__typeof__(old))real(#name);                                         \
+        return old != NULL ? old(version, path, info) : REAL(now)(path, info);      \
+    }
+
+SERVE_OLD_STAT(__xstat, stat, struct stat)
+SERVE_OLD_STAT(__lxstat, lstat, struct stat)
+SERVE_OLD_STAT(__xstat64, stat64, struct stat64)
+SERVE_OLD_STAT(__lxstat64, lstat64, struct stat64)
 
 int statx(int folder, const char *restrict path, int flags, unsigned mask, struct statx *restrict info)
 {

@@ -285,6 +285,14 @@ libc = ctypes.CDLL(None)
 libc.realpath.restype = ctypes.c_char_p
 assert libc.realpath(path, None) == b"/sys/bus/gpio"
 assert libc.realpath(b"/usr/..", None) == b"/"
+libc.ioctl.argtypes = (ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
+chip, info = os.open("/dev/gpiochip0", os.O_RDWR), ctypes.create_string_buffer(bytes(64) + bytes((23,)), 256)
+assert libc.ioctl(chip, 0xC100B405 - (1 << 32), info) == 0, "the kernel looks at the low 32 bits alone"
+assert info.raw[:6] == b"GPIO23"
+# as its binary wheel calls it, which is built for older systems
+version, status = 0 if os.uname().machine == "aarch64" else 1, ctypes.create_string_buffer(1024)
+for old in (libc.__xstat, libc.__lxstat, libc.__xstat64, libc.__lxstat64):
+    assert [old(version, name, status) for name in (b"/dev/gpiochip0", b"/dev/gpiochip9", b"/dev/null")] == [0, -1, 0]
 """
     )
 
