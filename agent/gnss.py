@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.batch.model import Anchor, TimeSource
 from agent.timeline import DRIFT_PPM
-from drivers.gnss.receiver import Receiver, ReceiverState
-from drivers.gnss.synchroniser import Synchroniser
+from drivers.gnss.receiver import Receiver, ReceiverState, ReceiverStatus
+from drivers.gnss.synchroniser import Synchroniser, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,11 @@ CANDIDATES = 8
 SETTLED_PAUSE_S = 0.2
 """Between two looks at the port once it is known which second is which; before, it is listened to without a pause."""
 ABSENT_PAUSE_S = 0.5
+DEFECT_PAUSE_S = 30.0
 DAY_US = 86_400_000_000
+DETAILS_EVERY_US = 900_000_000
+DETAILS_FOR_US = 60_000_000
+"""What says little new from batch to batch travels four times an hour."""
 
 STATE_NUMBERS = {
     ReceiverState.ABSENT: 0,
@@ -73,6 +78,29 @@ class HostTime(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class GnssStatus:
+    """Receiver and time at one moment.
+
+    Attributes:
+        receiver: how it is, and what it sees.
+        pulses: what was met when pulses and messages were put together.
+        pulse_age_s: since the last pulse; None before the first.
+        time_age_s: since the last pulse whose second is known; None before the first since the chip's start.
+        drift_ppb: how much too fast the concentrator's crystal is, parts per billion; None while that is not known.
+        anchors: clock anchors that were made.
+        disputed: another source of time contradicted when it was last compared.
+    """
+
+    receiver: ReceiverStatus
+    pulses: Tally
+    pulse_age_s: float | None
+    time_age_s: float | None
+    drift_ppb: int | None
+    anchors: int
+    disputed: bool
+
+
 class Gnss:
     """Keeps the time of a receiver until it is told to stop.
 
@@ -102,21 +130,24 @@ class Gnss:
         self.synchroniser = Synchroniser(delay_ns=delay_ns)
         """Which the radio thread feeds with pulses; everybody may ask it for the time."""
         self._choice = AnchorChoice()
+        self._anchors = 0
         self._disputed = False
+        self._told_us: int | None = None
 
     def run(self) -> None:
         """Listen until told to stop; the body of the thread "gnss"."""
-        try:
-            while not self._stop.is_set():
+        while not self._stop.is_set():
+            try:
                 self.look()
-                if not self._receiver.is_open:
-                    self._stop.wait(ABSENT_PAUSE_S)
-                elif self.synchroniser.settled:
-                    self._stop.wait(SETTLED_PAUSE_S)
-        except Exception:  # a defect of this program: the time gets worse, and says so; reception goes on
-            logger.exception("event=gnss_defect")
-        finally:
-            self._receiver.close()
+            except Exception:  # a defect of this program must not cost the time for good
+                logger.exception("event=gnss_defect")
+                self._receiver.close()
+                self._stop.wait(DEFECT_PAUSE_S)
+            if not self._receiver.is_open:
+                self._stop.wait(ABSENT_PAUSE_S)
+            elif self.synchroniser.settled:
+                self._stop.wait(SETTLED_PAUSE_S)
+        self._receiver.close()
 
     def look(self) -> None:
         """Take what the receiver has said since the look before."""
@@ -124,6 +155,7 @@ class Gnss:
             self.synchroniser.mark(mark)
         anchor = self._choice.take(self._measured(), self._clock.boottime_us())
         if anchor is not None:
+            self._anchors += 1
             logger.debug("event=gnss_anchor utc_us=%d uncertainty_us=%d", anchor.utc_us, anchor.uncertainty_us)
             self._on_anchor(anchor)
 
@@ -135,36 +167,43 @@ class Gnss:
         """Take a pulse; called by the radio's thread."""
         self.synchroniser.pulse(pulse)
 
-    def health(self) -> dict[str, int]:
-        """Return what the health record of a batch says of it; any thread may ask.
+    @property
+    def status(self) -> GnssStatus:
+        """How receiver and time are; any thread may ask."""
+        now_ns = self._clock.monotonic_ns()
+        reference, pulse = self.synchroniser.reference, self.synchroniser.last_pulse
+        return GnssStatus(
+            receiver=self._receiver.status,
+            pulses=self.synchroniser.tally,
+            pulse_age_s=None if pulse is None else max(now_ns - pulse.host_ns, 0) / 1e9,
+            time_age_s=None if reference is None else max(now_ns - reference.host_ns, 0) / 1e9,
+            drift_ppb=None if reference is None else reference.drift_ppb,
+            anchors=self._anchors,
+            disputed=self._disputed,
+        )
 
-        Position in millionths of a degree, altitude in decimetres, drift of the concentrator's crystal in parts per
-        billion, ages of the last pulse and of the last one whose second is known in seconds. What is not known is left
-        out, and troubles that there are none of.
+    def health(self) -> dict[str, int]:
+        """Return what the health record of a batch says of it; the spool's thread asks.
+
+        State and age of the time, and troubles that there are any of, are in every record; satellites, drift of the
+        concentrator's crystal and position in those that are made in the first minute of each quarter of an hour.
+        Position in millionths of a degree, altitude in decimetres, drift in parts per billion, ages in seconds.
         """
-        status, tally = self._receiver.status, self.synchroniser.tally
-        sight, now_ns = status.sight, self._clock.monotonic_ns()
-        record = {"gnss_state": STATE_NUMBERS[status.state], "gnss_satellites": sight.satellites}
+        status = self.status
+        record = {"gnss_state": STATE_NUMBERS[status.receiver.state]}
+        if status.time_age_s is not None:
+            record["gnss_time_age_s"] = int(status.time_age_s)
         troubles = {
-            "gnss_contradictions": tally.contradictions,
-            "gnss_stray_pulses": tally.stray_pulses,
-            "gnss_implausible": status.implausible,
-            "gnss_disputed": int(self._disputed),
+            "gnss_contradictions": status.pulses.contradictions,
+            "gnss_stray_pulses": status.pulses.stray_pulses,
+            "gnss_implausible": status.receiver.implausible,
+            "gnss_disputed": int(status.disputed),
         }
         record |= {name: count for name, count in troubles.items() if count}
-        reference, pulse = self.synchroniser.reference, self.synchroniser.last_pulse
-        if pulse is not None:
-            record["gnss_pulse_age_s"] = max(now_ns - pulse.host_ns, 0) // 1_000_000_000
-        if reference is not None:
-            record["gnss_time_age_s"] = max(now_ns - reference.host_ns, 0) // 1_000_000_000
-            if reference.drift_ppb is not None:
-                record["gnss_drift_ppb"] = reference.drift_ppb
-        if sight.latitude_deg is not None and sight.longitude_deg is not None:
-            record["gnss_latitude_udeg"] = round(sight.latitude_deg * 1_000_000)
-            record["gnss_longitude_udeg"] = round(sight.longitude_deg * 1_000_000)
-        if sight.altitude_m is not None:
-            record["gnss_altitude_dm"] = round(sight.altitude_m * 10)
-        return record
+        now_us = self._clock.boottime_us()
+        if self._told_us is None or now_us - self._told_us >= DETAILS_EVERY_US:
+            self._told_us = now_us
+        return record | _details(status) if now_us - self._told_us <= DETAILS_FOR_US else record
 
     def compare(self, other: Anchor) -> None:
         """Say so when another source of time contradicts: one of the two is wrong, and the bounds of frames span both.
@@ -248,3 +287,16 @@ class AnchorChoice:
 
 def _uncertainty(anchor: Anchor) -> int:
     return anchor.uncertainty_us
+
+
+def _details(status: GnssStatus) -> dict[str, int]:
+    sight = status.receiver.sight
+    record = {"gnss_satellites": sight.satellites}
+    if status.drift_ppb is not None:
+        record["gnss_drift_ppb"] = status.drift_ppb
+    if sight.latitude_deg is not None and sight.longitude_deg is not None:
+        record["gnss_latitude_udeg"] = round(sight.latitude_deg * 1_000_000)
+        record["gnss_longitude_udeg"] = round(sight.longitude_deg * 1_000_000)
+    if sight.altitude_m is not None:
+        record["gnss_altitude_dm"] = round(sight.altitude_m * 10)
+    return record

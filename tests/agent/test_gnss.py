@@ -119,6 +119,12 @@ def test_a_pulse_becomes_an_anchor_within_seconds_and_then_only_now_and_then(mak
     assert health["gnss_drift_ppb"] == pytest.approx(-12_000, abs=20)
     assert health["gnss_latitude_udeg"] == 47_192_050
     assert "gnss_contradictions" not in health
+    gateway.run(100)
+    assert set(gateway.gnss.health()) == {"gnss_state", "gnss_time_age_s"}
+    status = gateway.gnss.status
+    assert status.pulse_age_s is not None
+    assert status.pulse_age_s < 3
+    assert status.anchors == len(gateway.anchors)
 
 
 def test_without_pulses_there_are_no_anchors() -> None:
@@ -127,7 +133,7 @@ def test_without_pulses_there_are_no_anchors() -> None:
     gateway.run(30)
     assert gateway.anchors == []
     assert gateway.gnss.health()["gnss_state"] == 3
-    assert "gnss_pulse_age_s" not in gateway.gnss.health()
+    assert gateway.gnss.status.pulse_age_s is None
 
 
 def test_when_the_time_is_lost_the_last_pulse_becomes_an_anchor() -> None:
