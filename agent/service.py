@@ -230,6 +230,7 @@ class Service:
                 "gateway": {"name": self._config.gateway.name, "eui": self._eui},
                 "spool": {"path": writer.path, **asdict(spool)},
                 "radio": None if self._radio is None else self._radio.status,
+                "gnss": None if self._gnss is None else self._gnss.status,
                 "destinations": [sender.status for sender in self._senders],
                 "outlook": forecast.look(now_us / 1e6, spool.frame_bytes, spool.room_bytes),
             }
