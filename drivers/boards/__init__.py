@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GAINS_LIMIT: Final = 16
 """Power steps a board may have, as in the vendor's software."""
 
+CONTROLLER_LINES: Final = 511
 HEADER_LINES: Final = 53
 """Highest GPIO number of the Broadcom SoCs; the 40-pin header has 0 to 27."""
 
@@ -37,12 +38,14 @@ class GpioLine:
     """A digital output that belongs to the board.
 
     Attributes:
-        number: GPIO (BCM) number on the Pi's header.
+        number: GPIO (BCM) number on the Pi's header; the offset of the line where a controller is named.
         active_high: whether a high level is the active one.
+        controller: label of the GPIO controller, on other computers than a Raspberry Pi; None for a Pi's header.
     """
 
     number: int
     active_high: bool
+    controller: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +266,8 @@ def _line(table: Table | None) -> tuple[GpioLine | None, CommandLine | None]:
     if command:
         table.finish()
         return None, CommandLine(command, active_high)
-    line = GpioLine(number=table.integer("gpio", 0, HEADER_LINES), active_high=active_high)
+    controller = table.optional_text("controller")
+    highest = HEADER_LINES if controller is None else CONTROLLER_LINES
+    line = GpioLine(table.integer("gpio", 0, highest), active_high, controller)
     table.finish()
     return line, None

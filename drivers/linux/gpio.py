@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 HEADER_LABELS: Final = ("pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1")
 """Labels of the controllers behind the 40-pin header: Pi 0 to 3, Pi 4, Pi 5."""
 
+BUS_LINES: Final = frozenset({0, 1, 2, 3, 7, 8, 9, 10, 11, 14, 15})
+"""Lines of the header with a bus on them: I2C, SPI0, UART."""
+
+PLAIN_LINES: Final = frozenset(range(28)) - BUS_LINES
+"""Lines of the header that may be tried; those from 28 on lead to flash, card and radio of the Pi itself."""
+
 
 class HeaderLine:
     """An output on the header.
@@ -49,7 +55,7 @@ class HeaderLine:
         level = int(active == self._line.active_high)
         try:
             if self._chip is None:
-                chip = _open_header(lgpio)
+                chip = _open_controller(lgpio, self._line.controller)
                 try:
                     lgpio.gpio_claim_output(chip, self._line.number, level)
                 except lgpio.error:
@@ -61,7 +67,19 @@ class HeaderLine:
         except lgpio.error as error:
             where = f"GPIO{self._line.number}"
             hint = "another program or overlay uses the line (gpioinfo shows which), or the board profile is wrong"
+            if self._line.controller is not None:
+                where = f"line {self._line.number} of {self._line.controller}"
             raise _error("drive", where, str(error).strip("'"), hint, "CG-GPIO-003") from error
+
+    def let_go(self) -> None:
+        """Drive the line inactive, make it an input again, as it was before anybody drove it, and release it."""
+        if self._chip is not None:
+            lgpio = _lgpio()
+            with suppress(lgpio.error):
+                lgpio.gpio_write(self._chip, self._line.number, int(not self._line.active_high))
+                lgpio.gpio_free(self._chip, self._line.number)
+                lgpio.gpio_claim_input(self._chip, self._line.number)
+        self.close()
 
     def close(self) -> None:
         """Release the line; closing twice is harmless. What level it then has is the kernel's choice."""
@@ -89,12 +107,13 @@ def _lgpio() -> Any:
     return lgpio
 
 
-def _open_header(lgpio: Any) -> int:
-    """Open the header's controller.
+def _open_controller(lgpio: Any, wanted: str | None) -> int:
+    """Open the controller of this label, or the header's.
 
     Raises:
         BusError: this machine has none, or this user may not open it.
     """
+    wanted_labels = HEADER_LABELS if wanted is None else (wanted,)
     devices = sorted(Path("/dev").glob("gpiochip*"))
     labels = []
     for device in devices:
@@ -108,13 +127,14 @@ def _open_header(lgpio: Any) -> int:
             labels.append(f"{device.name} ({error})")
             continue
         label: str = lgpio.gpio_get_chip_info(chip)[3]
-        if label in HEADER_LABELS:
+        if label in wanted_labels:
             return chip
         lgpio.gpiochip_close(chip)
         labels.append(f"{device.name} ({label})")
     found = ", ".join(labels) or "none"
-    hint = f"expected one of {', '.join(HEADER_LABELS)}; found {found}"
-    raise _error("open", "GPIO header", "this machine has no Raspberry Pi header", hint, "CG-GPIO-002")
+    hint = f"expected one of {', '.join(wanted_labels)}; found {found}"
+    what = "this machine has no Raspberry Pi header" if wanted is None else "this machine has no such GPIO controller"
+    raise _error("open", wanted or "GPIO header", what, hint, "CG-GPIO-002")
 
 
 def _error(op: str, where: str, what: str, hint: str, code: str) -> BusError:

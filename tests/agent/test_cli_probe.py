@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.cli.main import main
+from agent.config import load
 from drivers.boards import load_board
 from drivers.emulator import Emulator, Model
 from drivers.emulator.emulator import pins_of
@@ -69,6 +70,23 @@ def test_a_concentrator_on_usb_is_found(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"usb:{link}: SX1303, EUI {EUI}" in capsys.readouterr().out
 
 
+def test_what_was_found_is_written_into_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench, spi, config = Bench(), tmp_path / "spi.sock", tmp_path / "gateway.toml"
+    config.write_text("# the town hall\n[concentrator]  # on the mast\n#board = 1\n")
+    with Server(bench.emulator, spi, tmp_path / "control.sock"):
+        bus = ["probe", "--bus", f"emulator:{spi}", "--write", str(config)]
+        assert main(bus) == 1
+        error = capsys.readouterr().err
+        assert "profiles fit" in error
+        assert "choose with --bus and --board" in error
+        assert config.read_text().count("\n") == 3
+        assert main([*bus, "--board", "rak_2287"]) == 0
+    assert config.read_text() == (
+        f'# the town hall\n[concentrator]  # on the mast\nbus = "emulator:{spi}"\n#board = 1\nboard = "rak_2287"\n'
+    )
+    assert load(config).concentrator.board == "rak_2287"
+
+
 @pytest.mark.parametrize(
     ("board", "fits", "does_not"),
     [("seeed_wm1302", "seeed_wm1302", "semtech_corecell_eu868"), ("dragino_pg1302", "dragino_pg1302", "rak_2287")],
@@ -86,5 +104,7 @@ def test_the_lines_that_lead_to_the_chip_are_found_with_the_real_libraries(
     assert run_program(emulator, [sys.executable, "-c", program, str(out)]) == 0
     said = json.loads(out.read_text())
     assert said["chip"] == "SX1302"
+    assert said["radios"] == ["SX1250", "SX1250"]
+    assert emulator.high_lines() == [], "all lines are inputs again"
     assert fits in said["boards"]
     assert does_not not in said["boards"]
