@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from agent.demo.air import Air, Control
@@ -267,6 +267,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[scenario.name for scenario in SCENARIOS])
     parser.add_argument("--mqtt", action="store_true", help="batches over mosquitto instead of HTTPS")
     parser.add_argument("--rounds", type=int, help="kills and outages at random instead of the scenarios")
+    parser.add_argument("--seconds", type=float, help="how long each scenario lasts, instead of what it says")
     parser.add_argument("--rate", type=float, default=2.0, help="frames per second (2)")
     parser.add_argument("--seed", type=int, default=1, help="of traffic and moments (1)")
     parser.add_argument("--keep", type=Path, help="leave spool, ledger and logs in this empty folder")
@@ -290,7 +291,7 @@ def main() -> int:
             if args.only is None or scenario.name in args.only:
                 keep = None if args.keep is None else args.keep / scenario.name.replace(" ", "-")
                 with _show(keep, mqtt=args.mqtt, rate_hz=args.rate, seed=args.seed) as show:
-                    outcomes.append(show.play(scenario))
+                    outcomes.append(show.play(replace(scenario, seconds=args.seconds or scenario.seconds)))
                 _say(_line(outcomes[-1]))
     report = [asdict(outcome) | {"good": outcome.good} for outcome in outcomes]
     args.out.parent.mkdir(parents=True, exist_ok=True)
