@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from agent import settings
+from agent.batch.keyplace import FilePlace, KeyPlace, TokenPlace, TpmPlace, parse_device
 from agent.batch.keys import PublicKey
 from agent.batch.model import MAX_FRAMES
 from agent.errors import ConfigError
@@ -70,6 +71,18 @@ def _parse_receipt_key(text: str) -> PublicKey:
     if text == _PLACEHOLDER_KEY:
         raise ValueError("still the example's placeholder")
     return PublicKey.from_text(text)
+
+
+def _parse_device_key(text: str) -> TpmPlace | TokenPlace:
+    if "pin-value" in text:
+        # an error that quotes the value would quote the PIN
+        hint = "put it into a file of mode 0600 and name that with pin-source=file:/PATH"
+        raise ConfigError("holds a PIN", where="identity: a key's text", hint=hint, code="CG-CFG-005")
+    return parse_device(text)
+
+
+def _parse_any_key(text: str) -> KeyPlace:
+    return FilePlace(Path(text)) if text.startswith("/") else _parse_device_key(text)
 
 
 def _parse_url(text: str) -> str:
@@ -230,6 +243,27 @@ class IdentitySection:
         default=None,
         example="/var/lib/civigate/gateway.key",
     )
+    key: TpmPlace | TokenPlace | None = setting(
+        "The private key in a TPM 2.0 or a PKCS#11 token, instead of a file; 'civigate identity create' makes it. "
+        "Its PIN, where it has one, is in a file of mode 0600, or a systemd credential: never in here.",
+        default=None,
+        parse=_parse_device_key,
+        expected="tpm:0x81000001?pin-source=file:/PATH, or a URI pkcs11:token=NAME;object=NAME?module-path=/PATH"
+        "&pin-source=credential:NAME",
+        example="tpm:0x81000001",
+    )
+    previous_key: FilePlace | TpmPlace | TokenPlace | None = setting(
+        "The key before that, as long as 'civigate identity show' says that the new one is not known everywhere. "
+        "Left out: the file of the key with .previous behind its name, where it is there.",
+        default=None,
+        parse=_parse_any_key,
+        expected="what key takes, or a path from /",
+        example="/var/lib/civigate/gateway.key",
+    )
+
+    def __post_init__(self) -> None:
+        if self.key is not None and self.key_file is not None:
+            raise Unfit("key", "found beside key_file", "keep one of the two: a gateway has one key")
 
 
 @table
@@ -440,6 +474,11 @@ class GatewayConfig:
     def key_path(self) -> Path:
         """The file of the gateway's private key."""
         return self.identity.key_file or self.gateway.state_dir / "gateway.key"
+
+    @property
+    def key_place(self) -> KeyPlace:
+        """Where the gateway's private key is."""
+        return self.identity.key or FilePlace(self.key_path)
 
     @property
     def firmware_dirs(self) -> tuple[Path, ...]:

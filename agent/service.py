@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import identity, report
-from agent.batch.keys import Signer, ring
+from agent.batch.keys import ring
 from agent.batch.receipt import open_answer
 from agent.clock import HostClock
 from agent.config import Destination, GatewayConfig
@@ -26,6 +26,7 @@ from agent.filter import Filter
 from agent.radio import Radio, concentrator_opener
 from agent.radiohealth import RadioHealth
 from agent.spool import orders
+from agent.spool.signing import Keys
 from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter, WriterState
 from agent.uplink.alternatives import Alternatives
@@ -82,10 +83,10 @@ class Service:
         """
         self._stop = stop
         _make_folder(self._config)
-        signer = identity.signer(self._config)
+        keys = identity.keys(self._config)
         open_concentrator = concentrator_opener(self._config, self._clock)
         filters = [Filter(destination.filter) for destination in self._config.destination]
-        with self._open_spool(signer, filters) as writer:
+        with self._open_spool(keys, filters) as writer:
             logger.info("event=started gateway=%s destinations=%d", self._config.gateway.name, len(filters))
             if not filters:
                 logger.warning("event=no_destination what=frames are counted by nobody; add a [[destination]]")
@@ -139,7 +140,7 @@ class Service:
         threading.Thread(target=gnss.run, name="gnss", daemon=True).start()
         return gnss
 
-    def _open_spool(self, signer: Signer, filters: list[Filter]) -> SpoolWriter:
+    def _open_spool(self, keys: Keys, filters: list[Filter]) -> SpoolWriter:
         section = self._config.spool
         return SpoolWriter(
             self._config.spool_path,
@@ -149,7 +150,8 @@ class Service:
                 for destination, chosen in zip(self._config.destination, filters, strict=True)
             ],
             policy=orders.Policy(section.batch_frames, section.batch_age_s, section.quota_mb * MIB),
-            signer=signer,
+            signer=keys.current,
+            previous=keys.previous,
             gateway_eui=self._config.gateway.eui,
             health=self._health,
             commit_window_s=section.commit_window_s,

@@ -84,7 +84,7 @@ def create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer:
             os.link(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync(path.parent)
     except FileExistsError as error:
         raise IdentityError(
             "exists already",
@@ -126,7 +126,8 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from agent.batch import keyfile
 from agent.batch.hardware import DeviceSigner
@@ -43,6 +43,11 @@ class FilePlace:
     def __str__(self) -> str:
         return str(self.path)
 
+    @property
+    def text(self) -> str:
+        """The form for configuration files."""
+        return str(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class TpmPlace:
@@ -60,6 +65,11 @@ class TpmPlace:
 
     def __str__(self) -> str:
         return f"{_TPM}{self.handle:#x}"
+
+    @property
+    def text(self) -> str:
+        """The form for configuration files, which `parse_device` reads."""
+        return _text(str(self), "tcti", self.tcti if self.tcti != DEFAULT_TCTI else "", self.pin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,13 @@ class TokenPlace:
         named += [f"object={self.label}"] if self.label else []
         named += [f"id={self.id.hex()}"] if self.id else []
         return _PKCS11 + ";".join(named)
+
+    @property
+    def text(self) -> str:
+        """The form for configuration files, which `parse_device` reads."""
+        named = [("token", self.token), ("serial", self.serial), ("object", self.label), ("id", self.id)]
+        path = ";".join(f"{name}={quote(value, safe='')}" for name, value in named if value)
+        return _text(_PKCS11 + path, "module-path", str(self.module), self.pin)
 
 
 KeyPlace: TypeAlias = FilePlace | TpmPlace | TokenPlace
@@ -201,6 +218,12 @@ def _divided(text: str, scheme: str) -> tuple[str, dict[str, str]]:
             raise ValueError(f'"{name}" is not known, has no value, or stands twice')
         found[name] = unquote(value)
     return path, found
+
+
+def _text(path: str, name: str, value: str, pin: PinSource | None) -> str:
+    said = [f"{name}={quote(value, safe='/:=,')}"] if value else []
+    said += [f"pin-source={quote(pin.text, safe='/:')}"] if pin else []
+    return "?".join(filter(None, (path, "&".join(said))))
 
 
 def _pin(query: dict[str, str]) -> PinSource | None:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -341,7 +341,7 @@ def _verify(args: argparse.Namespace) -> int:
                     ranges[-1][1] = item.seq
                 else:
                     ranges.append([item.seq, item.seq])
-        batches, faults = _verify_batches(reader, _public_key(args))
+        batches, faults = _verify_batches(reader, _public_keys(args))
         faults = [f"frames {first} to {last} are damaged" for first, last in ranges] + faults + reader.check()
     if args.json:
         print(json.dumps({"frames": frames, "batches": batches, "damaged": ranges, "faults": faults}))
@@ -353,7 +353,7 @@ def _verify(args: argparse.Namespace) -> int:
     return EXIT_INTEGRITY if faults else 0
 
 
-def _verify_batches(reader: SpoolReader, key: PublicKey | None) -> tuple[int, list[str]]:
+def _verify_batches(reader: SpoolReader, keys: Mapping[bytes, PublicKey]) -> tuple[int, list[str]]:
     """Rebuild every batch; follow the chain of each stream; verify signatures where the key is known."""
     from agent.batch import codec
     from agent.batch.errors import RefusedError
@@ -368,9 +368,8 @@ def _verify_batches(reader: SpoolReader, key: PublicKey | None) -> tuple[int, li
         try:
             wire = reader.wire(batch)
             header = codec.read_header(batch.signed_header)
-            if key is not None:
-                public = key
-                codec.open_wire(wire, lambda kid, public=public: public if kid == public.kid else None)  # type: ignore[misc]  # bound now
+            if codec.glimpse(wire).kid in keys:  # one of an earlier key was verified when that signed
+                codec.open_wire(wire, keys.get)
             follows = before is not None and (before.stream.key, before.number + 1) == (batch.stream.key, batch.number)
             if follows and before is not None and header.previous_hash != before.hash:
                 faults.append(f"{name} does not follow batch {before.number}")
@@ -380,18 +379,20 @@ def _verify_batches(reader: SpoolReader, key: PublicKey | None) -> tuple[int, li
     return count, faults
 
 
-def _public_key(args: argparse.Namespace) -> PublicKey | None:
-    """Return the gateway's key where the configuration leads to it and it may be read."""
+def _public_keys(args: argparse.Namespace) -> dict[bytes, PublicKey]:
+    """Return the gateway's keys by kid, where the configuration leads to them and they may be read."""
     from agent import config, identity
     from agent.errors import AgentError
 
     if args.config is None:
-        return None
+        return {}
     try:
-        return identity.load(config.load(args.config)).signer.public
+        gateway = identity.load(config.load(args.config))
+        signers = [gateway.signer] if gateway.previous is None else [gateway.signer, gateway.previous]
+        return {signer.kid: signer.public for signer in signers}
     except AgentError as error:
         print(f"signatures are not checked: {error}", file=sys.stderr)
-        return None
+        return {}
 
 
 # ---------------------------------------------------------------------- export

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import settings
+from agent.batch.keyplace import FilePlace, TpmPlace
 from agent.batch.keys import Ed25519Signer
 from agent.cli import config as command
 from agent.config import Bus, GatewayConfig, load
@@ -66,6 +67,7 @@ def test_every_line_of_the_example_can_be_taken_into_use(tmp_path: Path) -> None
     live = "\n".join(line.removeprefix("#") for line in lines if not line.startswith("# "))
     # an HTTPS destination has no MQTT login
     live = live.replace('user = "gateway-17"', "").replace('password_file = "mqtt-password"', "")
+    live = live.replace('key = "tpm:0x81000001"', "")  # there is a key_file
     config = load(put(tmp_path, live))
     assert config.gateway.eui == bytes.fromhex("0016c001ff10a235")
     assert config.concentrator.bus == Bus("spi", Path("/dev/spidev0.0"))
@@ -78,6 +80,24 @@ def test_places_left_out_are_in_the_state_folder(tmp_path: Path) -> None:
     assert config.spool_path == tmp_path / "state/spool.db"
     assert config.key_path == tmp_path / "state/gateway.key"
     assert config.firmware_dirs[0] == tmp_path / "state/firmware"
+
+
+def test_a_key_is_in_a_file_or_in_a_device(tmp_path: Path) -> None:
+    config = load(put(tmp_path, BOARD + '[identity]\nkey = "tpm:0x81000002"\nprevious_key = "/old.key"'))
+    assert config.key_place == TpmPlace(0x81000002)
+    assert config.identity.previous_key == FilePlace(Path("/old.key"))
+    with pytest.raises(ConfigError, match=r"identity\.key: .*key_file"):
+        load(put(tmp_path, BOARD + '[identity]\nkey = "tpm:0x81000002"\nkey_file = "a"'))
+    with pytest.raises(ConfigError, match=r"identity\.key: found .*no persistent handle"):
+        load(put(tmp_path, BOARD + '[identity]\nkey = "tpm:0x2"'))
+
+
+@pytest.mark.parametrize("name", ["key", "previous_key"])
+def test_a_pin_in_the_configuration_is_not_repeated(tmp_path: Path, name: str) -> None:
+    text = f'[identity]\n{name} = "pkcs11:object=a?module-path=/x.so&pin-value=2468"'
+    with pytest.raises(ConfigError, match="PIN") as caught:
+        load(put(tmp_path, BOARD + text))
+    assert "2468" not in f"{caught.value} {caught.value.hint}"
 
 
 def test_an_emulated_bus(tmp_path: Path) -> None:

@@ -271,6 +271,20 @@ def test_a_text_names_a_key() -> None:
     assert "credential" not in str(place)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tpm:0x81000001",
+        "tpm:0x810000ff?tcti=swtpm:path=/run/a%26b&pin-source=file:/etc/p%20q",
+        "pkcs11:token=City%20hall;serial=12;object=a%3Bb;id=%01%ff?module-path=/a%20b.so&pin-source=credential:p",
+        "pkcs11:id=%00?module-path=/x.so",
+    ],
+)
+def test_a_place_is_written_as_it_is_read(text: str) -> None:
+    place = keyplace.parse_device(text)
+    assert keyplace.parse_device(place.text) == place
+
+
 def test_devices_without_their_packages_are_named(tmp_path: Path) -> None:
     """In a process of its own, where the optional packages cannot be imported."""
     program = """
