@@ -164,6 +164,14 @@ class ConcentratorSection:
         minimum=-20.0,
         maximum=30.0,
     )
+    sx1261: Bus | None = setting(
+        "Where the board's SX1261 is attached: it listens before a transmission where the plan asks for that, and "
+        "measures the noise on the channels. Many boards have none. On USB and emulated, the same as bus.",
+        default=None,
+        parse=parse_bus,
+        expected='"spi:/dev/spidevX.Y", "usb:/dev/ttyACMN", or "emulator:/path/of/socket"',
+        example="spi:/dev/spidev0.1",
+    )
     fine_timestamps: str = setting(
         "When each packet arrived within its second, to some tens of nanoseconds: for an SX1303 with a GNSS receiver. "
         "Each such packet takes two of the 16 modems; high_capacity leaves SF11 and SF12 with one.",

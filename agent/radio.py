@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from agent.batch.model import Account
 from agent.config import Bus
 from agent.errors import AgentError
+from agent.listener import open_sx1261, read_patch
 from agent.reception import Reception, fingerprints
 from agent.silence import Silence
 from agent.spool.intake import Fingerprint, Heard, hour_of
@@ -474,10 +475,15 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     memory = AirtimeMemory(config.gateway.runtime_dir / "airtime", config.gateway.state_dir / "airtime", clock.boot_id)
     airtime = memory.ledger(plan.transmit, clock.monotonic_ns(), fresh=not config.spool_path.exists())
     statistics = Statistics()
+    beside = section.sx1261
+    patch = None if beside is None else read_patch(config.firmware_dirs, beside)
 
     def open_() -> Concentrator:
         spi = open_bus(bus, board.spi_clock_hz)
         try:
+            sx1261 = None
+            if beside is not None and patch is not None:
+                sx1261 = open_sx1261(beside, patch, clock, spi_clock_hz=board.spi_clock_hz, beside=(bus, spi))
             return Concentrator(
                 spi,
                 *lines_of(bus, board, spi),
@@ -490,8 +496,9 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
                 airtime=airtime,
                 fine_timestamps=fine_timestamps,
                 statistics=statistics,
+                sx1261=sx1261,
             )
-        except DriverError:
+        except (DriverError, AgentError):
             spi.close()
             raise
 

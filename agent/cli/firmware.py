@@ -29,6 +29,7 @@ _EXAMPLES: Final = """examples:
 
 The chip needs two images that Semtech publishes and this program does not carry: agc_fw_sx1250 and arb_fw
 of sx1302_hal V2.0.0 to V2.1.0. They are known by their SHA-256; others are named and left where they are.
+The patch for an SX1261 (listen before talk, noise) comes along where it is found.
 """
 
 
@@ -58,6 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _import(args: argparse.Namespace) -> int:
+    from drivers import sx1261_patch
     from drivers.sx1302.firmware import FILE_NAMES
     from drivers.sx1302.firmware_search import search
 
@@ -70,6 +72,9 @@ def _import(args: argparse.Namespace) -> int:
     written = {mcu: folder / FILE_NAMES[mcu] for mcu in FILE_NAMES if mcu in taken}
     for mcu, target in written.items():
         _write(target, taken[mcu].image)
+    patch = sx1261_patch.find(args.path)
+    if patch is not None:
+        _write(folder / sx1261_patch.FILE_NAME, patch[1])
     if args.json:
         found = [_as_json(one.path, one.identity, written if one in taken.values() else {}) for one in images]
         print(json.dumps({"folder": str(folder), "images": found}))
@@ -79,6 +84,8 @@ def _import(args: argparse.Namespace) -> int:
             if one.identity and one in taken.values():
                 outcome = f"written to {written[one.identity.mcu]}"
             print(f"{one.path}: {one.identity or 'unknown image'}: {outcome}")
+        if patch is not None:
+            print(f"{patch[0]}: patch for the SX1261: written to {folder / sx1261_patch.FILE_NAME}")
     missing = [mcu for mcu in FILE_NAMES if mcu not in taken and not _usable(folders, mcu)]
     if missing:
         raise _not_found(args.path, missing)

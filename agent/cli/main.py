@@ -21,6 +21,7 @@ COMMANDS = (
     "firmware",
     "boards",
     "probe",
+    "scan",
     "filter",
     "uplink",
     "spool",

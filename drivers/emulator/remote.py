@@ -201,13 +201,15 @@ class SocketBus:
 
     Args:
         path: the server's SPI socket.
+        chip_select: 0 for the concentrator, 1 for the SX1261 beside it.
 
     Raises:
         BusError: nobody serves there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, chip_select: int = 0) -> None:
         self._where = str(path)
+        self._chip_select = chip_select
         self._connection: socket.socket | None = _connect(path)
 
     def transfer(self, frame: bytes) -> bytes:
@@ -241,7 +243,7 @@ class SocketBus:
     def _ask(self, count: int, body: bytes) -> bytes:
         if self._connection is None:
             raise _bus_error("the bus is closed", self._where)
-        return _ask(self._connection, self._where, wire.message(Operation.TRANSFER, 0, count, body))
+        return _ask(self._connection, self._where, wire.message(Operation.TRANSFER, self._chip_select, count, body))
 
 
 class SocketResetLine:

@@ -55,9 +55,11 @@ _VERSION_BYTES: Final = 9
 _SUB_HEADER_BYTES: Final = 5
 _TRANSFER: Final = 0x01
 _SX1302: Final = 0x00
+_SX1261: Final = 0x01
 _PORT_A: Final = 0
 _POWER_PIN: Final = 1
 _RESET_PIN: Final = 2
+_SX1261_RESET_PIN: Final = 8
 _SUB_STATUS: Final = {1: "failed", 2: "refused as wrong", 3: "timed out"}
 
 _HINT = "unplug the concentrator and plug it in again; if it happens often, use a shorter cable or a powered hub"
@@ -104,10 +106,18 @@ class UsbBridge:
         Raises:
             BusError: a transfer did not complete; those before it may have.
         """
+        return self.exchange(_SX1302, frames)
+
+    def exchange(self, target: int, frames: Sequence[bytes]) -> list[bytes]:
+        """Send frames to one of the chips behind the bridge.
+
+        Raises:
+            BusError: a transfer did not complete; those before it may have.
+        """
         answers: list[bytes] = []
         for group in _groups(frames):
             payload = b"".join(
-                bytes((number, _TRANSFER, _SX1302)) + len(frame).to_bytes(2, "big") + frame
+                bytes((number, _TRANSFER, target)) + len(frame).to_bytes(2, "big") + frame
                 for number, frame in enumerate(group)
             )
             answers += self._sub_answers(self._request(_MULTIPLE_SPI, payload), group)
@@ -135,6 +145,14 @@ class UsbBridge:
     def power_line(self) -> UsbLine:
         """Return the switch of the chip's supply."""
         return UsbLine(self, _POWER_PIN)
+
+    def sx1261(self) -> UsbTarget:
+        """Return the bus to the SX1261 behind the same bridge."""
+        return UsbTarget(self, _SX1261)
+
+    def sx1261_reset_line(self) -> UsbLine:
+        """Return the SX1261's reset line."""
+        return UsbLine(self, _SX1261_RESET_PIN, active_high=False)
 
     def write_pin(self, pin: int, *, high: bool) -> None:
         """Drive a pin of the bridge's port A.
@@ -275,17 +293,51 @@ class UsbBridge:
         return BusError(what, op=op, where=self._device, hint=hint, code=code, retryable=retryable)
 
 
+class UsbTarget:
+    """The bus to another chip behind the bridge, which stays open when this is closed.
+
+    Args:
+        bridge: the way there.
+        target: its number.
+    """
+
+    def __init__(self, bridge: UsbBridge, target: int) -> None:
+        self._bridge = bridge
+        self._target = target
+
+    def transfer(self, frame: bytes) -> bytes:
+        """Send one frame and return what came back meanwhile, of the same length.
+
+        Raises:
+            BusError: the transfer did not complete, or the bridge is closed.
+        """
+        return self.transfer_all([frame])[0]
+
+    def transfer_all(self, frames: Sequence[bytes]) -> list[bytes]:
+        """Send several frames in order, each under its own chip select.
+
+        Raises:
+            BusError: a transfer did not complete; those before it may have.
+        """
+        return self._bridge.exchange(self._target, frames)
+
+    def close(self) -> None:
+        """Do nothing: the bridge is somebody else's."""
+
+
 class UsbLine:
-    """A line of the chip that the bridge drives; a high level is the active one.
+    """A line of a chip that the bridge drives.
 
     Args:
         bridge: that drives it.
         pin: of the bridge's port A.
+        active_high: whether a high level is the active one.
     """
 
-    def __init__(self, bridge: UsbBridge, pin: int) -> None:
+    def __init__(self, bridge: UsbBridge, pin: int, *, active_high: bool = True) -> None:
         self._bridge = bridge
         self._pin = pin
+        self._active_high = active_high
 
     def set(self, *, active: bool) -> None:
         """Drive the line to its active or inactive level.
@@ -293,7 +345,7 @@ class UsbLine:
         Raises:
             BusError: the bridge does not do it.
         """
-        self._bridge.write_pin(self._pin, high=active)
+        self._bridge.write_pin(self._pin, high=active is self._active_high)
 
     def close(self) -> None:
         """Do nothing: the line keeps its level."""

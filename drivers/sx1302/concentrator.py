@@ -494,6 +494,8 @@ class Concentrator:
     def close(self) -> None:
         """Release bus and lines; the chip is left as it is."""
         self._become(State.OFF)
+        if self._sx1261 is not None:
+            self._sx1261.close()
         self._bus.close()
         for line in (self._reset, self._power):
             if line is not None:
