@@ -6,7 +6,7 @@ Nobody gets these images as files: they are arrays in the sources of sx1302_hal,
 program that was built from it. The parity in each word picks the few places in a file where an image can be, and
 the digest proves it.
 
-Not looked into: archives and compressed files; unpack them first.
+Archives are looked into as well.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import re
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from drivers.errors import FirmwareError
 from drivers.sx1302.firmware import IMAGE_BYTES, OPCODE_BITS, OPCODE_MASK, FirmwareId, first_bad_word, recognise
+from drivers.sx1302.firmware_archive import BROKEN, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,20 +72,20 @@ class FoundImage:
 
 
 def search(path: Path) -> list[FoundImage]:
-    """Return the images in a file, or in all files below a directory, each once, in the order of their paths.
+    """Return the images in a file or archive, or in all below a directory, each once, in the order of their paths.
 
     Links are not followed, and files below a directory that cannot be read are passed over.
 
     Raises:
-        FirmwareError: there is no such path, it cannot be read, or there are more files below it than anybody
-            means to search.
+        FirmwareError: there is no such path, it cannot be read or unpacked, or there are more files below it than
+            anybody means to search.
     """
     found: dict[bytes, FoundImage] = {}
     try:
         files = list(_files(path)) if path.is_dir() else [path]
         for file in files:
             try:
-                for one in _in_file(file):
+                for one in _in_file(file, named=file == path):
                     found.setdefault(one.image, one)
             except OSError:
                 if file == path:
@@ -109,19 +110,33 @@ def _files(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def _in_file(path: Path) -> Iterator[FoundImage]:
-    size = path.stat().st_size
-    if size > FILE_LIMIT_BYTES:
+def _in_file(path: Path, *, named: bool) -> Iterator[FoundImage]:
+    if path.stat().st_size > FILE_LIMIT_BYTES:
         return
-    if size == IMAGE_BYTES:
-        image = path.read_bytes()
-        if first_bad_word(image) is None and any(image):
+    archive = members(path)
+    if archive is None:
+        with path.open("rb") as file:
+            yield from _in_stream(path, file)
+        return
+    try:
+        for name, stream in archive:
+            yield from _in_stream(Path(f"{path}: {name}"), stream)
+    except BROKEN as error:
+        if named:
+            raise _refuse(
+                path, f"cannot be unpacked: {error}", "unpack it, and name the folder", "CG-FW-013"
+            ) from error
+
+
+def _in_stream(path: Path, stream: IO[bytes]) -> Iterator[FoundImage]:
+    head = stream.read(TEXT_LIMIT_BYTES + 1)
+    if len(head) == IMAGE_BYTES and first_bad_word(head) is None and any(head):
+        yield FoundImage(path, head, recognise(head))
+        return
+    if len(head) <= TEXT_LIMIT_BYTES:
+        for image in _in_text(head):
             yield FoundImage(path, image, recognise(image))
-            return
-    if size <= TEXT_LIMIT_BYTES:
-        for image in _in_text(path.read_bytes()):
-            yield FoundImage(path, image, recognise(image))
-    for image in islice(_windows(path), WINDOWS_LIMIT):
+    for image in islice(_windows(head, stream), WINDOWS_LIMIT):
         identity = recognise(image)
         if identity is not None:
             yield FoundImage(path, image, identity)
@@ -145,14 +160,14 @@ def _in_text(text: bytes) -> Iterator[bytes]:
             yield image
 
 
-def _windows(path: Path) -> Iterator[bytes]:
+def _windows(head: bytes, stream: IO[bytes]) -> Iterator[bytes]:
     """Yield every stretch of 8192 bytes, at odd and even places, whose words all obey the parity rule."""
-    with path.open("rb") as file:
-        block = b""
-        while more := file.read(BLOCK_BYTES):
-            block = block[-(IMAGE_BYTES - 1) :] + more
-            for start in _candidates(block):
-                yield block[start : start + IMAGE_BYTES]
+    block, more = b"", head
+    while more:
+        block = block[-(IMAGE_BYTES - 1) :] + more
+        for start in _candidates(block):
+            yield block[start : start + IMAGE_BYTES]
+        more = stream.read(BLOCK_BYTES)
 
 
 def _candidates(block: bytes) -> Iterator[int]:

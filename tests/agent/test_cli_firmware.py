@@ -4,19 +4,27 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import random
-from typing import TYPE_CHECKING
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from agent import config
 from agent.cli.main import main
-from drivers.sx1302 import firmware, firmware_search
+from drivers.errors import FirmwareError
+from drivers.sx1302 import firmware, firmware_archive, firmware_search
 from drivers.sx1302.firmware import FirmwareId, Mcu, pack_word
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def image(seed: int) -> bytes:
@@ -150,3 +158,116 @@ def test_emptiness_and_long_runs_do_not_take_long(tmp_path: Path) -> None:
     (tmp_path / "zeros").write_bytes(bytes(4 << 20))
     (tmp_path / "runs").write_bytes(pack_word(1) * (1 << 20))
     assert firmware_search.search(tmp_path) == []
+
+
+def hal(folder: Path) -> Path:
+    """What a checkout of sx1302_hal looks like."""
+    source = folder / "sx1302_hal-2.1.0" / "libloragw" / "src"
+    source.mkdir(parents=True)
+    (source / "agc_fw_sx1250.var").write_text(c_text("agc", AGC))
+    (source / "arb_fw.var").write_text(c_text("arb", ARB))
+    (source / "loragw_hal.c").write_text("int main(void) { return 0; }")
+    return folder / "sx1302_hal-2.1.0"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar", "xztar", "bztar"])
+def test_an_archive_is_looked_into_and_not_unpacked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    hal(tmp_path / "unpacked")
+    archive = Path(shutil.make_archive(str(tmp_path / "sent" / "hal"), kind, tmp_path / "unpacked"))
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["firmware", "import", str(archive), "--to", str(tmp_path / "fw")]) == 0
+    assert read(tmp_path / "fw") == (AGC, ARB)
+    assert f"{archive}: " in capsys.readouterr().out
+    assert set(tmp_path.rglob("*")) - set(before) == {tmp_path / "fw", *(tmp_path / "fw").iterdir()}
+    shutil.rmtree(tmp_path / "unpacked")
+    shutil.rmtree(tmp_path / "fw")
+    assert main(["firmware", "import", str(tmp_path / "sent"), "--to", str(tmp_path / "fw")]) == 0
+
+
+def test_a_compressed_forwarder_gives_them_up(tmp_path: Path) -> None:
+    (tmp_path / "station.gz").write_bytes(gzip.compress(program(ARB, AGC), 1))
+    assert main(["firmware", "import", str(tmp_path / "station.gz"), "--to", str(tmp_path)]) == 0
+    assert read(tmp_path) == (AGC, ARB)
+
+
+def test_names_in_an_archive_lead_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("../../agc.bin", AGC)
+        archive.writestr("/etc/arb\x1b[2J.bin", ARB)
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, content in (("../../../agc.bin", AGC), ("/arb.bin", ARB)):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    for name in ("x.zip", "x.tar"):
+        assert main(["firmware", "import", str(tmp_path / name), "--to", str(tmp_path / name.replace(".", ""))]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.tar", "x.zip", "xtar", "xzip"]
+
+
+def test_what_comes_out_of_an_archive_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(firmware_archive, "UNPACKED_LIMIT_BYTES", 3 << 20)
+    bomb = bytes(2 << 20)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bomb)
+        archive.writestr("b", bomb)
+    with tarfile.open(tmp_path / "x.tgz", "w:gz") as tar:
+        for name in "ab":
+            info = tarfile.TarInfo(name)
+            info.size = len(bomb)
+            tar.addfile(info, io.BytesIO(bomb))
+    (tmp_path / "x.gz").write_bytes(gzip.compress(2 * bomb))
+    for name in ("x.zip", "x.tgz", "x.gz"):
+        assert main(["firmware", "import", str(tmp_path / name), "--to", str(tmp_path / "fw")]) == 3
+        assert "cannot be unpacked: more than 3 MiB come out of it" in capsys.readouterr().err
+    monkeypatch.setattr(firmware_archive, "MEMBERS_LIMIT", 1)
+    assert main(["firmware", "import", str(tmp_path / "x.zip"), "--to", str(tmp_path / "fw")]) == 3
+    assert "more than 1 files" in capsys.readouterr().err
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    magic=st.sampled_from((b"PK\3\4", b"\x1f\x8b\x08\0", b"BZh9", b"\xfd7zXZ\0", bytes(257) + b"ustar\x0000")),
+    noise=st.binary(max_size=600),
+)
+def test_a_damaged_archive_is_one_error(magic: bytes, noise: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(magic + noise)
+        file.flush()
+        with suppress(FirmwareError):
+            firmware_search.search(Path(file.name))
+
+
+def test_an_archive_that_breaks_off_is_one_line_and_no_obstacle_in_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "sent" / "hal"), "gztar", hal(tmp_path)))
+    archive.write_bytes(archive.read_bytes()[:-2000])
+    assert main(["firmware", "import", str(archive), "--to", str(tmp_path / "fw")]) == 3
+    error = capsys.readouterr().err
+    assert "cannot be unpacked" in error
+    assert error.count("\n") == 1
+    assert main(["firmware", "import", str(tmp_path), "--to", str(tmp_path / "fw")]) == 0
+
+
+def test_images_where_debian_keeps_firmware_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system = tmp_path / "lib"
+    monkeypatch.setattr(firmware, "SYSTEM_FOLDER", system)
+    monkeypatch.setattr(config, "SYSTEM_FOLDER", system)
+    toml = tmp_path / "gateway.toml"
+    toml.write_text(f'[gateway]\nstate_dir = "{tmp_path}/state"\n[concentrator]\nboard = "rak_2287"\n')
+    assert main(["firmware", "list", "-c", str(toml)]) == 3
+    assert "state/firmware/agc.bin: cannot be read" in capsys.readouterr().err
+    assert main(["firmware", "import", str(hal(tmp_path)), "--to", str(system)]) == 0
+    assert main(["firmware", "list", "-c", str(toml)]) == 0
+    assert f"{system}/agc.bin: AGC version 10" in capsys.readouterr().out
+    assert firmware.load_from(config.load(toml).firmware_dirs).arb == ARB
