@@ -17,10 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import identity, report
-from agent.batch.keys import ring
-from agent.batch.receipt import open_answer
 from agent.clock import HostClock
 from agent.config import Destination, GatewayConfig
+from agent.enrolment.enrolling import sets_of
+from agent.enrolment.renewal import Renewals
 from agent.errors import AgentError, SpoolError
 from agent.filter import Filter
 from agent.radio import Radio, concentrator_opener
@@ -29,11 +29,13 @@ from agent.spool import orders
 from agent.spool.signing import Keys
 from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter, WriterState
+from agent.trusted_time import TrustedTime
 from agent.uplink.alternatives import Alternatives
 from agent.uplink.endpoint import Endpoint, open_uplink
 from agent.uplink.machine import LINKED
 from agent.uplink.pace import Pace
 from agent.uplink.sender import Sender
+from agent.uplink.verifier import Verifier
 from agent.wear import Card, Forecast
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ RADIO_STOP_S = 10.0
 SENDER_STOP_S = 5.0
 """How long the radio, and then all senders together, may take to end once they are told to."""
 REPORT_STOP_S = 2.0
+RENEWAL_STOP_S = 1.0
+"""How long a conversation about a certificate may take to end; what is lost of it is repeated."""
 MIB = 1 << 20
 
 
@@ -65,12 +69,15 @@ class Service:
         self._config = config
         self._clock = HostClock()
         self._stop = threading.Event()
+        self._time = TrustedTime(config.gateway.state_dir, self._clock)
+        self._sets = {destination.name: sets_of(config, destination.name) for destination in config.destination}
+        self._renewals: Renewals | None = None
         self._eui_known = threading.Event()
         self._eui: bytes | None = None
         self._radio: Radio | None = None
         self._radio_health = RadioHealth()
-        self._gnss: Gnss | None = None
         self._senders: list[Sender] = []
+        self._gnss: Gnss | None = None
         self._began_us = self._clock.boottime_us()
 
     def run(self, stop: threading.Event) -> None:
@@ -116,6 +123,8 @@ class Service:
                 ear.join(RADIO_STOP_S)
                 writer.flush(DRAIN_S)
                 self._end(self._senders)
+                if self._renewals is not None:
+                    self._renewals.stop(RENEWAL_STOP_S)
                 ended.set()
                 voice.join(REPORT_STOP_S)
         logger.info("event=ended")
@@ -187,16 +196,25 @@ class Service:
         senders = [self._sender(destination, writer, self._eui) for destination in self._config.destination]
         for sender in senders:
             sender.start()
+        self._renewals = Renewals(self._config, self._eui, self._time, self._clock.boottime_us)
+        for destination, sender in zip(self._config.destination, senders, strict=True):
+            self._renewals.add(destination, self._sets[destination.name], sender.sealed)
+        self._renewals.start()
         return senders
 
     def _sender(self, destination: Destination, writer: SpoolWriter, eui: bytes) -> Sender:
         outlet = Outlet(writer, destination.name)
+        sets = self._sets[destination.name]
+
+        def endpoint(url: str) -> Endpoint:
+            return Endpoint.of(destination, url, sets=sets, bounds=self._time.bounds)
+
         return Sender(
             destination.name,
-            Alternatives([open_uplink(Endpoint.of(destination, url), eui, self._clock) for url in destination.urls]),
+            Alternatives([open_uplink(endpoint(url), eui, self._clock) for url in destination.urls]),
             open_source=outlet.open,
             sink=outlet,
-            verify=partial(open_answer, resolve=ring(destination.receipt_key)),
+            verify=Verifier(destination.receipt_key, self._time, sets),
             clock=self._clock,
             window=destination.window,
             answer_timeout_s=destination.answer_timeout_s,

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli import identity_certificates
+
 if TYPE_CHECKING:
     from agent.identity import Identity
 
@@ -18,6 +20,8 @@ _EXAMPLES = """examples:
   civigate identity rotate -c /etc/civigate/gateway.toml
   civigate identity rotate -c /etc/civigate/gateway.toml --stolen
   civigate identity rotate -c /etc/civigate/gateway.toml --to tpm:0x81000002
+  civigate identity csr -o town-hall.csr -c /etc/civigate/gateway.toml
+  civigate identity install town-hall.pem --ca platform-ca.pem -c /etc/civigate/gateway.toml
 
 The line "public key" is what the platform registers:
   civigate-receiver gateways add EUI --key PUBLIC_KEY
@@ -47,6 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         verb.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="gateway.toml")
         verb.add_argument("--json", action="store_true", help="one JSON object instead of lines")
         verb.set_defaults(func=run)
+    identity_certificates.add_verbs(verbs)
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -112,6 +112,9 @@ class CertificateSets:
         self._fell_back = False
         self._all_failed = False
         self._depth = 0
+        self._opened: dict[str, CertificateSet] = {}
+        self.using = ""
+        """Name of the set of the latest connection, "" for none; noted by the transport."""
 
     def __bool__(self) -> bool:
         return bool(self.order())
@@ -293,6 +296,9 @@ class CertificateSets:
         return Roles(current=names[0], previous=names[1] if len(names) > 1 else None, factory=names[-1])
 
     def _open(self, name: str) -> CertificateSet | None:
+        """Read a set, which never changes; None if it cannot be used."""
+        if name in self._opened:
+            return self._opened[name]
         folder = self._folder / name
         try:
             leaf = certificate.chain_from_pem((folder / CERTIFICATE_FILE).read_bytes(), str(folder))[0]
@@ -300,13 +306,14 @@ class CertificateSets:
             _log.error("event=certificate_unreadable set=%s problem=%s", name, error)
             return None
         authorities = folder / AUTHORITIES_FILE
-        return CertificateSet(
+        self._opened[name] = CertificateSet(
             name,
             folder,
             leaf.public_bytes(Encoding.DER),
             certificate.validity(leaf),
             authorities if authorities.exists() else None,
         )
+        return self._opened[name]
 
     def _change(self, roles: Roles) -> None:
         """Give the sets their roles, in one rename, and remove those that have none."""
@@ -321,6 +328,7 @@ class CertificateSets:
             for old in self._folder.iterdir():
                 if _is_name(old.name) and old.name not in roles.order():
                     shutil.rmtree(old, ignore_errors=True)
+                    self._opened.pop(old.name, None)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:

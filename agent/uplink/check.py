@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent.batch.model import Receipt, Refusal
-from agent.errors import BatchError
+from agent.enrolment.certificate import chain_from_pem, day, validity
+from agent.errors import BatchError, IdentityError
+from agent.trusted_time import Bounds
 from agent.uplink.endpoint import Endpoint, open_uplink
 from agent.uplink.port import BootClock, Fault, LinkError, Reply, Uplink
-from agent.uplink.tls import client_context, link_error
+from agent.uplink.tls import DatedContext, link_error
 
 MAX_ADDRESSES = 8
+SOON_DAYS = 14
+"""A certificate with less left is said to expire soon; renewals begin long before."""
+_DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Step:
     """One step of the way.
 
     Attributes:
-        name: "name", "tcp", "tls", "login" or "receipt".
+        name: "name", "tcp", "cert", "tls", "login" or "receipt".
         error: why it ends here, None when it goes on.
         detail: what was found.
         took_ms: how long it took.
@@ -61,6 +65,8 @@ def walk(
         ("tcp", lambda: _connect(endpoint, found, connected)),
     ]
     if endpoint.scheme != "mqtt":
+        if endpoint.cert_file is not None or endpoint.sets:
+            walked.append(("cert", lambda: _certificate(endpoint)))
         walked.append(("tls", lambda: _handshake(endpoint, connected)))
     try:
         for name, run in walked:
@@ -116,8 +122,37 @@ def _connect(endpoint: Endpoint, addresses: list[str], connected: list[socket.so
     raise problem
 
 
+def _certificate(endpoint: Endpoint) -> str:
+    """Say of the certificate that we show how long it is good."""
+    chosen = None if endpoint.sets is None else endpoint.sets.choose()
+    path = endpoint.cert_file if chosen is None else chosen.certificate
+    assert path is not None, "there is one"
+    try:
+        dates = validity(chain_from_pem(path.read_bytes(), str(path))[0])
+    except (OSError, IdentityError) as error:
+        hint = "cert_file must be PEM, readable by this program"
+        raise LinkError(Fault.FILES, "cannot be read", where=str(path), hint=hint) from error
+    bounds = Bounds(time.time_ns() // 1000, time.time_ns() // 1000) if endpoint.bounds is None else endpoint.bounds()
+    hint = "renew it: 'civigate identity renew', or 'civigate enrol' with a new code"
+    if chosen is None:
+        hint = "replace cert_file and key_file by new ones, or enrol: civigate enrol"
+    if bounds.expired(dates):
+        what = f"our certificate expired on {day(dates.not_after_us)}"
+        raise LinkError(Fault.FILES, what, where=str(path), hint=hint)
+    if bounds.not_yet_valid(dates):
+        what = f"our certificate is not valid before {day(dates.not_before_us)}"
+        raise LinkError(Fault.FILES, what, where=str(path), hint="check the clock (timedatectl)")
+    now_us = time.time_ns() // 1000
+    left_days = (dates.not_after_us - max(bounds.earliest_us, now_us)) // _DAY_US
+    whose = "" if chosen is None else f" ({endpoint.role_of(chosen.name)})"
+    note = f": expires soon, {hint}" if left_days < SOON_DAYS else ""
+    if now_us > dates.not_after_us:
+        note = f": by this host's clock, which nobody has set, it has expired; {hint}"
+    return f"our certificate{whose} is valid until {day(dates.not_after_us)}{note}"
+
+
 def _handshake(endpoint: Endpoint, connected: list[socket.socket]) -> str:
-    context = client_context(ssl.SSLContext, endpoint.ca_file, endpoint.cert_file, endpoint.key_file)
+    context, _ = endpoint.context(DatedContext)
     try:
         connected[0] = wrapped = context.wrap_socket(connected[0], server_hostname=endpoint.host)
     except OSError as error:

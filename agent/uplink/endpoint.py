@@ -4,18 +4,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from agent.uplink.port import BootClock, Fault, LinkError, Uplink
+from agent.uplink.tls import Context, client_context
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from agent.config import Destination
+    from agent.enrolment.sets import CertificateSets
+    from agent.trusted_time import Bounds
 
 DEFAULT_PORTS = {"https": 443, "mqtts": 8883, "mqtt": 1883}
+_CERTIFICATE_FAULTS = frozenset({Fault.CERTIFICATE, Fault.TLS, Fault.LOGIN})
+"""What a certificate may be the cause of: ours, that of the platform, or the name that a broker reads in ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Endpoint:
         connect_timeout_s: for TCP and for TLS each.
         answer_timeout_s: from the last sign of life to the answer.
         keepalive_s: MQTT: silence after which the link is probed; a dead one is noticed within twice this.
+        sets: certificates from an enrolment, for where there is no cert_file; None for none.
+        bounds: what is certain about the time, to judge the platform's certificate by; None for this host's clock.
     """
 
     name: str
@@ -49,9 +57,18 @@ class Endpoint:
     connect_timeout_s: float = 10.0
     answer_timeout_s: float = 20.0
     keepalive_s: int = 30
+    sets: CertificateSets | None = None
+    bounds: Callable[[], Bounds] | None = None
 
     @classmethod
-    def of(cls, destination: Destination, url: str | None = None) -> Endpoint:
+    def of(
+        cls,
+        destination: Destination,
+        url: str | None = None,
+        *,
+        sets: CertificateSets | None = None,
+        bounds: Callable[[], Bounds] | None = None,
+    ) -> Endpoint:
         """Take over what the configuration says of a destination, with one of its other URLs if one is given."""
         return cls(
             name=destination.name,
@@ -66,7 +83,55 @@ class Endpoint:
             connect_timeout_s=destination.connect_timeout_s,
             answer_timeout_s=destination.answer_timeout_s,
             keepalive_s=destination.keepalive_s,
+            sets=None if destination.cert_file is not None else sets,
+            bounds=bounds,
         )
+
+    def context(self, kind: type[Context]) -> tuple[Context, str]:
+        """Make the TLS context of the next connection.
+
+        Returns:
+            The context, and the name of the certificate set that it shows; "" for none.
+
+        Raises:
+            LinkError: a file cannot be read or used.
+        """
+        chosen = None if self.sets is None else self.sets.choose()
+        if self.sets is None or chosen is None:
+            return client_context(kind, self.ca_file, self.cert_file, self.key_file, self.bounds), ""
+        authorities = chosen.authorities or self.ca_file
+        try:
+            return client_context(kind, authorities, chosen.certificate, chosen.key, self.bounds), chosen.name
+        except LinkError:
+            self.sets.failed(chosen.name, certain=True)
+            raise
+
+    def role_of(self, name: str) -> str:
+        """Say which of the certificate sets one is."""
+        roles = None if self.sets is None else self.sets.roles
+        return next((role for role, held in asdict(roles).items() if held == name), "") if roles else ""
+
+    def outdated(self, name: str) -> bool:
+        """Tell whether the next connection would show another certificate set than the one of this name."""
+        if self.sets is None:
+            return False
+        chosen = self.sets.choose()
+        return chosen is not None and chosen.name != name
+
+    def blame(self, name: str, error: LinkError, *, answered: bool) -> None:
+        """Note that a connection with a certificate set failed.
+
+        Args:
+            name: of the set; "" for none.
+            error: how.
+            answered: whether the platform had answered anything on it.
+        """
+        if self.sets is None or not name or answered:
+            return
+        if error.fault in _CERTIFICATE_FAULTS:
+            self.sets.failed(name, certain=True)
+        elif error.fault is Fault.LOST:
+            self.sets.failed(name, certain=False)
 
     @property
     def scheme(self) -> str:

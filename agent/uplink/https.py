@@ -22,7 +22,7 @@ from urllib3.util import SKIP_HEADER, Timeout
 
 from agent.uplink import tcp
 from agent.uplink.port import MAX_ANSWER_BYTES, Arrival, BootClock, Fault, LinkError, Reply, Traffic
-from agent.uplink.tls import client_context, link_error, lost, silent, unwelcome
+from agent.uplink.tls import DatedContext, DatedSocket, link_error, lost, silent, unwelcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,7 +66,7 @@ class _Line:
             self.sock = None
 
 
-class _BoundedSocket(ssl.SSLSocket):
+class _BoundedSocket(DatedSocket):
     """A TLS socket whose single operations end at the deadline of the whole request.
 
     A time-out per operation alone would let a server that sends one byte every few seconds hold a request for ever.
@@ -95,7 +95,7 @@ class _BoundedSocket(ssl.SSLSocket):
             self.settimeout(left_s)
 
 
-class _Context(ssl.SSLContext):
+class _Context(DatedContext):
     """Makes bounded sockets of one line, and resumes the TLS session of the last one on the next."""
 
     sslsocket_class = _BoundedSocket
@@ -111,6 +111,8 @@ class _Context(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLSocket:
+        # before the handshake: when it fails, nothing was answered on this connection
+        self.line.answered = False
         wrapped = super().wrap_socket(
             sock,
             server_side,
@@ -122,7 +124,6 @@ class _Context(ssl.SSLContext):
         assert isinstance(wrapped, _BoundedSocket)
         wrapped.line = self.line
         self.line.sock = wrapped
-        self.line.answered = False
         return wrapped
 
     def note_session(self) -> None:
@@ -151,6 +152,7 @@ class HttpsUplink:
         self._clock = clock
         self._line = _Line()
         self._context: _Context | None = None
+        self._shown = ""
         self._pool: urllib3.HTTPSConnectionPool | None = None
         self._arrived: deque[Arrival] = deque()
         self._wake: Callable[[], None] = _nobody
@@ -165,8 +167,7 @@ class HttpsUplink:
         """Read the certificates, if that is not done, and note whom to wake: the first request connects."""
         self._wake = wake
         if self._context is None:
-            endpoint = self._endpoint
-            self._context = client_context(_Context, endpoint.ca_file, endpoint.cert_file, endpoint.key_file)
+            self._context, self._shown = self._endpoint.context(_Context)
             self._context.line = self._line
         if self._pool is None:
             self._pool = self._new_pool(self._context)
@@ -213,6 +214,7 @@ class HttpsUplink:
             timeout=Timeout(connect=self._endpoint.connect_timeout_s, read=self._endpoint.answer_timeout_s),
             ssl_context=context,
             cert_reqs="CERT_REQUIRED",
+            socket_options=tcp.OPTIONS,
         )
 
     def _request(self, method: str, path: str, headers: dict[str, str], body: bytes | None, batch: int | None) -> None:
@@ -223,6 +225,12 @@ class HttpsUplink:
             + self._endpoint.answer_timeout_s
             + sent_bytes / SLOWEST_BYTES_PER_S
         )
+        if self._pool is not None and self._endpoint.outdated(self._shown):
+            self._pool.close()
+            self._pool = self._context = None
+            self.connect(self._wake)
+        if self._endpoint.sets is not None:
+            self._endpoint.sets.using = self._shown
         asked_us = self._clock.boottime_us()
         try:
             if self._interrupted.is_set():
@@ -240,6 +248,7 @@ class HttpsUplink:
                 # It may be the resumed session that the server does not like, or our certificate, or we its: next time
                 # from the beginning, with the files as they are then.
                 self._context = None
+            self._endpoint.blame(self._shown, named, answered=self._line.answered)
             raise named from error
         if response.status not in _ANSWERS or response.headers.get("content-type", "").split(";")[0] != ANSWER_TYPE:
             response.close()
@@ -284,6 +293,8 @@ class HttpsUplink:
             what = f"{what} to {location}" if location else f"{what} with {kind} instead of a signed receipt"
             hint = "a captive portal or proxy answers: log in to this network, or correct the url"
         elif status in {401, 403}:
+            if self._endpoint.sets is not None and self._shown:
+                self._endpoint.sets.failed(self._shown, certain=True)
             hint = "the platform does not let this gateway in: check cert_file and its registration there"
         elif status == 404:
             hint = "no receiver under this url: check its path"

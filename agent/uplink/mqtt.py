@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import threading
 import time
 from collections import deque
@@ -38,7 +37,7 @@ from agent.uplink.port import (
     Taken,
     Traffic,
 )
-from agent.uplink.tls import client_context, link_error, lost, silent
+from agent.uplink.tls import DatedContext, link_error, lost, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,6 +156,7 @@ class MqttUplink:
         self._batch_topic = f"{TOPIC_ROOT}/{gateway_eui.hex()}/batch"
         self._receipt_topic = f"{TOPIC_ROOT}/{gateway_eui.hex()}/receipt"
         self._client: mqtt.Client | None = None
+        self._shown = ""
         self._inbox = _Inbox(lambda: None)
         self._batches: dict[int, int] = {}
         self._held: deque[tuple[int, bytes]] = deque()
@@ -178,6 +178,13 @@ class MqttUplink:
         if self._interrupted:
             raise lost(self._where, "interrupted")
         self._client = client = self._new_client(self._inbox)
+        try:
+            self._log_in(client)
+        except LinkError as error:
+            self._endpoint.blame(self._shown, error, answered=False)
+            raise
+
+    def _log_in(self, client: mqtt.Client) -> None:
         try:
             client.connect(
                 self._endpoint.host, self._endpoint.port, self._endpoint.keepalive_s, **self._connect_options()
@@ -220,6 +227,8 @@ class MqttUplink:
     def receive(self) -> Sequence[Arrival]:
         """Return the signs of life and answers that wait."""
         arrived: list[Arrival] = []
+        if not self._batches and not self._held and self._client is not None:
+            self._notice_certificate()
         while (event := self._inbox.pop()) is not None:
             bad = isinstance(event, _Disconnected) or (isinstance(event, _Published) and event.reason.value != 0)
             if bad and arrived:
@@ -254,6 +263,12 @@ class MqttUplink:
         self._held.clear()
 
     # --- the sender's thread
+
+    def _notice_certificate(self) -> None:
+        """End the connection, between two batches, when there is another certificate to show: nothing else would."""
+        if self._endpoint.scheme == "mqtts" and self._endpoint.outdated(self._shown):
+            hint = "nothing is wrong: it connects again at once"
+            raise LinkError(Fault.LOST, "connecting anew, with another certificate", where=self._where, hint=hint)
 
     def _new_client(self, inbox: _Inbox) -> mqtt.Client:
         """Make a client whose callbacks do nothing but queue."""
@@ -300,8 +315,12 @@ class MqttUplink:
         client.connect_timeout = self._endpoint.connect_timeout_s
         client.max_inflight_messages_set(self.window)
         client.max_queued_messages_set(self.window)
-        if (tls := _tls_context(self._endpoint)) is not None:
+        self._shown = ""
+        if self._endpoint.scheme == "mqtts":
+            tls, self._shown = self._endpoint.context(DatedContext)
             client.tls_set_context(tls)
+        if self._endpoint.sets is not None:
+            self._endpoint.sets.using = self._shown
         if self._endpoint.user is not None:
             client.username_pw_set(self._endpoint.user, _password(self._endpoint.password_file))
         client.on_connect = on_connect
@@ -380,12 +399,6 @@ class MqttUplink:
     def _not_let_in(self, what: str) -> LinkError:
         hint = "check cert_file, user and password_file, and the broker's access list for this gateway"
         return LinkError(Fault.LOGIN, what, where=self._where, hint=hint)
-
-
-def _tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
-    if endpoint.scheme != "mqtts":
-        return None
-    return client_context(ssl.SSLContext, endpoint.ca_file, endpoint.cert_file, endpoint.key_file)
 
 
 def _carried(sock: object) -> Traffic:

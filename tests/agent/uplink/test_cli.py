@@ -59,18 +59,20 @@ def test_https_from_the_name_to_the_receipt(
 ) -> None:
     assert check(trust.endpoint("https", server.port), "--json") == 0
     steps = _steps(capsys)
-    assert [name for name, ok, _ in steps if ok] == ["name", "tcp", "tls", "receipt"]
+    assert [name for name, ok, _ in steps if ok] == ["name", "tcp", "cert", "tls", "receipt"]
     assert "127.0.0.1" in steps[0][2]
-    assert "TLSv1.3" in steps[2][2]
-    assert "batch 0" in steps[3][2]
-    assert "this host +0." in steps[3][2]
+    assert "expires soon" in steps[2][2], "the certificate of these tests is good for a day"
+    assert "TLSv1.3" in steps[3][2]
+    assert "batch 0" in steps[4][2]
+    assert "this host +0." in steps[4][2]
 
 
 def test_lines_for_people(trust: Trust, server: HttpsServer, check: Check, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(trust.endpoint("https", server.port)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"city: https://localhost:{server.port}"
-    assert [line.split()[:2] for line in lines[1:]] == [["ok", step] for step in ("name", "tcp", "tls", "receipt")]
+    steps = ("name", "tcp", "cert", "tls", "receipt")
+    assert [line.split()[:2] for line in lines[1:]] == [["ok", step] for step in steps]
 
 
 def test_every_way_to_the_platform_is_tried(

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
-import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from agent.batch.model import Reason, Receipt
 from agent.uplink.machine import Phase
 from agent.uplink.port import Fault
 from agent.uplink.sender import Sender
-from agent.uplink.tls import client_context
+from agent.uplink.tls import DatedContext, client_context
 from tests.agent.uplink.scene import (
     EUI,
     Broker,
@@ -378,7 +377,7 @@ def test_tls_with_client_certificates(
 ) -> None:
     worker = trust.authority.client("receiver")
     endpoint = trust.endpoint("mqtts", closed_broker.port, mqtt_version=version)
-    context = client_context(ssl.SSLContext, trust.authority.certificate, worker.certificate, worker.key)
+    context = client_context(DatedContext, trust.authority.certificate, worker.certificate, worker.key)
     consumer = MqttConsumer(platform, closed_broker.port, context)
     try:
         gateway = Gateway(4)

@@ -1,0 +1,42 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Verify what the platform answers, and draw from it what else it proves: the time, and that a certificate works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.batch.keys import PublicKey, ring
+from agent.batch.model import Receipt, Refusal
+from agent.batch.receipt import open_answer
+
+if TYPE_CHECKING:
+    from agent.enrolment.sets import CertificateSets
+    from agent.trusted_time import TrustedTime
+
+
+class Verifier:
+    """Opens the signed answers of one platform.
+
+    Args:
+        key: the platform's.
+        time: that a signed answer narrows.
+        sets: whose set in use a receipt confirms.
+    """
+
+    def __init__(self, key: PublicKey, time: TrustedTime, sets: CertificateSets) -> None:
+        self._resolve = ring(key)
+        self._time = time
+        self._sets = sets
+
+    def __call__(self, data: bytes) -> Receipt | Refusal:
+        """Verify an answer.
+
+        Raises:
+            BatchError: it is none, or not the platform's.
+        """
+        signed = open_answer(data, self._resolve)
+        self._time.signed(signed.utc_us)
+        if isinstance(signed, Receipt) and self._sets.using:
+            self._sets.carried(self._sets.using)
+        return signed
