@@ -353,13 +353,12 @@ class Chip:
         return outcome if self.fifo.push(frame, reception.mark_read) else "overflow"
 
     def _check_half_duplex(self, start: int, end: int) -> None:
-        for emission in reversed(self._on_air):
-            emission_end = emission.end_ticks
+        for emission in self._on_air:
             if emission.start_ticks is None or emission.start_ticks >= end:
                 continue
+            emission_end = emission.end_ticks
             if emission_end is None or emission_end > start:
                 raise Missed("the gateway was transmitting")
-            return
 
     def _frames(self, packet: AirPacket, by: Demodulator, end_ns: int, readable_ns: int) -> bytes:
         stored = self.registers.stored

@@ -93,7 +93,7 @@ class Emission:
         parameters: what else the modulation needs, by name.
         payload: bytes on the air.
         airtime_us: None for a carrier that lasts until it is aborted.
-        start_ticks: unwrapped counter when the first symbol leaves; None while it is not known.
+        start_ticks: unwrapped counter when the first symbol leaves; None while it is not known, or when it never left.
         outcome: "waiting", "emitting", "sent", "aborted", or "blocked" (by listen before talk).
         start_ns: the same moment as start_ticks in nanoseconds of the emulator, which survive a reset.
     """
@@ -212,6 +212,8 @@ class TxChain:
             if self._emission.start_ticks is not None and now_ticks > self._emission.start_ticks:
                 # What was on the air until now did block reception.
                 self._emission.airtime_us = (now_ticks - self._emission.start_ticks) // TICKS_PER_US
+            else:
+                self._emission.start_ticks = self._emission.start_ns = None
             self._emission = None
 
     def _start(self, rising: int) -> None:

@@ -156,3 +156,23 @@ def test_an_aborted_transmission_blocks_only_what_it_overlapped(receiving: Bench
     receiving.write(0x5200, 0)
     receiving.wait_us(100_000)
     assert receiving.hear(uplink()).outcome == "fifo"
+
+
+def test_a_transmission_deafens_whatever_was_triggered_after_it(receiving: Bench) -> None:
+    program(receiving)
+    program(receiving, BASES[1])
+    schedule(receiving, receiving.counter() + 500_000 * 32)
+    receiving.write(BASES[1] + TRIGGER, 1)
+    receiving.wait_us(520_000)
+    assert (status(receiving), status(receiving, BASES[1])) == (EMITTING, FREE)
+    assert receiving.hear(uplink()).outcome == "not_received: the gateway was transmitting"
+
+
+def test_what_is_aborted_before_it_leaves_deafens_nobody(receiving: Bench) -> None:
+    program(receiving)
+    schedule(receiving, receiving.counter() + 100_000 * 32)
+    receiving.write(0x5200, 0)
+    receiving.wait_us(120_000)
+    assert receiving.hear(uplink()).outcome == "fifo"
+    (emission,) = receiving.chip.emissions
+    assert (emission.outcome, emission.start_ticks, emission.start_ns) == ("aborted", None, None)
