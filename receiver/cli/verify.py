@@ -8,22 +8,18 @@ import argparse
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
-from agent.batch.codec import glimpse, open_wire
-from agent.batch.errors import RefusedError
-from agent.batch.keys import TEXT_PREFIX, PublicKey, Resolve, ring
-from agent.batch.model import Account
+from agent.batch.keys import TEXT_PREFIX, PublicKey
 from receiver import config
-from receiver.batchfile import read_batches
+from receiver.audit import Audit, StreamAudit, audit
 from receiver.cli.arguments import add_json
 from receiver.errors import EvidenceError
-from receiver.evidence import Chain, Step, follow
 from receiver.ledger.database import FILE_NAME
-from receiver.ledger.port import Withdrawn
 from receiver.ledger.reader import LedgerReader
 
+MAX_KEY_FILE_BYTES = 4096
 EXIT_INTEGRITY = 4
 
 _EXAMPLES = """examples:
@@ -31,20 +27,9 @@ _EXAMPLES = """examples:
   civigate-receiver verify -c receiver.toml export.batches    # keys of the registry
   civigate-receiver verify export.batches --key gateway-key.txt --json
 
+One key of a gateway is enough: keys that follow it are learnt from the batches that announce them.
 The exit code is 4 when anything does not verify, does not fit, or is missing.
 """
-
-
-@dataclass(slots=True)
-class _Stream:
-    """What the files hold of one stream."""
-
-    gateway_eui: bytes
-    steps: dict[int, Step] = field(default_factory=dict)
-    withdrawn: list[Withdrawn] = field(default_factory=list)
-    account: Account = field(default_factory=Account)
-    repeats: int = 0
-    chain: Chain = field(default_factory=Chain)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -58,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument(
-        "--key", action="append", default=[], metavar="TEXT|FILE", help="public key of a gateway; may be repeated"
+        "--key", action="append", default=[], metavar="TEXT|FILE", help="a public key of a gateway; may be repeated"
     )
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="take the keys of this receiver's registry")
     add_json(parser)
@@ -66,119 +51,133 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _run(args: argparse.Namespace) -> int:
-    resolve = _keys(args)
-    streams: dict[bytes, _Stream] = {}
-    refused: list[dict[str, object]] = []
-    for path in args.files:
-        for number, wire in enumerate(_batches(path, refused), 1):
-            _take(wire, f"{path}, batch {number}", resolve, streams, refused)
-    for stream in streams.values():
-        steps = [stream.steps[number] for number in sorted(stream.steps)]
-        follow(stream.chain, steps, stream.withdrawn, from_start=False)
-    ok = not refused and all(stream.chain.ok and not stream.chain.missing for stream in streams.values())
+    found = audit(args.files, _keys(args))
     if args.json:
-        print(
-            json.dumps(
-                {
-                    "ok": ok,
-                    "streams": [_as_json(stream_id, stream) for stream_id, stream in streams.items()],
-                    "refused": refused,
-                }
-            )
-        )
+        print(json.dumps(_as_json(found)))
     else:
-        _print(streams, refused, ok=ok)
-    return 0 if ok else EXIT_INTEGRITY
+        for line in _lines(found):
+            print(line)
+    return 0 if found.ok else EXIT_INTEGRITY
 
 
-def _keys(args: argparse.Namespace) -> Resolve:
+def _keys(args: argparse.Namespace) -> list[PublicKey]:
     if args.config is not None:
         path = config.load(args.config).receiver.data_dir / FILE_NAME
         with contextlib.closing(LedgerReader(path)) as ledger:
-            return ring(*(PublicKey.from_text(key.public_key) for key in ledger.registry()))
+            return [PublicKey.from_text(key.public_key) for key in ledger.registry()]
     if not args.key:
         hint = "give --key with the gateway's public key, or -c with a receiver.toml"
         raise EvidenceError("no key to verify with", where="verify", hint=hint, code="CG-EVI-003")
-    return ring(*(PublicKey.from_text(_key_text(text)) for text in args.key))
+    return [PublicKey.from_text(_key_text(text)) for text in args.key]
 
 
 def _key_text(given: str) -> str:
     if given.startswith(TEXT_PREFIX):
         return given
     try:
-        return Path(given).read_text(encoding="ascii")
+        with Path(given).open(encoding="ascii") as file:
+            return file.read(MAX_KEY_FILE_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         hint = f"give the line that begins with {TEXT_PREFIX}: or a file that holds it"
         raise EvidenceError("no key in it", where=given, hint=hint, code="CG-EVI-003") from error
 
 
-def _batches(path: Path, refused: list[dict[str, object]]) -> Iterator[bytes]:
-    """Give the batches of a file; what is damaged ends the file, not the report."""
-    try:
-        yield from read_batches(path)
-    except EvidenceError as error:
-        if error.code == "CG-EVI-001":
-            raise
-        refused.append({"where": str(path), "reason": error.what})
+def _as_json(found: Audit) -> dict[str, object]:
+    return {
+        "ok": found.ok,
+        "files": [asdict(file) for file in found.files],
+        "streams": [_stream_json(stream) for stream in found.streams],
+        "refused": [
+            {"where": one.where, "stream": one.stream_id.hex(), "number": one.number, "reason": one.reason}
+            for one in found.refused
+        ],
+        "refused_count": found.refused_count,
+    }
 
 
-def _take(
-    wire: bytes, where: str, resolve: Resolve, streams: dict[bytes, _Stream], refused: list[dict[str, object]]
-) -> None:
-    try:
-        opened = open_wire(wire, resolve)
-    except RefusedError as error:
-        seen = glimpse(wire)
-        refused.append({"where": where, "stream": seen.stream_id.hex(), "number": seen.number, "reason": error.what})
-        return
-    header, body = opened.header, opened.body
-    stream = streams.setdefault(header.stream_id, _Stream(header.gateway_eui))
-    known = stream.steps.get(header.number)
-    if known is not None:
-        stream.repeats += 1
-        if known.hash != opened.hash:
-            stream.chain.flaw(f"two contents under number {header.number}: a fork")
-        return
-    if header.gateway_eui != stream.gateway_eui:
-        stream.chain.flaw(f"batch {header.number} is of another gateway, {header.gateway_eui.hex()}")
-    if not body.account.balanced:
-        stream.chain.flaw(f"the account of batch {header.number} does not add up")
-    stream.steps[header.number] = Step(header, opened.hash)
-    stream.account += body.account
-    stream.withdrawn += [
-        Withdrawn(item.first_number, item.last_number, item.last_hash, item.count)
-        for item in body.tombstones
-        if item.last_number
-    ]
-
-
-def _as_json(stream_id: bytes, stream: _Stream) -> dict[str, object]:
+def _stream_json(stream: StreamAudit) -> dict[str, object]:
     chain = stream.chain
     return {
-        "stream": stream_id.hex(),
+        "stream": stream.stream_id.hex(),
         "gateway": stream.gateway_eui.hex(),
-        "first": min(stream.steps),
-        "last": max(stream.steps),
+        "ok": stream.ok,
+        "first": stream.first,
+        "last": stream.last,
         "batches": chain.batches,
         "repeats": stream.repeats,
         "frames": chain.frames,
         "missing": chain.missing,
         "account": asdict(stream.account),
+        "waiting": stream.waiting,
+        "withdrawn_frames": stream.withdrawn_frames,
         "chain_ok": chain.ok,
         "flaws": chain.flaws,
+        "flaw_count": chain.flaw_count,
+        "keys": [
+            {
+                "kid": key.kid.hex(),
+                "first": key.first,
+                "last": key.last,
+                "batches": key.batches,
+                "announced_by": None if key.announced_by is None else key.announced_by.hex(),
+            }
+            for key in stream.keys
+        ],
+        "declared_gaps": [
+            {
+                "batch": number,
+                "frames": stone.count,
+                "reason": stone.reason.name.lower(),
+                "first_withdrawn": stone.first_number or None,
+                "last_withdrawn": stone.last_number or None,
+            }
+            for number, stone in stream.tombstones
+        ],
     }
 
 
-def _print(streams: dict[bytes, _Stream], refused: list[dict[str, object]], *, ok: bool) -> None:
-    for stream_id, stream in streams.items():
-        chain = stream.chain
-        print(f"gateway {stream.gateway_eui.hex()}  stream {stream_id.hex()}")
-        print(f"  batches {min(stream.steps)} to {max(stream.steps)}: {chain.batches}, {chain.frames} frames")
-        print(f"  chain   {'verified' if chain.ok else f'BROKEN, {chain.flaw_count} flaws'}")
-        for flaw in chain.flaws:
-            print(f"          - {flaw}")
-        missing = ", ".join(f"{first}-{last}" if first < last else str(first) for first, last in chain.missing)
-        print(f"  missing {missing or 'none'}")
-    for entry in refused:
-        print(f"NOT ACCEPTED {entry['where']}: {entry['reason']}")
-    print("all of it verifies" if ok else "NOT all of it verifies")
+def _lines(found: Audit) -> Iterator[str]:
+    for file in found.files:
+        yield f"{file.path}: {file.messages:,} batches, SHA-256 {file.sha256}"
+    for stream in found.streams:
+        yield ""
+        yield from _stream_lines(stream)
+    if found.refused:
+        yield ""
+    for one in found.refused:
+        yield f"NOT ACCEPTED {one.where}: {one.reason}"
+    if found.refused_count > len(found.refused):
+        yield f"NOT ACCEPTED and not listed: {found.refused_count - len(found.refused):,} more"
+    yield ""
+    yield "all of it verifies" if found.ok else "NOT all of it verifies"
+
+
+def _stream_lines(stream: StreamAudit) -> Iterator[str]:
+    chain, account = stream.chain, stream.account
+    yield f"gateway {stream.gateway_eui.hex()}  stream {stream.stream_id.hex()}"
+    yield f"  batches     {stream.first:,} to {stream.last:,}: {chain.batches:,}, {stream.repeats:,} of them repeated"
+    if not stream.from_start:
+        yield f"              those before {stream.first:,} are not in these files"
+    yield f"  frames      {chain.frames:,}"
+    for key in stream.keys:
+        said = "given" if key.announced_by is None else f"announced by {key.announced_by.hex()[:16]}"
+        yield f"  key         {key.kid.hex()}: batches {key.first:,} to {key.last:,}, {said}"
+    yield f"  chain       {'verified' if chain.ok else f'BROKEN, {chain.flaw_count} flaws'}"
+    for flaw in chain.flaws:
+        yield f"              - {flaw}"
+    missing = ", ".join(f"{first}-{last}" if first < last else str(first) for first, last in chain.missing)
+    yield f"  missing     {missing or 'none'}"
+    for number, stone in stream.tombstones:
+        batches = f" in batches {stone.first_number:,} to {stone.last_number:,}" if stone.last_number else ""
+        yield f"  declared    {stone.count:,} frames {stone.reason.name.lower()}{batches}, says batch {number:,}"
+    yield (
+        f"  heard       {account.heard:,} = bad CRC {account.bad_crc:,} + filtered {account.filtered:,} + "
+        f"duplicate {account.duplicate:,} + kept {account.spooled:,}"
+    )
+    if stream.waiting is not None:
+        yield (
+            f"  kept        {account.spooled:,} = here {chain.frames - stream.withdrawn_frames:,} + "
+            f"evicted {account.evicted:,} + expired {account.expired:,} + quarantined {account.quarantined:,} + "
+            f"not here {stream.waiting:,}"
+        )
+    yield f"  overrun     {account.overrun:,}"
