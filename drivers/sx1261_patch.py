@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from drivers.errors import FirmwareError
+from drivers.sx1302.firmware_archive import BROKEN, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,19 +71,32 @@ def is_patch(data: bytes) -> bool:
 
 
 def find(path: Path) -> tuple[Path, bytes] | None:
-    """Look for the patch in a file, or in all files below a folder; None when it is not there.
+    """Look for the patch in a file or archive, or in all below a folder; None when it is not there.
 
     Files that cannot be read are passed over, as is what takes too long to look into.
     """
     files = _below(path) if path.is_dir() else iter((path,))
     for file in files:
         try:
-            for candidate in _in_file(file):
-                if is_patch(candidate):
-                    return file, candidate
-        except OSError:
+            for place, data in _contents(file):
+                for candidate in _in_file(data):
+                    if is_patch(candidate):
+                        return place, candidate
+        except BROKEN:
             continue
     return None
+
+
+def _contents(path: Path) -> Iterator[tuple[Path, bytes]]:
+    archive = members(path)
+    if archive is None:
+        if path.stat().st_size <= PROGRAM_LIMIT_BYTES:
+            yield path, path.read_bytes()
+        return
+    for name, stream in archive:
+        data = stream.read(PROGRAM_LIMIT_BYTES + 1)
+        if len(data) <= PROGRAM_LIMIT_BYTES:
+            yield Path(f"{path}: {name}"), data
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -98,18 +112,15 @@ def _below(folder: Path) -> Iterator[Path]:
     yield from (file for file in others if file.is_file() and not file.is_symlink())
 
 
-def _in_file(path: Path) -> Iterator[bytes]:
-    size = path.stat().st_size
-    if size == PATCH_BYTES:
-        yield path.read_bytes()
-    if size <= TEXT_LIMIT_BYTES:
-        numbers = _NUMBER.findall(path.read_bytes())
+def _in_file(data: bytes) -> Iterator[bytes]:
+    if len(data) == PATCH_BYTES:
+        yield data
+    if len(data) <= TEXT_LIMIT_BYTES:
+        numbers = _NUMBER.findall(data)
         if len(numbers) == WORDS:
             yield b"".join(int(number, 16).to_bytes(WORD_BYTES, "big") for number in numbers)
-    if PATCH_BYTES < size <= PROGRAM_LIMIT_BYTES:
-        data = path.read_bytes()
-        if data.startswith(_ELF):
-            yield from _windows(data)
+    if data.startswith(_ELF):
+        yield from _windows(data)
 
 
 def _windows(program: bytes) -> Iterator[bytes]:

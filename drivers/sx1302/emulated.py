@@ -44,5 +44,5 @@ def refuse_synthetic(space: AddressSpace, firmware: Firmware) -> None:
             op="start",
             where="firmware",
             hint="run: civigate firmware import PATH, where PATH is a copy of Semtech's sx1302_hal V2.1.0",
-            code="CG-FW-012",
+            code="CG-FW-014",
         )

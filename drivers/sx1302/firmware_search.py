@@ -124,7 +124,7 @@ def _in_file(path: Path, *, named: bool) -> Iterator[FoundImage]:
     except BROKEN as error:
         if named:
             raise _refuse(
-                path, f"cannot be unpacked: {error}", "unpack it, and name the folder", "CG-FW-013"
+                path, f"cannot be unpacked: {error}", "unpack it, and name the folder", "CG-FW-015"
             ) from error
 
 

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from agent import config
 from agent.cli.main import main
+from drivers import sx1261_patch
 from drivers.errors import FirmwareError
 from drivers.sx1302 import firmware, firmware_archive, firmware_search
 from drivers.sx1302.firmware import FirmwareId, Mcu, pack_word
@@ -271,3 +272,16 @@ def test_images_where_debian_keeps_firmware_are_found(
     assert main(["firmware", "list", "-c", str(toml)]) == 0
     assert f"{system}/agc.bin: AGC version 10" in capsys.readouterr().out
     assert firmware.load_from(config.load(toml).firmware_dirs).arb == ARB
+
+
+def test_the_patch_of_the_sx1261_comes_out_of_an_archive_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch = random.Random(1).randbytes(sx1261_patch.PATCH_BYTES)
+    monkeypatch.setattr(sx1261_patch, "DIGEST", hashlib.sha256(patch).hexdigest())
+    words = (f"0x{int.from_bytes(patch[at : at + 4], 'big'):08x}" for at in range(0, len(patch), 4))
+    folder = hal(tmp_path)
+    (folder / "libloragw/src/sx1261_pram.var").write_text("uint32_t pram[386] = { " + ", ".join(words) + " };")
+    archive = shutil.make_archive(str(tmp_path / "hal"), "zip", folder)
+    assert main(["firmware", "import", archive, "--to", str(tmp_path / "fw")]) == 0
+    assert (tmp_path / "fw" / sx1261_patch.FILE_NAME).read_bytes() == patch
