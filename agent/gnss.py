@@ -84,7 +84,8 @@ class GnssStatus:
 
     Attributes:
         receiver: how it is, and what it sees.
-        pulses: what was met when pulses and messages were put together.
+        settled: whether pulses and messages agree on the second.
+        pulses: what was met when they were put together.
         pulse_age_s: since the last pulse; None before the first.
         time_age_s: since the last pulse whose second is known; None before the first since the chip's start.
         drift_ppb: how much too fast the concentrator's crystal is, parts per billion; None while that is not known.
@@ -93,6 +94,7 @@ class GnssStatus:
     """
 
     receiver: ReceiverStatus
+    settled: bool
     pulses: Tally
     pulse_age_s: float | None
     time_age_s: float | None
@@ -174,6 +176,7 @@ class Gnss:
         reference, pulse = self.synchroniser.reference, self.synchroniser.last_pulse
         return GnssStatus(
             receiver=self._receiver.status,
+            settled=self.synchroniser.settled,
             pulses=self.synchroniser.tally,
             pulse_age_s=None if pulse is None else max(now_ns - pulse.host_ns, 0) / 1e9,
             time_age_s=None if reference is None else max(now_ns - reference.host_ns, 0) / 1e9,

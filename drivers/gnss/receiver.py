@@ -9,7 +9,6 @@ named. Whatever goes wrong is a state with a name and a hint.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -44,10 +43,11 @@ LONGEST_PAUSE_S: Final = 30.0
 """Between attempts to open a port that is not there."""
 ASK_AGAIN_S: Final = 60.0
 """A u-blox receiver that does not tell GPS time is asked for it so often: it may have lost its supply."""
-BUSY_SHARE: Final = 0.9
-"""Of what the rate allows. A receiver that has more to say than the line takes is late by any amount, and so its
-messages do not say which second began last."""
-BITS_PER_BYTE: Final = 10
+QUIET_NS: Final = 30_000_000
+"""After so long a silence, a new burst of messages begins."""
+NEVER_QUIET_S: Final = 3.0
+"""A burst as long as this tells nothing about pulses: the receiver has more to say than its rate allows, and falls
+behind."""
 NAV_TIMEGPS: Final = b"\xb5\x62\x01\x20"
 
 
@@ -77,7 +77,6 @@ class ReceiverStatus:
         damaged: with a wrong one.
         noise_bytes: that belonged to neither.
         marks: seconds that it named and that were believed.
-        late_marks: that were not, because the line was too busy.
         implausible: times with a fix that cannot be.
     """
 
@@ -91,7 +90,6 @@ class ReceiverStatus:
     damaged: int = 0
     noise_bytes: int = 0
     marks: int = 0
-    late_marks: int = 0
     implausible: int = 0
 
 
@@ -123,7 +121,11 @@ class Receiver:
         self._open_after_ns = 0
         self._pause_s = FIRST_PAUSE_S
         self._empty_ns = 0
-        self._load: deque[tuple[int, int]] = deque()
+        """When last nothing had come that was not read."""
+        self._data_ns = 0
+        """When last something was read."""
+        self._burst_ns = 0
+        """When the present burst of messages had not begun yet."""
         self._status = ReceiverStatus(baud=baud)
         self._begin_listening(0)
 
@@ -164,7 +166,7 @@ class Receiver:
         self._port = self._open_port(self._status.baud)
         now_ns = self._clock.monotonic_ns()
         self._splitter.clear()
-        self._empty_ns = now_ns
+        self._empty_ns = self._data_ns = self._burst_ns = now_ns
         self._pause_s = FIRST_PAUSE_S
         self._status = replace(self._status, opened=self._status.opened + 1)
         self._become(ReceiverState.SILENT, "")
@@ -183,7 +185,6 @@ class Receiver:
         self._heard_ns = now_ns
         self._asked_ns: int | None = None
         self._may_ask_by_key = False
-        self._load.clear()
 
     def _listen(self) -> list[SecondMark]:
         port = self._port
@@ -194,13 +195,16 @@ class Receiver:
             self._empty_ns = now_ns
             self._judge([], now_ns)
             return []
+        if self._empty_ns - self._data_ns >= QUIET_NS:
+            self._burst_ns = self._empty_ns
         frames = self._splitter.feed(data, self._empty_ns, now_ns)
+        self._data_ns = now_ns
         if len(data) < READ_LIMIT_BYTES:
             self._empty_ns = now_ns
-        late = self._is_busy(len(data), now_ns) and port.paced
         marks = []
         for frame in frames:
-            mark = self._take(frame)
+            # What comes behind others in a burst may be late because of them, and not know it.
+            mark = self._take(replace(frame, before_ns=min(frame.before_ns, self._burst_ns)))
             if mark is not None:
                 marks.append(mark)
         self._status = replace(
@@ -208,13 +212,12 @@ class Receiver:
             frames=self._status.frames + len(frames),
             damaged=self._splitter.damaged,
             noise_bytes=self._splitter.noise_bytes,
-            marks=self._status.marks + (0 if late else len(marks)),
-            late_marks=self._status.late_marks + (len(marks) if late else 0),
+            marks=self._status.marks + len(marks),
             implausible=self._timekeeper.implausible,
             sight=self._timekeeper.sight,
         )
         self._judge(frames, now_ns)
-        return [] if late else marks
+        return marks
 
     def _take(self, frame: Frame) -> SecondMark | None:
         message = read(frame)
@@ -249,7 +252,7 @@ class Receiver:
             self._begin_listening(now_ns)
             return
         fix = self._timekeeper.sight.fix
-        self._become(ReceiverState.FIX if fix else ReceiverState.NO_FIX, self._wrong_rate())
+        self._become(ReceiverState.FIX if fix else ReceiverState.NO_FIX, self._advice(now_ns))
         if any(frame.protocol is Protocol.UBX and frame.data.startswith(NAV_TIMEGPS) for frame in frames):
             self._asked_ns = now_ns
         if self._asked_ns is None or now_ns - self._asked_ns > ASK_AGAIN_S * NS_PER_S:
@@ -269,8 +272,10 @@ class Receiver:
             detail = "it does not speak at any rate; check its supply, and that its TX leads to our RX"
             self._become(ReceiverState.SILENT, detail)
 
-    def _wrong_rate(self) -> str:
+    def _advice(self, now_ns: int) -> str:
         baud = self._status.baud
+        if now_ns - self._burst_ns > NEVER_QUIET_S * NS_PER_S:
+            return f"it says more than {baud} baud carry, so its time is of no use: raise its rate, or let it say less"
         if baud == self._expected_baud:
             return ""
         return f"it speaks at {baud} baud, not at {self._expected_baud}; set baud = {baud} to find it at once"
@@ -278,14 +283,6 @@ class Receiver:
     def _send(self, data: bytes) -> None:
         if self._port is not None:
             self._port.write(data)
-
-    def _is_busy(self, size: int, now_ns: int) -> bool:
-        """Note what was read, and say whether the line was busy all through the last second."""
-        self._load.append((now_ns, size))
-        while self._load[0][0] <= now_ns - NS_PER_S:
-            self._load.popleft()
-        bits = sum(bytes_ for _, bytes_ in self._load) * BITS_PER_BYTE
-        return bits > BUSY_SHARE * self._status.baud
 
     def _become(self, state: ReceiverState, detail: str) -> None:
         before = self._status

@@ -10,7 +10,7 @@ pulses, which no late message changes: it only confirms an older pulse. Messages
 the agreement, and all begins anew. Until a message has confirmed it, a pulse is no reference: so neither a receiver
 that guesses nor pulses without a fix are believed.
 
-What is not noticed: a receiver all of whose messages come later than `LATEST_NS`, on a line that is not busy.
+What is not noticed: a receiver that begins to speak of a fix later than `LATEST_NS`, and always.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from drivers.sx1302.pps import Pulse
 
 LATEST_NS: Final = NS_PER_S
-"""Within this time after the fix the first byte of its message is here. A receiver that needed longer could not keep up
-with its own seconds."""
+"""Within this time after a fix the burst of its messages begins. A receiver that needed longer could not keep up with
+its own seconds."""
 
 JITTER_NS: Final = 1_000
 """How far pulses may scatter; receivers promise 30 to 100 ns, and the counter has a step of 31."""
@@ -59,7 +59,7 @@ class SecondMark:
     Attributes:
         gps_s: seconds since 1980-01-06 without leap seconds.
         leap_s: GPS ahead of UTC in this second.
-        before_ns: CLOCK_MONOTONIC at which its first byte was not there yet.
+        before_ns: CLOCK_MONOTONIC at which the burst of messages that it came in had not begun yet.
         after_ns: CLOCK_MONOTONIC at which its first byte was there.
         accuracy_ns: how exact the receiver's pulses are.
         part_ns: how long the second had lasted at the moment of the fix; most take theirs right with the pulse.

@@ -149,6 +149,17 @@ def test_when_the_time_is_lost_the_last_pulse_becomes_an_anchor() -> None:
     assert gateway.gnss.health()["gnss_time_age_s"] >= 55
 
 
+@pytest.mark.parametrize("preface", [0, 600, 740, 760])
+def test_a_receiver_that_comes_to_the_time_after_a_second_is_not_believed_rather_than_wrongly(preface: int) -> None:
+    gateway = Gateway("ubx=no")
+    gateway.wire.late_ns = 330_000_000
+    gateway.wire.preface = b"\n" * preface
+    gateway.run(60)
+    gateway.check(limit_us=3_000_000)
+    gateway.check_reference()
+    assert bool(gateway.anchors) is (preface < 700)
+
+
 def test_another_source_that_says_otherwise_is_noticed() -> None:
     gateway = Gateway()
     gateway.run(20)
@@ -210,12 +221,14 @@ TROUBLES: tuple[Trouble, ...] = (
     st.sampled_from(["ubx=yes", "ubx=no", "noise=0.3", "rollover=1,ubx=no", "fix=25"]),
     st.lists(st.tuples(st.sampled_from(TROUBLES), st.integers(1, 40)), max_size=8),
     st.integers(20_000_000, 950_000_000),
+    st.sampled_from([0, 0, 400, 600, 760]),
 )
 def test_gnss_comes_and_goes_and_no_anchor_is_ever_wrong(
-    text: str, troubles: list[tuple[Trouble, int]], late_ns: int
+    text: str, troubles: list[tuple[Trouble, int]], late_ns: int, more_bytes: int
 ) -> None:
     gateway = Gateway(text)
     gateway.wire.late_ns = late_ns
+    gateway.wire.padding = b"\n" * more_bytes
     gateway.run(20)
     for trouble, seconds in troubles:
         trouble(gateway)

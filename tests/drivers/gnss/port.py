@@ -31,6 +31,8 @@ class Wire:
         stall_ns: by how much reading is late, at most, at random.
         plugged: in.
         paced: as `SerialPort`.
+        preface: what it says each second before the time.
+        padding: and behind it.
     """
 
     clock: TestClock
@@ -41,6 +43,7 @@ class Wire:
     stall_ns: int = 0
     plugged: bool = True
     paced: bool = True
+    preface: bytes = b""
     padding: bytes = b""
     opened: list[int] = field(default_factory=list)
     written: bytearray = field(default_factory=bytearray)
@@ -52,6 +55,8 @@ class Wire:
         self.told = self.begin_s
         self.chance = Random(1)
         self.waiting = bytearray()
+        self._line = bytearray()
+        self._line_ns = 0.0
 
     def utc_ns(self, at_ns: int) -> int:
         """True UTC of a moment of the emulator's time, without leap seconds in between."""
@@ -67,13 +72,35 @@ class Wire:
         if not self.plugged:
             raise BusError("does not exist", op="open", where="/dev/gnss", hint="plug it in", code="CG-TTY-001")
         self.opened.append(baud)
+        self.run()
+        self.waiting.clear()
+        self._line.clear()
         return Port(self, baud)
 
     def run(self) -> None:
-        """Let the receiver say what it has to say by now."""
+        """Let the receiver say what it has to say by now, as fast as the line takes it."""
         while self.told * NS + self.late_ns <= self.now_ns():
-            self.waiting += self.receiver.epoch(self.told) + self.padding
+            said = self.preface + self.receiver.epoch(self.told) + self.padding
+            self._say(said, self.told * NS + self.late_ns)
             self.told += 1
+        self._drain(self.now_ns())
+
+    def answer(self, data: bytes) -> None:
+        self.written += data
+        self._say(self.receiver.feed(data), self.now_ns())
+
+    def _say(self, data: bytes, at_ns: int) -> None:
+        self._drain(at_ns)
+        self._line += data
+
+    def _drain(self, now_ns: int) -> None:
+        size = int((now_ns - self._line_ns) * self.speaks_baud / 10 / NS) if self.paced else len(self._line)
+        if size >= len(self._line):
+            self._line_ns = now_ns
+        else:
+            self._line_ns += size * 10 * NS / self.speaks_baud
+        self.waiting += self._line[:size]
+        del self._line[:size]
 
 
 class Port:
@@ -106,8 +133,7 @@ class Port:
     def write(self, data: bytes) -> None:
         self._check()
         if not self.wire.paced or self.baud == self.wire.speaks_baud:
-            self.wire.written += data
-            self.wire.waiting += self.wire.receiver.feed(data)
+            self.wire.answer(data)
 
     def set_rate(self, baud: int) -> None:
         self._check()

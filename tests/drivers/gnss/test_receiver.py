@@ -28,12 +28,11 @@ def wired(text: str = "", *, begin: str = START) -> tuple[Receiver, Wire]:
     return Receiver(wire.open, clock), wire
 
 
-def listen(receiver: Receiver, wire: Wire, seconds: float) -> list[SecondMark]:
+def listen(receiver: Receiver, wire: Wire, seconds: float, *, pause_s: float = 0) -> list[SecondMark]:
     marks, end_ns = [], wire.clock.now_ns + round(seconds * NS)
     while wire.clock.now_ns < end_ns:
         marks += receiver.look()
-        if not receiver.is_open:
-            wire.clock.sleep(0.5)
+        wire.clock.sleep(pause_s if receiver.is_open else 0.5)
     return marks
 
 
@@ -46,7 +45,7 @@ def check(marks: list[SecondMark], wire: Wire) -> None:
     for mark in marks:
         second = (mark.after_ns - wire.late_ns) // NS
         assert mark.gps_s * NS == wire.gps_ns(second * NS)
-        assert mark.before_ns <= second * NS + wire.late_ns <= mark.after_ns
+        assert mark.before_ns <= second * NS + wire.late_ns <= mark.after_ns <= mark.before_ns + NS
 
 
 def test_gps_time_is_asked_for_and_told() -> None:
@@ -184,11 +183,24 @@ def test_a_receiver_that_lost_its_supply_is_asked_again() -> None:
     assert marks[-1].accuracy_ns == 21
 
 
-def test_a_line_that_is_busy_all_the_time_says_nothing_about_pulses() -> None:
+def test_a_message_at_the_end_of_a_burst_is_as_late_as_its_beginning_at_most() -> None:
+    receiver, wire = wired("ubx=no")
+    wire.padding = b"\r\n" * 100
+    wire.preface = b"\r\n" * 200
+    marks = listen(receiver, wire, 10)
+    assert len(marks) >= 8
+    for mark in marks[1:]:
+        second = (mark.after_ns - wire.late_ns - 400_000_000) // NS
+        assert 0 <= second * NS + wire.late_ns - mark.before_ns <= 30_000_000
+        assert mark.after_ns >= second * NS + wire.late_ns + 400_000_000
+
+
+def test_a_line_that_is_never_quiet_is_named() -> None:
     receiver, wire = wired()
     wire.padding = b"\r\n" * 480
-    assert listen(receiver, wire, 10) == []
-    assert receiver.status.late_marks >= 5
+    marks = listen(receiver, wire, 20)
+    assert marks[-1].after_ns - marks[-1].before_ns > 10 * NS
+    assert "more than 9600 baud carry" in receiver.status.detail
 
 
 def test_a_receiver_of_generation_10_is_asked_by_key() -> None:
