@@ -318,7 +318,8 @@ class Device:
     def _receive(self) -> None:
         emission = self._caught
         assert emission is not None
-        end_us = _end_us(emission)
+        # One that was taken back before it left, by a clock that is behind ours, has no end.
+        end_us = self.wake_us if emission.start_ns is None else _end_us(emission)
         if emission.outcome in {"waiting", "emitting"} and self.wake_us < end_us + _PATIENCE_US:
             # The counter by which the gateway sends is not the clock by which we look.
             self.wake_us += _DECODED_US

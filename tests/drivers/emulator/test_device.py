@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from drivers.emulator.device import ACK_TIMEOUT_US, TRANSMISSIONS, Device, DeviceProfile
+from drivers.emulator.device import ACK_TIMEOUT_US, TRANSMISSIONS, Device, DeviceProfile, State
 from drivers.emulator.lorawan import JoinAccept, Session
 from drivers.emulator.medium import Crystal
 from drivers.plans import load_plan
@@ -161,6 +161,28 @@ def test_an_aborted_downlink_is_not_heard() -> None:
     city.concentrator.abort_transmission()
     city.run(1)
     assert the(city).windows[0].outcome == "broken off (aborted)"
+
+
+def test_a_downlink_that_was_taken_back_before_it_left_is_not_heard() -> None:
+    city = City(replace(ABP, confirmed=True), network=Network(session=SESSION))
+    while not city.bench.emulator.txlog():
+        city.run(0.02)
+    assert city.bench.emulator.txlog()[0].outcome == "waiting"
+    city.concentrator.abort_transmission()
+    city.run(1)
+    assert the(city).windows[0].outcome == "nothing sent"
+
+
+def test_one_that_is_taken_back_while_the_device_waits_for_its_end_is_not_heard() -> None:
+    """The gateway's counter is not the device's clock: what it has caught may still be waiting for its moment."""
+    city = City(replace(ABP, confirmed=True), network=Network(session=SESSION))
+    while not city.bench.emulator.txlog():
+        city.run(0.02)
+    device, (emission,) = the(city), city.bench.emulator.txlog()
+    device._caught, device.state, device.wake_us = emission, State.RECEIVING, city.bench.emulator.now_us()
+    city.concentrator.abort_transmission()
+    city.run(2)
+    assert device.windows[0].outcome == "broken off (aborted)"
 
 
 def test_a_repetition_is_not_accepted_twice() -> None:
