@@ -10,20 +10,26 @@ hold (concentrator counter, frequency offset, signal RSSI) comes from the same m
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
 import importlib.util
 import json
+import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 
-from agent.batch import codec
+from agent.batch import codec, keyplace
 from agent.batch.keys import Ed25519Signer, ES256Signer, Signer, ring
-from agent.batch.model import Account, Anchor, Body, TimeSource
+from agent.batch.model import HOUR_US, Account, Anchor, Body, HourAccount, TimeSource
 from agent.demo.traffic import recording
 from agent.frame import Frame
+from tests.agent.batch.devices import SOFTHSM, SoftwareToken, SoftwareTpm
 from tests.agent.batch.samples import GATEWAY, STREAM, traffic
 from tests.bench import Row
 
@@ -46,6 +52,8 @@ def rows() -> list[Row]:
             for peer, write in peers:
                 theirs = _mean_bytes(frames, size, write)
                 found.append(Row("format", f"{name}: {size} in a batch", ours, "bytes/frame", peer, theirs))
+                beyond = f"{name}: {size} in a batch, beyond the PHYPayload"
+                found.append(Row("format", beyond, ours - payload, "bytes/frame", peer, theirs - payload))
     return found + _times(town)
 
 
@@ -77,7 +85,8 @@ def _body(frames: Sequence[Frame]) -> Body:
     last = frames[-1]
     anchor = Anchor(last.session.boot_id, last.boottime_us, 1_767_225_600_000_000, 15_000, TimeSource.PLATFORM)
     account = Account(heard=3 * count, bad_crc=count, filtered=count, spooled=count)
-    return Body(tuple(frames), account, (anchor,), (), {"uptime_s": 86_400, "concentrator_starts": 3})
+    hours = (HourAccount(last.session.boot_id, last.boottime_us // HOUR_US, account),)
+    return Body(tuple(frames), account, (anchor,), (), {"uptime_s": 86_400, "concentrator_starts": 3}, hours)
 
 
 def _seal(frames: Sequence[Frame], signer: Signer) -> codec.Sealed:
@@ -162,7 +171,30 @@ def _times(frames: Sequence[Frame]) -> list[Row]:
         verify_us = _us(partial(signer.public.verify, signer.sign(data), data))
         found.append(Row("format", f"sign, {signer.algorithm.name}", 1e6 / sign_us, "1/s"))
         found.append(Row("format", f"verify, {signer.algorithm.name}", 1e6 / verify_us, "1/s"))
+    with _devices() as made:
+        for device, signer in made:
+            found.append(
+                Row("format", f"sign and check, ES256 in {device}", 1e6 / _us(partial(signer.sign, data)), "1/s")
+            )
     return found
+
+
+@contextlib.contextmanager
+def _devices() -> Iterator[list[tuple[str, Signer]]]:
+    """Give keys in a TPM and a token, both in software: what the way there costs. Chips take longer, cards longer yet."""
+    with tempfile.TemporaryDirectory(prefix="keys-") as name, contextlib.ExitStack() as ends:
+        made: list[tuple[str, Signer]] = []
+        if shutil.which("swtpm") and importlib.util.find_spec("tpm2_pytss"):
+            tpm = SoftwareTpm(Path(name))
+            tpm.start()
+            ends.callback(tpm.stop)
+            place = keyplace.parse_device(f"tpm:0x81000001?tcti={tpm.tcti}")
+            made.append(("a TPM 2.0 (swtpm)", keyplace.create(place)))
+        if SOFTHSM.exists() and shutil.which("softhsm2-util") and importlib.util.find_spec("pkcs11"):
+            token = SoftwareToken(Path(name))
+            os.environ["SOFTHSM2_CONF"] = str(token.configuration)
+            made.append(("a PKCS#11 token (SoftHSM)", keyplace.create(keyplace.parse_device(token.uri()))))
+        yield made
 
 
 def _us(work: Callable[[], object]) -> float:
