@@ -181,7 +181,7 @@ def _times(frames: Sequence[Frame]) -> list[Row]:
 
 @contextlib.contextmanager
 def _devices() -> Iterator[list[tuple[str, Signer]]]:
-    """Give keys in a TPM and a token, both in software: what the way there costs. Chips take longer, cards longer yet."""
+    """Give keys in a TPM and a token, both in software: what the way there costs. Chips take longer."""
     with tempfile.TemporaryDirectory(prefix="keys-") as name, contextlib.ExitStack() as ends:
         made: list[tuple[str, Signer]] = []
         if shutil.which("swtpm") and importlib.util.find_spec("tpm2_pytss"):
