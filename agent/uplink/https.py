@@ -127,9 +127,12 @@ class _Context(DatedContext):
         return wrapped
 
     def note_session(self) -> None:
-        """Keep the ticket of the connection, which TLS 1.3 sends only after the handshake."""
-        if self.line.sock is not None and self.line.sock.session is not None:
-            self.session = self.line.sock.session
+        """Keep the ticket of the connection, which TLS 1.3 sends only after the handshake.
+
+        Once for each connection: every look at a socket's session costs some 6 kB that Python 3.11 never gives back.
+        """
+        if self.line.sock is not None and not self.line.answered:
+            self.session = self.line.sock.session or self.session
 
 
 class HttpsUplink:
