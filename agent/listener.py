@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Bus
+    from drivers.boards import GpioLine
     from drivers.bus import Clock, SpiBus
 
 
@@ -37,7 +38,13 @@ def read_patch(folders: Sequence[Path], at: Bus) -> bytes:
 
 
 def open_sx1261(
-    at: Bus, patch: bytes, clock: Clock, *, spi_clock_hz: int, beside: tuple[Bus, SpiBus] | None = None
+    at: Bus,
+    patch: bytes,
+    clock: Clock,
+    *,
+    spi_clock_hz: int,
+    beside: tuple[Bus, SpiBus] | None = None,
+    reset: GpioLine | None = None,
 ) -> Sx1261:
     """Open the way to the SX1261; disturbs nothing.
 
@@ -47,6 +54,7 @@ def open_sx1261(
         clock: host time.
         spi_clock_hz: clock of its SPI device.
         beside: where the concentrator is, and its open bus; on USB, both share the bridge.
+        reset: its reset line, where the board leads it to the header.
 
     Raises:
         AgentError: it is said to be behind another bridge than the concentrator.
@@ -71,7 +79,8 @@ def open_sx1261(
             )
         assert isinstance(bridge, UsbBridge)
         return Sx1261(bridge.sx1261(), clock, patch, reset=bridge.sx1261_reset_line())
+    from drivers.linux.gpio import HeaderLine  # noqa: PLC0415
     from drivers.linux.spi import SpidevBus  # noqa: PLC0415
 
-    # Its reset line, where a board leads it to the header, has a pull-up of its own: left alone, it runs.
-    return Sx1261(SpidevBus(str(at.path), spi_clock_hz), clock, patch)
+    line = None if reset is None else HeaderLine(reset)
+    return Sx1261(SpidevBus(str(at.path), spi_clock_hz), clock, patch, reset=line)

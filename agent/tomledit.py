@@ -36,7 +36,7 @@ def set_values(path: Path, table: str, values: Mapping[str, str]) -> None:
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         wanted = ", ".join(f"{key} = {_quoted(value)}" for key, value in values.items())
         hint = f"write it yourself, in [{table}]: {wanted}"
-        raise AgentError(f"cannot be changed: {what}", where=str(path), hint=hint, code="CG-CFG-010") from error
+        raise AgentError(f"cannot be changed: {what}", where=str(path), hint=hint, code="CG-CFG-020") from error
 
 
 def _edited(text: str, table: str, values: Mapping[str, str]) -> str:

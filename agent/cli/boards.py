@@ -105,6 +105,10 @@ def _lines(board: Board) -> list[str]:
             found.append(f"{name:<14} command {' '.join(command.command)}, {_polarity(command.active_high)}")
         else:
             found.append(f"{name:<14} {_gpio(line)}")
+    if board.sx1261_reset is not None:
+        found.append(f"SX1261 reset   {_gpio(board.sx1261_reset)}")
+    if board.gnss_device is not None:
+        found.append(f"GNSS receiver  usually at {board.gnss_device}")
     if board.temperature is not None:
         found.append(f"thermometer    {board.temperature.i2c_device}, address 0x{board.temperature.address:02X}")
     found.append(f"clock from     radio {'AB'[board.clock_radio]}")
@@ -118,7 +122,10 @@ def _lines(board: Board) -> list[str]:
 
 
 def _gpio(line: GpioLine | None) -> str:
-    return "none" if line is None else f"GPIO{line.number}, {_polarity(line.active_high)}"
+    if line is None:
+        return "none"
+    name = f"GPIO{line.number}" if line.controller is None else f"line {line.number} of {line.controller}"
+    return f"{name}, {_polarity(line.active_high)}"
 
 
 def _polarity(active_high: bool) -> str:

@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
             code="CG-CFG-011",
         )
     board, plan = load_board(config.concentrator.board), load_plan(config.concentrator.plan)
-    radio = open_sx1261(at, read_patch(config.firmware_dirs, at), SystemClock(), spi_clock_hz=board.spi_clock_hz)
+    patch = read_patch(config.firmware_dirs, at)
+    radio = open_sx1261(at, patch, SystemClock(), spi_clock_hz=board.spi_clock_hz, reset=board.sx1261_reset)
     try:
         frequencies = sorted(set(channels(plan).values()))
         radio.start(next(centre_hz for centre_hz in plan.radio_hz if centre_hz is not None))

@@ -110,7 +110,9 @@ class Board:
         power: the line that switches the board's supply; None when it is always on.
         reset_command: drives the reset line instead, where a vendor's program must; None elsewhere.
         power_command: drives the supply's switch likewise.
+        sx1261_reset: the SX1261's reset line, where the board leads it to the header.
         temperature: where its temperature sensor is, if it has one; on USB the bridge measures.
+        gnss_device: path of the serial device at which its GNSS receiver usually is; None for a board without.
         clock_radio: the radio that clocks the SX1302, 0 (A) or 1 (B).
         single_input: whether the antenna input of radio A and of B is single-ended.
         rssi_offset_db: what to add to a raw RSSI to have dBm.
@@ -129,7 +131,9 @@ class Board:
     power: GpioLine | None
     reset_command: CommandLine | None
     power_command: CommandLine | None
+    sx1261_reset: GpioLine | None
     temperature: TemperatureSensor | None
+    gnss_device: str | None
     clock_radio: int
     single_input: tuple[bool, bool]
     rssi_offset_db: float
@@ -198,7 +202,9 @@ def load_board(name_or_path: str | Path) -> Board:
         power=power,
         reset_command=reset_command,
         power_command=power_command,
+        sx1261_reset=_line(table.table("sx1261_reset"))[0],
         temperature=_temperature(table.table("temperature")),
+        gnss_device=table.optional_text("gnss_device"),
         clock_radio="AB".index(table.choice("clock_radio", ("A", "B"))),
         single_input=(
             table.boolean("single_input_a", default=False),

@@ -76,6 +76,7 @@ def pins_of(board: Board) -> Pins:
         reset_active_high=reset is None or reset.active_high,
         power=None if power is None else power.number,
         power_active_high=power is None or power.active_high,
+        sx1261_reset=CORECELL_PINS.sx1261_reset if board.sx1261_reset is None else board.sx1261_reset.number,
     )
 
 

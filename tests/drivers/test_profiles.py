@@ -265,3 +265,21 @@ def test_a_plan_of_ones_own_may_say_only_what_is_different(tmp_path: Path) -> No
         own.write_text(text)
         with pytest.raises(ProfileError, match=message):
             load_plan(own)
+
+
+def test_lines_and_devices_of_the_table() -> None:
+    assert load_board("seeed_wm1302").sx1261_reset == GpioLine(5, active_high=False)
+    assert load_board("semtech_sx1302c868gw1").sx1261_reset == GpioLine(22, active_high=False)
+    assert load_board("rak_2287").sx1261_reset is None
+    assert load_board("rak_2287").gnss_device == "/dev/ttyAMA0"
+    assert load_board("embit_emb_lr1302_mpcie").gnss_device is None
+    assert load_board("rak_2287_as923").transmit_gains[0].register == 1 << 6 | 1
+
+
+def test_a_line_of_another_computer_is_named_by_its_controller(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(BOARD.replace("gpio = 17", 'gpio = 227\ncontroller = "300b000.pinctrl"'))
+    assert load_board(own).reset == GpioLine(227, active_high=True, controller="300b000.pinctrl")
+    own.write_text(BOARD.replace("gpio = 17", "gpio = 227"))
+    with pytest.raises(ProfileError, match=r"reset\.gpio: found 227"):
+        load_board(own)
