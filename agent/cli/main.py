@@ -22,6 +22,7 @@ COMMANDS = (
     "boards",
     "probe",
     "scan",
+    "gnss",
     "filter",
     "uplink",
     "spool",
