@@ -22,7 +22,7 @@ from agent.enrolment.message import Kind, Request
 from agent.enrolment.sets import CertificateSet, CertificateSets
 from agent.errors import ConfigError, IdentityError
 from agent.filter import FilterRules
-from agent.trusted_time import TrustedTime
+from agent.trusted_time import Clock, TrustedTime
 
 FOLDER = "certificates"
 DRAWER = ".enrolling"
@@ -66,7 +66,7 @@ def eui_of(loaded: GatewayConfig) -> bytes:
 
 
 def enrol(
-    path: Path, url: str, *, claim: str, trust: Trust, name: str | None = None, clock: HostClock | None = None
+    path: Path, url: str, *, claim: str, trust: Trust, name: str | None = None, clock: Clock | None = None
 ) -> Outcome:
     """Enrol this gateway at a platform; repeated after an interruption, it goes on where it was.
 

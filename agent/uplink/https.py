@@ -169,7 +169,7 @@ class HttpsUplink:
     def connect(self, wake: Callable[[], None]) -> None:
         """Read the certificates, if that is not done, and note whom to wake: the first request connects."""
         self._wake = wake
-        if self._context is None:
+        if self._context is None or self._endpoint.outdated(self._shown):
             self._context, self._shown = self._endpoint.context(_Context)
             self._context.line = self._line
         if self._pool is None:
@@ -185,7 +185,11 @@ class HttpsUplink:
         self._request("POST", f"{self._endpoint.path}/v1/batches", _POST, wire, batch)
 
     def receive(self) -> Sequence[Arrival]:
-        """Return the answers to the requests so far."""
+        """Return the answers to the requests so far; LinkError when there is another certificate to show."""
+        if not self._arrived and self._pool is not None and self._endpoint.outdated(self._shown):
+            # with nothing to send, nothing else would show whether the new certificate works
+            hint = "nothing is wrong: it connects again at once"
+            raise LinkError(Fault.LOST, "connecting anew, with another certificate", where=self._where, hint=hint)
         arrived = list(self._arrived)
         self._arrived.clear()
         return arrived
@@ -230,7 +234,7 @@ class HttpsUplink:
         )
         if self._pool is not None and self._endpoint.outdated(self._shown):
             self._pool.close()
-            self._pool = self._context = None
+            self._pool = None
             self.connect(self._wake)
         if self._endpoint.sets is not None:
             self._endpoint.sets.using = self._shown

@@ -39,7 +39,7 @@ def test_one_command_brings_certificate_receipt_key_and_destination(
     (destination,) = gateway.config.destination
     assert destination.name == said["destination"] == "city"
     assert destination.receipt_key.text == here.platform.json("identity", "show")["public_key"]
-    assert (destination.url, destination.enrolment) == ("https://localhost:1", here.url)
+    assert (destination.url, destination.enrolment) == (here.platform.url, here.url)
     assert destination.filter.f_ports == (1, 2)
     assert destination.filter.no_crc
     assert destination.filter.net_ids == (0x13,)

@@ -58,7 +58,7 @@ def test_a_code_lets_one_gateway_in_and_its_batches_with_its_certificate(here: T
     (entry,) = here.platform.json("gateways", "list")["gateways"]
     assert (entry["gateway"], entry["kid"], entry["name"]) == (EUI.hex(), gateway.signer.kid.hex(), "town hall")
     settings = json.loads(enrolled.settings)
-    assert (settings["name"], settings["url"]) == ("city", "https://localhost:1")
+    assert (settings["name"], settings["url"]) == ("city", here.platform.url)
     assert enrolled.authorities == (ssl.PEM_cert_to_DER_cert(here.platform.certificates.authority.read_text()),)
 
 

@@ -50,11 +50,13 @@ def town(folder: Path, certificates: Certificates, *, section: str = "", https: 
 [enrolment]
 listen = "127.0.0.1"
 port = {port}
-url = "https://localhost:1"
+url = "https://localhost"
 platform_ca = "{certificates.authority}"
 {section}
 """
     made = Town(platform(folder, certificates, https=client_ca, extra=extra), port)
+    toml = made.platform.toml  # the port of the batches is known only now
+    toml.write_text(toml.read_text().replace('"https://localhost"', f'"{made.platform.url}"'))
     made.platform.json("ca", "create", "--name", "Town of Example")
     return made
 
