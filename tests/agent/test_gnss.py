@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 from agent.batch.model import Anchor, TimeSource
 from agent.gnss import ANCHOR_EVERY_S, AnchorChoice, Gnss
+from agent.radio import Radio
 from agent.timeline import BootTimeline
 from drivers.emulator import Emulator
 from drivers.emulator.gnss import parse_settings
 from drivers.sx1302.concentrator import Concentrator
+from drivers.sx1302.pps import Pulse
+from tests.agent.test_radio import Play, Script
 from tests.drivers.bench import Bench, TestClock
 from tests.drivers.gnss.port import NS, Wire
 
@@ -257,3 +260,33 @@ def test_a_leap_second_and_the_midnight_behind_it_are_no_anchors() -> None:
     choice = AnchorChoice()
     midnight = Anchor(BOOT, 1_000_000, 1_798_761_600_000_000, 5, TimeSource.GNSS)
     assert choice.take(midnight, 1_100_000) is None
+
+
+class Listener:
+    """Notes what the radio tells."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def chip_started(self) -> None:
+        self.told.append("start")
+
+    def pulse(self, pulse: Pulse) -> None:
+        assert pulse.counter_ticks > 0
+        self.told.append("pulse")
+
+
+def test_the_radio_tells_each_start_of_the_chip_and_each_pulse() -> None:
+    play, listener = Play(), Listener()
+
+    def steps() -> Iterator[None]:
+        for step in range(600):
+            if step == 300:
+                play.bench.emulator.fault("brown_out")
+            yield
+
+    script = Script(play.clock, steps())
+    Radio(play.open, play.keeper, (), play.clock, script, poll_interval_s=0.1, pulses=listener).run()
+    assert listener.told[0] == "start"
+    assert listener.told.count("start") >= 2
+    assert listener.told.count("pulse") >= 15
