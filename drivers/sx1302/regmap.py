@@ -10,8 +10,10 @@ afresh.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from drivers.errors import BusError
 from drivers.sx1302.registers import ADDRESSES, Field, reset_value, uncheckable_mask, writable_mask
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class RegisterMap:
     def __init__(self, space: AddressSpace) -> None:
         self.space = space
         self._shadow: dict[int, int] = {}
+        self._batch: list[tuple[int, bytes]] | None = None
 
     def prime(self) -> tuple[int, ...]:
         """Read every register byte into the shadow, as after a reset.
@@ -99,6 +102,7 @@ class RegisterMap:
         Raises:
             BusError: the transfer did not complete.
         """
+        self._flush()
         return field.extract(self.space.read(field.address, 1)[0])
 
     def read_bytes(self, first: Field, length: int) -> bytes:
@@ -107,7 +111,41 @@ class RegisterMap:
         Raises:
             BusError: the transfer did not complete.
         """
+        self._flush()
         return self.space.read(first.address, length)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Collect what is written until the end, or the next reading, and hand it to the bus as a whole, in its order.
+
+        A bus with a costly round trip (the USB bridge) makes one request of it. What fails may have arrived in part;
+        the shadow forgets all of it.
+
+        Raises:
+            BusError: the transfer did not complete.
+        """
+        if self._batch is not None:
+            yield
+            return
+        self._batch = []
+        try:
+            yield
+            self._flush()
+        finally:
+            for address, data in self._batch:
+                self._forget(address, len(data))
+            self._batch = None
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        """Write bytes to what is no register, as a payload buffer.
+
+        Raises:
+            BusError: the transfer did not complete.
+        """
+        if self._batch is None:
+            self.space.write(address, data)
+        else:
+            self._batch.append((address, data))
 
     def write(self, field: Field, value: int) -> None:
         """Set one field, at once and even if the shadow already says so.
@@ -116,9 +154,7 @@ class RegisterMap:
             BusError: the transfer did not complete.
             ValueError: the value does not fit the field, or the field is read-only.
         """
-        byte = self._merge(self._base(field.address), field, value)
-        self.space.write(field.address, bytes((byte,)))
-        self._shadow[field.address] = byte
+        self._put(field.address, bytes((self._merge(self._base(field.address), field, value),)))
 
     def write_bytes(self, first: Field, data: bytes) -> None:
         """Write whole bytes from the byte of `first` on, in one burst.
@@ -126,8 +162,7 @@ class RegisterMap:
         Raises:
             BusError: the transfer did not complete.
         """
-        self.space.write(first.address, data)
-        self._shadow.update(enumerate(data, first.address))
+        self._put(first.address, data)
 
     def apply(self, settings: Iterable[Setting]) -> None:
         """Set several fields whose order does not matter, in as few frames as possible.
@@ -147,10 +182,9 @@ class RegisterMap:
             if not field.checkable:
                 pulsed.add(address)
         changed = [a for a, byte in wanted.items() if a in pulsed or byte != self._shadow.get(a)]
-        for first, length in _runs(changed):
-            data = bytes(wanted[address] for address in range(first, first + length))
-            self.space.write(first, data)
-            self._shadow.update(enumerate(data, first))
+        with self.batch():
+            for first, length in _runs(changed):
+                self._put(first, bytes(wanted[address] for address in range(first, first + length)))
 
     def in_order(self, groups: Sequence[Iterable[Setting]]) -> None:
         """Apply one group of settings after the other; order matters between groups, not within.
@@ -159,12 +193,36 @@ class RegisterMap:
             BusError: the transfer did not complete.
             ValueError: a value does not fit its field, or a field is read-only.
         """
-        for group in groups:
-            self.apply(group)
+        with self.batch():
+            for group in groups:
+                self.apply(group)
+
+    def _put(self, address: int, data: bytes) -> None:
+        """Write register bytes now, or with the batch."""
+        if self._batch is not None:
+            self._batch.append((address, data))
+        else:
+            try:
+                self.space.write(address, data)
+            except BusError:
+                self._forget(address, len(data))
+                raise
+        self._shadow.update(enumerate(data, address))
+
+    def _flush(self) -> None:
+        """Hand over what was collected; what fails stays in the batch, to be forgotten with it."""
+        if self._batch:
+            self.space.write_all(self._batch)
+            self._batch.clear()
+
+    def _forget(self, address: int, length: int) -> None:
+        for lost in range(address, address + length):
+            self._shadow.pop(lost, None)
 
     def _base(self, address: int) -> int:
         """The byte that a change starts from; read once when the shadow does not know it."""
         if address not in self._shadow:
+            self._flush()
             self._shadow[address] = self.space.read(address, 1)[0]
         return self._shadow[address] & ~uncheckable_mask(address)
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 from drivers.errors import BusError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from drivers.bus import SpiBus
 
 WRITE_FLAG: Final = 0x8000
@@ -89,12 +91,21 @@ class AddressSpace:
         Raises:
             BusError: the transfer did not complete.
         """
-        self._exchange(
-            [
-                write_frame(address + start, data[start : start + BODY_LIMIT_BYTES])
-                for start in range(0, len(data), BODY_LIMIT_BYTES)
-            ]
-        )
+        self.write_all([(address, data)])
+
+    def write_all(self, writes: Iterable[tuple[int, bytes]]) -> None:
+        """Write several stretches, each from its address on, in this order.
+
+        Raises:
+            BusError: the transfer did not complete; what came first may have arrived.
+        """
+        frames = [
+            write_frame(address + start, data[start : start + BODY_LIMIT_BYTES])
+            for address, data in writes
+            for start in range(0, len(data), BODY_LIMIT_BYTES)
+        ]
+        if frames:
+            self._exchange(frames)
 
     def radio(self, target: Target, command: bytes) -> bytes:
         """Send a command to a radio and return what it answered, byte for byte under the command.

@@ -260,23 +260,24 @@ class Transmitter:
             self._listen(transmission, band.listening)
         self._armed = None
         registers = self._registers
-        registers.apply((bit, 0) for bit in chain.trigger_bits.values())
-        registers.apply(_common_settings(chain, transmission, permit.gain))
-        delay_ticks = 0
-        if isinstance(transmission, LoraTransmission):
-            delay_ticks = start_delay_ticks(transmission)
-            registers.apply(_lora_settings(chain, transmission, public=self._plan.public))
-            self._fill_buffer(chain, transmission.payload)
-        elif isinstance(transmission, FskTransmission):
-            self._deviate(transmission.deviation_hz)
-            registers.apply(_fsk_settings(chain, transmission))
-            self._fill_buffer(chain, bytes((len(transmission.payload),)) + transmission.payload)
-        else:
-            self._deviate(_carrier_deviation_hz(transmission))
-            registers.apply([(chain.tone, _carrier_tone(transmission))])
+        delay_ticks = start_delay_ticks(transmission) if isinstance(transmission, LoraTransmission) else 0
+        with registers.batch():
+            registers.apply((bit, 0) for bit in chain.trigger_bits.values())
+            registers.apply(_common_settings(chain, transmission, permit.gain))
+            if isinstance(transmission, LoraTransmission):
+                registers.apply(_lora_settings(chain, transmission, public=self._plan.public))
+                self._fill_buffer(chain, transmission.payload)
+            elif isinstance(transmission, FskTransmission):
+                self._deviate(transmission.deviation_hz)
+                registers.apply(_fsk_settings(chain, transmission))
+                self._fill_buffer(chain, bytes((len(transmission.payload),)) + transmission.payload)
+            else:
+                self._deviate(_carrier_deviation_hz(transmission))
+                registers.apply([(chain.tone, _carrier_tone(transmission))])
+            if isinstance(trigger, int):
+                target = (trigger * TICKS_PER_US - delay_ticks) % (1 << 32)
+                registers.write_bytes(chain.target, target.to_bytes(4, "big"))
         if isinstance(trigger, int):
-            target = (trigger * TICKS_PER_US - delay_ticks) % (1 << 32)
-            registers.write_bytes(chain.target, target.to_bytes(4, "big"))
             # Programming takes its time; only now is it known whether the moment can still be met.
             lead_us = self._check_moment(trigger)
             self._charge(permit, lead_us)
@@ -386,7 +387,7 @@ class Transmitter:
     def _fill_buffer(self, chain: _Registers, data: bytes) -> None:
         base = chain.fsm_status.address & ~0xFF
         self._registers.write(chain.write_buffer, 1)
-        self._registers.space.write(base + BUFFER_OFFSET, data)
+        self._registers.write_memory(base + BUFFER_OFFSET, data)
         self._registers.write(chain.write_buffer, 0)
 
 

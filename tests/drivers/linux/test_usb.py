@@ -21,6 +21,7 @@ from drivers.errors import BusError
 from drivers.linux.usb import UsbBridge
 from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.spi import AddressSpace
+from drivers.sx1302.transmission import LoraTransmission
 from tests.drivers.bench import Bench, packet, synthetic_firmware
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Scene:
             firmware=synthetic_firmware(),
             clock=self.bench.clock,
             temperature=bridge.temperature,
+            airtime=self.bench.airtime,
         )
 
 
@@ -100,6 +102,28 @@ def test_many_frames_travel_in_one_request(scene: Scene, monkeypatch: pytest.Mon
     assert sum(length > 0 for length in fed) == 2
     space = AddressSpace(bridge)
     space.write(0x2000, bytes(range(256)) * 32)
+    bridge.close()
+
+
+def test_a_transmission_is_programmed_in_a_few_requests(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = 0
+    original = Bridge.feed
+
+    def feed(self: Bridge, data: bytes) -> bytes:
+        nonlocal requests
+        answer = original(self, data)
+        requests += bool(answer)
+        return answer
+
+    bridge = scene.bridge()
+    concentrator = scene.concentrator(bridge)
+    concentrator.start()
+    monkeypatch.setattr(Bridge, "feed", feed)
+    downlink = LoraTransmission(869_525_000, 14, 125_000, 9, 1, bytes(50))
+    concentrator.transmit(downlink, concentrator.counter_us() + 50_000)
+    assert requests <= 8  # 1 to read the counter before, 37 writes in the vendor's software make one
+    scene.bench.clock.sleep(1)
+    assert [one.payload for one in scene.bench.emulator.txlog()] == [bytes(50)]
     bridge.close()
 
 

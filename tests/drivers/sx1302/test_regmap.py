@@ -161,3 +161,68 @@ def test_prime_tells_what_is_not_at_reset() -> None:
     chip.memory[0x5606] = 0x10  # read-only, of no interest
     chip.memory[0x5200] ^= 0x08  # does not read back, of no interest
     assert RegisterMap(AddressSpace(chip)).prime() == (0x5601,)
+
+
+def test_a_batch_is_one_exchange_in_the_order_of_its_writes() -> None:
+    chip = _Counting()
+    registers = RegisterMap(AddressSpace(chip))
+    registers.prime()
+    chip.exchanges.clear()
+    with registers.batch():
+        registers.write(PLAIN[0], 1)
+        registers.write_memory(0x5300, b"payload")
+        with registers.batch():
+            registers.apply([(field_, 1) for field_ in PLAIN[1:4]])
+        registers.write(PLAIN[0], 0)
+        assert chip.exchanges == []
+    assert len(chip.exchanges) == 1
+    assert chip.frames[-1] == write_frame(PLAIN[0].address, bytes((registers._shadow[PLAIN[0].address],)))
+    with registers.batch():
+        registers.write(PLAIN[0], 1)
+        assert registers.read(PLAIN[0]) == 1, "a reading sees what was written before it"
+
+
+@dataclass
+class _Counting(_Bytes):
+    """Notes exchanges, and fails at one of its frames, before or after the chip has it."""
+
+    exchanges: list[int] = field(default_factory=list)
+    fails_at: int | None = None
+    arrives: bool = False
+
+    def transfer(self, frame: bytes) -> bytes:
+        if self.fails_at is not None and len(self.frames) == self.fails_at:
+            self.fails_at = None
+            if self.arrives:
+                super().transfer(frame)
+            raise BusError("failed", op="transfer", where="test", hint="none", code="CG-TEST-001")
+        return super().transfer(frame)
+
+    def transfer_all(self, frames: Sequence[bytes]) -> list[bytes]:
+        self.exchanges.append(len(frames))
+        return super().transfer_all(frames)
+
+
+PLAIN = [one for one in FIELDS if one.writable and one.checkable and one.address >= 0x5200][:60]
+SETTINGS = st.lists(st.tuples(st.sampled_from(PLAIN), st.integers(0, 1)), min_size=1, max_size=20)
+
+
+@given(first=SETTINGS, second=SETTINGS, fails_at=st.integers(0, 12), arrives=st.booleans())
+def test_after_a_failure_nothing_is_taken_for_written_that_is_not(
+    first: list[tuple[Field, int]], second: list[tuple[Field, int]], fails_at: int, arrives: bool
+) -> None:
+    chip = _Counting(arrives=arrives)
+    registers = RegisterMap(AddressSpace(chip))
+    registers.prime()
+    chip.fails_at = len(chip.frames) + fails_at
+    try:
+        with registers.batch():
+            registers.apply(first)
+            for setting in first:
+                registers.write(*setting)
+    except BusError:
+        pass
+    chip.fails_at = None
+    registers.apply(second)
+    for wanted, value in dict(second).items():
+        assert wanted.extract(chip.memory[wanted.address]) == value
