@@ -134,6 +134,16 @@ class _Inbox:
 _Event = _Connected | _Subscribed | _Published | _Message | _Disconnected
 
 
+class _Client(mqtt.Client):
+    """Makes its connections as all of the uplink's are made: the library has no way to say how.
+
+    It writes header and payload apart; without TCP_NODELAY the second would wait for the first one's ACK.
+    """
+
+    def _create_socket_connection(self) -> socket.socket:
+        return tcp.connect(self._host, self._port, self._connect_timeout)
+
+
 class MqttUplink:
     """One platform behind an MQTT broker (`agent.uplink.port.Uplink`).
 
@@ -296,16 +306,11 @@ class MqttUplink:
         ) -> None:
             inbox.put(_Disconnected(reason))
 
-        def on_socket_open(_c: mqtt.Client, _u: Any, sock: mqtt.SocketLike) -> None:
-            if isinstance(sock, socket.socket):
-                # The library writes header and payload apart; without this the second waits for the first one's ACK.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
         def on_socket_close(_c: mqtt.Client, _u: Any, sock: mqtt.SocketLike) -> None:
             self._past += _carried(sock)
 
         five = self._endpoint.mqtt_version == "5"
-        client = mqtt.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             clean_session=None if five else True,
@@ -328,7 +333,6 @@ class MqttUplink:
         client.on_publish = on_publish
         client.on_message = on_message
         client.on_disconnect = on_disconnect
-        client.on_socket_open = on_socket_open
         client.on_socket_close = on_socket_close
         return client
 
