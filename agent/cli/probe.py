@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent.config import Bus
     from drivers.boards import Board, GpioLine
     from drivers.bus import OutputLine, SpiBus
@@ -266,4 +268,16 @@ def _lines(bus: Bus, one: _Found) -> list[str]:
         said.append(
             f'  in gateway.toml, [concentrator]: bus = "{bus}" and board = "{one.boards[0]}", or another of these'
         )
+    ports = _gnss_ports(one.boards)
+    if ports:
+        said.append(
+            f"  it may have a GNSS receiver, usually at {' or '.join(ports)}: try civigate gnss --device {ports[0]}"
+        )
     return said
+
+
+def _gnss_ports(names: Iterable[str]) -> list[str]:
+    """Return where receivers on boards of these names usually are."""
+    from drivers.boards import load_board
+
+    return sorted({port for name in names if (port := load_board(name).gnss_device) is not None})

@@ -38,6 +38,7 @@ def test_a_running_concentrator_is_found_and_goes_on(tmp_path: Path, capsys: pyt
     assert bench.emulator.stats().resets == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"emulator:{spi}: SX1302, EUI {EUI}, receiving"
+    assert "civigate gnss --device /dev/ttyAMA0" in lines[3]
     said = json.loads(lines[-1])
     assert (said["chip"], said["eui"], said["receiving"]) == ("SX1302", EUI, True)
     assert "rak_2287" in said["boards"]
