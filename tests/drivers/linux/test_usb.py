@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from drivers.boards import load_board
 from drivers.emulator.usb import Bridge, UsbPort
-from drivers.errors import BusError
+from drivers.errors import BusError, DriverError
 from drivers.linux.usb import UsbBridge
 from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.spi import AddressSpace
@@ -201,7 +201,7 @@ class Raving:
         os.close(self._slave)
 
     def _run(self) -> None:
-        while (data := os.read(self._master, 8192)) != b"\xfe\xfe\xfe\xfe\xfe":
+        while not (data := os.read(self._master, 8192)).endswith(b"\xfe\xfe\xfe\xfe\xfe"):
             answer = self._answer(data)
             if answer:
                 os.write(self._master, answer)
@@ -265,6 +265,37 @@ def test_whatever_bytes_come_only_a_bus_error_leaves(noise: list[bytes]) -> None
         for _ in noise:
             with suppress(BusError):
                 assert len(bridge.transfer(b"\0\0\0\0\0")) == 5
+        bridge.close()
+
+
+@settings(max_examples=30, deadline=None)
+@given(noise=st.lists(st.one_of(st.none(), st.binary(max_size=60)), min_size=1, max_size=12))
+def test_whatever_a_board_answers_also_to_pings_only_driver_errors_leave_and_it_ends(
+    noise: list[bytes | None],
+) -> None:
+    """None stands for a good ping, in answer to whatever was asked."""
+    answers = iter(noise)
+
+    def answer(request: bytes) -> bytes:
+        said = next(answers, b"")
+        return ping(request) if said is None else said
+
+    bench = Bench(board="semtech_sx1302css868gw1")
+    with Raving(answer) as end, suppress(BusError):
+        bridge = UsbBridge(end.path, answer_limit_s=0.005)
+        concentrator = Concentrator(
+            bridge,
+            bridge.reset_line(),
+            bridge.power_line(),
+            board=bench.board,
+            plan=bench.plan,
+            firmware=synthetic_firmware(),
+            clock=bench.clock,
+            temperature=bridge.temperature,
+        )
+        for attempt in (concentrator.recover, concentrator.start, concentrator.receive, bridge.temperature):
+            with suppress(DriverError):
+                attempt()
         bridge.close()
 
 
