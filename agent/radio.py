@@ -64,7 +64,7 @@ KEPT_FINGERPRINTS = 512
 """More than the chip's receive memory holds packets (4096 bytes, a packet takes at least 23)."""
 RESETS_BEFORE_POWER_CYCLE = 2
 """A concentrator that fails again so soon, and again, is switched off and on each time."""
-RELOAD_INTERVAL_S = 600.0
+RELOAD_INTERVAL_S = 3600.0
 """A concentrator that falls ill again so soon is not spared the reset a second time."""
 LISTENED_INTERVAL_S = 10.0
 """How old the status may be in what it says about the channels."""

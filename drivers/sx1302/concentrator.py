@@ -298,6 +298,8 @@ class Concentrator:
         self._count()
         fill_bytes, came = self._fetch()
         parsed = parse(self._rest, final=not came)
+        if parsed.records:
+            self._health.alive()
         faults = Counter[str](parsed.faults)
         longest_bytes = LONGEST_LEGACY_FRAME_BYTES if self._fine is None else LONGEST_TWINS_BYTES
         if fill_bytes > recovery.FIFO_BYTES - longest_bytes:
@@ -547,7 +549,10 @@ class Concentrator:
         now_ns = self._clock.monotonic_ns()
         if now_ns >= self._next_count_ns:
             self._next_count_ns = now_ns + COUNT_INTERVAL_NS
-            self._statistics.look(self._space)
+            if self._statistics.look(self._space):
+                self._health.alive()
+            if self._health.suspicious:
+                self._statistics.suspected()
         listening = self._lbt is not None and self._lbt.decision is Decision.PENDING
         if self._scans and self._sx1261 is not None and not listening:
             self._survey.go_on(self._sx1261)

@@ -33,6 +33,9 @@ ARBITER_CHANNELS: Final = 8
 ARBITER_COUNTERS: Final = ("detections", "allocations")
 """Eight bytes each from there on, one per channel, for the one spreading factor that the arbiter was told: SF7."""
 
+SUSPICIOUS_LOOKS: Final = "suspicious_looks"
+"""How often the chip showed what it also shows when it has stalled, one look every ten seconds."""
+
 SMOOTHING: Final = 1 / 16
 """Weight of the newest value in a level: it follows the last few dozen frames."""
 
@@ -63,7 +66,7 @@ class Listened:
     Attributes:
         channels: by IF chain, those that anything is known of.
         counters: the chip's own, by name: what a modem met (`PACKET_COUNTERS`), and what the arbiter did about SF7 on
-            all channels together (`ARBITER_COUNTERS`); those that are not 0.
+            all channels together (`ARBITER_COUNTERS`); and `SUSPICIOUS_LOOKS`. Those that are not 0.
     """
 
     channels: Mapping[int, ChannelStatistics] = field(default_factory=dict)
@@ -111,8 +114,12 @@ class Statistics:
         """Take what a channel's level is between transmissions."""
         self._channels.setdefault(if_chain, _Channel()).noise_dbm = noise_dbm
 
-    def look(self, space: AddressSpace) -> None:
-        """Read the chip's counters, two messages.
+    def suspected(self) -> None:
+        """Count a look at the chip that found a sign of a stall."""
+        self._counters[SUSPICIOUS_LOOKS] += 1
+
+    def look(self, space: AddressSpace) -> bool:
+        """Read the chip's counters, two messages, and say whether any has moved.
 
         Raises:
             BusError: a transfer did not complete.
@@ -123,7 +130,9 @@ class Statistics:
             self._counters[name] += (now - before) & 0xFF
         for at, (before, now) in enumerate(zip(self._arbiter, arbiter, strict=True)):
             self._counters[ARBITER_COUNTERS[at // ARBITER_CHANNELS]] += (now - before) & 0xFF
+        moved = (packets, arbiter) != (self._packets, self._arbiter)
         self._packets, self._arbiter = packets, arbiter
+        return moved
 
     def listened(self) -> Listened:
         """Return what is known now."""

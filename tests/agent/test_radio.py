@@ -353,12 +353,17 @@ def test_a_stall_that_the_mildest_repair_cures_costs_neither_session_nor_frame(p
         play.bench.emulator.fault("stall", cure="reload")
         play.clock.sleep(6)
 
+    def silence() -> None:
+        play.clock.sleep(901)
+
     def again() -> None:
         play.inject(4)
         play.bench.emulator.fault("stall", cure="reload")
         play.clock.sleep(6)
 
-    radio = play.run(lambda: play.inject(1), stall, lambda: play.inject(3), again, *[lambda: None] * 4)
+    radio = play.run(
+        lambda: play.inject(1), stall, silence, silence, lambda: play.inject(3), again, silence, *[lambda: None] * 6
+    )
     # So soon the second time, it is reset.
     assert (radio.status.starts, radio.status.failures) == (2, 1)
     assert radio.status.repairs == {"reload": 1, "reset": 1}
@@ -372,7 +377,7 @@ def test_a_reception_that_stalls_without_a_word_is_noticed_and_cured(play: Play)
         play.inject(2)
         play.bench.emulator.fault("stall")
 
-    wait = [lambda: play.clock.sleep(6.0)]
+    wait = [lambda: play.clock.sleep(6.0), lambda: play.clock.sleep(901.0)]
     radio = play.run(lambda: play.inject(1), stall, *wait, *[lambda: None] * 3, lambda: play.inject(3), lambda: None)
     assert play.keeper.frames == [1, 2, 3]
     assert (radio.status.starts, radio.status.failures) == (2, 1)
