@@ -4,17 +4,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from drivers.boards import CommandLine, GpioLine, board_names, known_boards, load_board
 from drivers.errors import BusError, ProfileError
 from drivers.linux.command import ProgramLine
-from drivers.plans import load_plan, plan_names
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from drivers.plans import TransmitBand, load_plan, plan_names
 
 BOARD = """
 title = "T"
@@ -283,3 +281,13 @@ def test_a_line_of_another_computer_is_named_by_its_controller(tmp_path: Path) -
     own.write_text(BOARD.replace("gpio = 17", "gpio = 227"))
     with pytest.raises(ProfileError, match=r"reset\.gpio: found 227"):
         load_board(own)
+
+
+def test_the_page_on_the_radio_says_what_profiles_have(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "radio.md").read_text()
+    own = tmp_path / "own.toml"
+    own.write_text(page.split("```toml\n")[1].split("```")[0])
+    assert load_board(own).reset == GpioLine(25, active_high=True)
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    told = {key for row in rows for key in row.replace("`", " ").replace(",", " ").split()}
+    assert told == {one.name for one in fields(TransmitBand)} - {"name"}
