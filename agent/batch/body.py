@@ -30,6 +30,7 @@ from agent.batch.model import (
     Body,
     HourAccount,
     Loss,
+    Predecessor,
     TimeSource,
     Tombstone,
 )
@@ -43,10 +44,12 @@ HEALTH: Final = 4
 FRAMES: Final = 5
 HOURS: Final = 6
 SUCCESSION: Final = 34
-"""Came later, so readers may ignore it. 32 and 33 stand for any such member in the test vectors and stay free."""
+PREDECESSOR: Final = 35
+"""These came later, so readers may ignore them. 32 and 33 stand for any such in the test vectors and stay free."""
 
 _BOOT_BYTES = 16
 _HASH_BYTES = 32
+_STREAM_BYTES = 16
 _MAX_NAME_BYTES = 32
 _MAX_HOUR = MAX_NUMBER // HOUR_US
 
@@ -94,6 +97,8 @@ def encode(body: Body) -> bytes:
         item[HOURS] = hours
     if body.succession:
         item[SUCCESSION] = body.succession
+    if body.predecessor is not None:
+        item[PREDECESSOR] = _encode_predecessor(body.predecessor)
     return cbor.encode(item, where="batch body", max_bytes=MAX_BODY_BYTES)
 
 
@@ -104,7 +109,7 @@ def decode(data: bytes) -> Body:
         MalformedError: CG-BAT-001 for the encoding, CG-BAT-011 for the content.
     """
     item = cbor.decode(data, where="batch body", max_bytes=MAX_BODY_BYTES)
-    members = members_of(item, HOURS, "members", (SUCCESSION,))
+    members = members_of(item, HOURS, "members", (SUCCESSION, PREDECESSOR))
     boots = [
         byte_string(boot, _BOOT_BYTES, "boots") for boot in sequence(members.get(BOOTS, []), MAX_FRAMES * 4, "boots")
     ]
@@ -121,7 +126,9 @@ def decode(data: bytes) -> Body:
     if len({(part.boot_id, part.hour) for part in hours}) != len(hours):
         raise bad_field("an hour comes twice", "hours")
     health = _decode_health(members.get(HEALTH, {}))
-    return Body(frames, account, anchors, tombstones, health, hours, _decode_succession(members))
+    return Body(
+        frames, account, anchors, tombstones, health, hours, _decode_succession(members), _decode_predecessor(members)
+    )
 
 
 def _decode_succession(members: dict[int, cbor.Item]) -> bytes:
@@ -130,6 +137,29 @@ def _decode_succession(members: dict[int, cbor.Item]) -> bytes:
             return data
         case _:
             raise bad_field(f"not a byte string of 1 to {MAX_SUCCESSION_BYTES} bytes", "succession")
+
+
+def _encode_predecessor(predecessor: Predecessor) -> cbor.Item:
+    if len(predecessor.stream_id) != _STREAM_BYTES or len(predecessor.hash) != _HASH_BYTES:
+        raise unwritable("predecessor whose stream id or hash has a wrong length")
+    if (predecessor.through == 0) != (predecessor.hash == bytes(_HASH_BYTES)):
+        raise unwritable(f"predecessor through {predecessor.through} with hash {predecessor.hash.hex()}")
+    return [predecessor.stream_id, natural(predecessor.through, "predecessor through"), predecessor.hash]
+
+
+def _decode_predecessor(members: dict[int, cbor.Item]) -> Predecessor | None:
+    if PREDECESSOR not in members:
+        return None
+    match members[PREDECESSOR]:
+        case [bytes(stream_id), through, bytes(digest)] if (
+            len(stream_id) == _STREAM_BYTES and len(digest) == _HASH_BYTES
+        ):
+            found = Predecessor(stream_id, number(through, MAX_NUMBER, "predecessor"), digest)
+        case _:
+            raise bad_field("not [stream id, through, hash]", "predecessor")
+    if (found.through == 0) != (digest == bytes(_HASH_BYTES)):
+        raise bad_field(f"through {found.through} with hash {digest.hex()}", "predecessor")
+    return found
 
 
 def _check_counts(body: Body) -> None:

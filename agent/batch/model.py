@@ -205,6 +205,21 @@ class Tombstone:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The stream that a new one takes the place of, as far as the gateway knows that the platform has it.
+
+    Attributes:
+        stream_id: 16 bytes.
+        through: every batch up to it was acknowledged; 0 for none.
+        hash: of that batch; 32 zero bytes for none.
+    """
+
+    stream_id: bytes
+    through: int
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """What a batch carries.
 
@@ -216,6 +231,7 @@ class Body:
         health: small integers by name, e.g. {"uptime_s": 5, "concentrator_starts": 1}.
         hours: the account by hour: together these are `account`.
         succession: announces the gateway's next key (`agent.batch.succession`), not verified here; empty for none.
+        predecessor: in batch 1 of a stream that takes the place of another.
     """
 
     frames: tuple[Frame, ...]
@@ -225,6 +241,7 @@ class Body:
     health: dict[str, int] = field(default_factory=dict)
     hours: tuple[HourAccount, ...] = ()
     succession: bytes = b""
+    predecessor: Predecessor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,16 @@ class Sealer:
         hours = pack_hours(self._hour_of(frame) for frame in frames)
         said = self._said(stream)
         account = sum((part.account for part in said), Account())
-        body = Body(tuple(frames), account, anchors, tuple(declared.values()), self._health_now(), said, announced)
+        body = Body(
+            tuple(frames),
+            account,
+            anchors,
+            tuple(declared.values()),
+            self._health_now(),
+            said,
+            announced,
+            state.predecessor(stream),
+        )
         sealed = codec.seal(
             body,
             choice.signer,

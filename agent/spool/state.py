@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 import cbor2
 
-from agent.batch.model import BUCKETS, Account, Loss, Reason, Tombstone
+from agent.batch.model import BUCKETS, Account, Loss, Predecessor, Reason, Tombstone
 from agent.spool import row
 from agent.spool.intake import UNKNOWN_HOUR, Hour
 from agent.spool.store import scalar
@@ -238,6 +238,16 @@ class State:
         """Return the newest stream of a destination, open or not."""
         mine = [stream for stream in self.streams.values() if stream.destination == destination]
         return max(mine, key=lambda stream: stream.id, default=None)
+
+    def predecessor(self, stream: Stream) -> Predecessor | None:
+        """Return the stream that one takes the place of, for its first batch; None for any other batch."""
+        if stream.next_number > 1:
+            return None
+        older = [s for s in self.streams.values() if s.destination == stream.destination and s.id < stream.id]
+        if not older:
+            return None
+        last = max(older, key=lambda s: s.id)
+        return Predecessor(last.stream_id, last.through, last.through_hash)
 
     def quarantined(self, owner: Stream) -> list[Sealed]:
         """Return the parked batches that a stream accounts for."""

@@ -121,6 +121,7 @@ class SqliteLedger(LedgerReader):
             _advance(db, stream, header.number, opened.body)
             _notice_clone(db, header, received_us)
             _take_over(db, opened, received_us)
+            _notice_rollback(db, stream, opened, received_us)
             db.execute("DELETE FROM quarantine WHERE batch_hash = ?", (opened.hash,))
             return Admitted(queries.state(db, header.stream_id, max_ranges), repeat=False)
 
@@ -484,6 +485,27 @@ def _notice_clone(db: sqlite3.Connection, header: Header, at_us: int) -> None:
     if forked is not None and header.number > forked:
         detail = f"the stream goes on although another content was sent as batch {forked}"
         _raise_alarm(db, Raised(Alarm.CLONE, subject, header.stream_id, forked, detail), at_us)
+
+
+def _notice_rollback(db: sqlite3.Connection, stream: _StreamRow, opened: Opened, at_us: int) -> None:
+    """Raise an alarm when a stream takes the place of one of which more is here than its gateway knows."""
+    before, header = opened.body.predecessor, opened.header
+    if before is None or header.number != 1 or before.stream_id == header.stream_id:
+        return
+    older = _stream_row(db, before.stream_id)
+    if older is None or older.gateway != stream.gateway:
+        return
+    reached, known = db.execute(
+        "SELECT max(number), max(CASE WHEN number = ? THEN hash END) FROM batch WHERE stream = ?",
+        (before.through, older.id),
+    ).fetchone()
+    if reached <= before.through and known in (None, before.hash):
+        return
+    detail = f"the gateway knows it through batch {before.through} and goes on in stream {header.stream_id.hex()}"
+    detail += f"; batch {reached} is here: a restored or a cloned card"
+    _raise_alarm(
+        db, Raised(Alarm.ROLLBACK, header.gateway_eui.hex(), before.stream_id, before.through + 1, detail), at_us
+    )
 
 
 def _take_over(db: sqlite3.Connection, opened: Opened, at_us: int) -> None:

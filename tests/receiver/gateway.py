@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.batch import codec, succession
 from agent.batch.codec import Sealed
 from agent.batch.keys import Ed25519Signer, Signer
-from agent.batch.model import GENESIS_HASH, Account, Anchor, Body, HourAccount, Loss, Tombstone
+from agent.batch.model import GENESIS_HASH, Account, Anchor, Body, HourAccount, Loss, Predecessor, Tombstone
 from agent.frame import CrcStatus, Frame, Modulation, Session
 from receiver.ledger.port import RegisteredKey
 
@@ -76,13 +76,14 @@ class Gateway:
         boot_id: bytes = BOOT_ID,
         hours: tuple[HourAccount, ...] = (),
         succession: bytes = b"",
+        predecessor: Predecessor | None = None,
     ) -> Sealed:
         """Seal the next batch."""
         if account is None:
             account = Account(heard=frames + 3, bad_crc=1, filtered=2, spooled=frames)
         members = tuple(frame(self.seq + i, payload=payload, boot_id=boot_id) for i in range(frames))
         sealed = codec.seal(
-            Body(members, account, anchors, tombstones, {"uptime_s": self.seq}, hours, succession),
+            Body(members, account, anchors, tombstones, {"uptime_s": self.seq}, hours, succession, predecessor),
             self.signer,
             gateway_eui=self.eui,
             stream_id=self.stream_id,

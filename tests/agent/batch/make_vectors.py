@@ -30,6 +30,7 @@ from agent.batch.model import (
     Body,
     HourAccount,
     Loss,
+    Predecessor,
     Reason,
     Receipt,
     Refusal,
@@ -133,6 +134,7 @@ def everything() -> Body:
             HourAccount(BOOT, 20, Account(heard=80, bad_crc=20, filtered=45, duplicate=1, spooled=14, overrun=3)),
             HourAccount(other.boot_id, 0, Account(heard=10, bad_crc=1, filtered=5, spooled=4, quarantined=2)),
         ),
+        predecessor=Predecessor(b"\x66" * 16, 12, b"\x55" * 32),
     )
 
 

@@ -21,6 +21,7 @@ from agent.batch.model import (
     Body,
     HourAccount,
     Loss,
+    Predecessor,
     TimeSource,
     Tombstone,
 )
@@ -122,6 +123,9 @@ bodies = st.builds(
     tombstones=st.lists(tombstones(), max_size=3).map(tuple),
     health=healths,
     hours=st.lists(hours, max_size=3, unique_by=lambda part: (part.boot_id, part.hour)).map(tuple),
+    predecessor=st.none()
+    | st.builds(Predecessor, st.binary(min_size=16, max_size=16), st.integers(1, MAX_NUMBER), st.just(b"\x01" * 32))
+    | st.just(Predecessor(bytes(16), 0, bytes(32))),
     succession=st.just(b"") | st.binary(max_size=MAX_SUCCESSION_BYTES),
 )
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from agent.batch import keyfile, receipt
-from agent.batch.keys import Ed25519Signer, PublicKey, ring
+from agent.batch.keys import Ed25519Signer, PublicKey, Signer, ring
 from agent.batch.model import Account
 from agent.clock import HostClock
 from agent.demo.configuration import Folders, https_receiver_toml, mqtt_receiver_toml
 from agent.frame import CrcStatus, Frame, Modulation, Session
 from agent.spool.intake import Heard, RoutedFrame, fingerprint
 from agent.spool.orders import Destination, Policy
+from agent.spool.signing import waiting_for
 from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter
 from agent.uplink.endpoint import Endpoint, open_uplink
@@ -57,6 +58,15 @@ class City:
         with administration(self.data_dir, limits, self._config.identity.key_file) as admin:
             admin.add_gateway(EUI, key, "town hall")
 
+    def revoke(self, key: PublicKey) -> None:
+        with administration(self.data_dir, self._config.limits.quarantine, self._config.identity.key_file) as admin:
+            assert admin.revoke(EUI, key.kid) == 1
+
+    def alarms(self) -> dict[str, int]:
+        """Return how often what was told to the operator."""
+        with contextlib.closing(sqlite3.connect(self.data_dir / "ledger.db")) as ledger:
+            return dict(ledger.execute("SELECT kind, sum(count) FROM alarm GROUP BY kind"))
+
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
         service = Service(self._config)
@@ -72,7 +82,14 @@ class City:
 class Gateway:
     """A spool, and the sender that empties it."""
 
-    def __init__(self, folder: Path, endpoint: Endpoint, platform: PublicKey) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        endpoint: Endpoint,
+        platform: PublicKey,
+        signer: Signer | None = None,
+        previous: Signer | None = None,
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.clock = HostClock()
         self.writer = SpoolWriter(
@@ -80,7 +97,8 @@ class Gateway:
             journal_folder=folder / "journal",
             destinations=[Destination("city", b"filter")],
             policy=Policy(batch_frames=FRAMES_EACH, batch_age_s=3600.0, quota_bytes=64 << 20),
-            signer=KEY,
+            signer=signer or KEY,
+            previous=previous,
             gateway_eui=EUI,
             commit_window_s=0.0,
         )
@@ -263,5 +281,46 @@ def test_a_restored_card_begins_a_new_stream(trust: Trust, tmp_path: Path) -> No
                 assert not old.open
                 assert new.quarantined == new.account.quarantined == 2 * FRAMES_EACH
                 assert reader.check() == []
+            assert city.alarms() == {"rollback": 1}
+            # the device with the first card is switched on again: now there are two
+            returned = Gateway(tmp_path / "first", endpoint, city.public)
+            returned.connect()
+            try:
+                returned.hear(FRAMES_EACH)
+                returned.deliver()
+            finally:
+                returned.close()
+            assert city.alarms() == {"clone": 1, "rollback": 1}
         finally:
             second.close()
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_gateway_changes_its_key_on_the_way(trust: Trust, tmp_path: Path, revoked: bool) -> None:
+    """With the receiver and the sender that are used; batches of the old key are waiting when the new one comes."""
+    city = City(tmp_path / "city", trust)
+    city.register(KEY.public)
+    endpoint, following = trust.endpoint("https", city.port), Ed25519Signer.generate()
+    gateway = Gateway(tmp_path / "gateway", endpoint, city.public)
+    gateway.hear(FRAMES_EACH * 2)
+    assert gateway.writer.flush()
+    assert gateway.writer.stop()
+    if revoked:
+        city.revoke(KEY.public)
+        city.register(following.public)
+    changed = Gateway(tmp_path / "gateway", endpoint, city.public, following, None if revoked else KEY)
+    changed.connect()
+    try:
+        with city.serving():
+            changed.hear(FRAMES_EACH)
+            changed.deliver()
+            changed.hear(FRAMES_EACH)
+            changed.deliver()
+        payloads = gateway.payloads + changed.payloads
+        assert sorted(city.frames()) == sorted(payloads)
+        with changed.writer.reader() as reader:
+            assert waiting_for(reader.state(), following.kid) == []
+            assert reader.check() == []
+        assert set(city.alarms()) == ({"revoked key"} if revoked else set())
+    finally:
+        changed.close()

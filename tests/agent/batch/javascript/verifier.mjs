@@ -313,6 +313,7 @@ function readBody(encoded) {
     health: Object.fromEntries(health),
     hours,
     succession: succession === undefined ? "" : hex(succession),
+    predecessor: readPredecessor(body.get(35)),
   };
 }
 
@@ -466,6 +467,16 @@ function readPayloads(map, lengths) {
     position += sizes[i];
     return (length >= 9 ? hex(fronts[front++]) : "") + hex(tail);
   });
+}
+
+// 9.5
+function readPredecessor(item) {
+  if (item === undefined) return null;
+  need(Array.isArray(item) && item.length === 3, "predecessor");
+  const [stream, through, hash] = item;
+  need(isBytes(stream, 16) && isNumber(through) && isBytes(hash, 32), "predecessor");
+  need((through === 0) === hash.every((byte) => byte === 0), "predecessor");
+  return { stream_id: hex(stream), through, hash: hex(hash) };
 }
 
 // 9.4: verified with the key that it announces itself
