@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from agent.batch.model import Anchor, TimeSource
 from agent.errors import AgentError
+from agent.timeline import DRIFT_PPM
 
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
@@ -131,6 +132,21 @@ def anchor_from(kernel: KernelState, boot_id: bytes, before_us: int, utc_us: int
     half_us = (after_us - before_us + 1) // 2
     uncertainty_us = kernel.max_error_us + abs(kernel.offset_us) + half_us + allowance_us + 1
     return Anchor(boot_id, before_us + half_us, utc_us, uncertainty_us, TimeSource.KERNEL)
+
+
+def anchor_of_answer(boot_id: bytes, after_us: int, received_us: int, utc_us: int) -> Anchor:
+    """Make an anchor of the time in a signed answer.
+
+    Args:
+        boot_id: of the present boot.
+        after_us: CLOCK_BOOTTIME before which the answer cannot have been signed.
+        received_us: CLOCK_BOOTTIME when it was here.
+        utc_us: the platform's clock when it signed.
+    """
+    round_trip_us = received_us - after_us
+    drift_us = round_trip_us * DRIFT_PPM // 1_000_000 + 1
+    uncertainty_us = (round_trip_us + 1) // 2 + drift_us
+    return Anchor(boot_id, (after_us + received_us) // 2, utc_us, uncertainty_us, TimeSource.PLATFORM)
 
 
 class _Timex(ctypes.Structure):
