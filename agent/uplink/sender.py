@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_random_exponential
 
-from agent.batch.model import Anchor, Reason, Receipt, Refusal, TimeSource
+from agent.batch.model import Anchor, Reason, Receipt, Refusal
+from agent.clock import anchor_of_answer
 from agent.errors import AgentError, BatchError
 from agent.uplink import machine
 from agent.uplink.numbers import Numbers
@@ -484,15 +485,9 @@ class Sender:
         self._apply(machine.Parked(about))
 
     def _anchor(self, answer: Answer, receipt: Receipt) -> None:
-        if answer.after_us is None or answer.round_trip_us is None:
+        if answer.after_us is None:
             return
-        anchor = Anchor(
-            boot_id=self._clock.boot_id,
-            boottime_us=(answer.after_us + answer.received_us) // 2,
-            utc_us=receipt.utc_us,
-            uncertainty_us=(answer.round_trip_us + 1) // 2,
-            source=TimeSource.PLATFORM,
-        )
+        anchor = anchor_of_answer(self._clock.boot_id, answer.after_us, answer.received_us, receipt.utc_us)
         last = self._last_anchor
         wanted = (
             last is None
