@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from drivers.sx1261 import Sx1261
     from drivers.sx1302.fine import FineTimestamps
     from drivers.sx1302.firmware import Firmware
-    from drivers.sx1302.ledger import AirtimeLedger
+    from drivers.sx1302.ledger import AirtimeLedger, Use
     from drivers.sx1302.statistics import Listened
     from drivers.sx1302.transmission import Transmission, TxFate
 
@@ -421,6 +421,10 @@ class Concentrator:
         self._require_running("read transmit status")
         self._look_at_decision()
         return self._transmitter.fate()
+
+    def airtime(self) -> tuple[Use, ...]:
+        """Return how much of its share of the past hour each band has used that has one; asks no chip."""
+        return self._transmitter.uses()
 
     def abort_transmission(self) -> None:
         """Take back what is scheduled, end what is on the air; a second at most.

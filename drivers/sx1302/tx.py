@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from drivers.errors import ChipError, DriverError, HandshakeTimeoutError
 from drivers.sx1302.counter import TICKS_PER_US, WRAP_US
 from drivers.sx1302.fsk import SYNC_WORD
-from drivers.sx1302.ledger import AirtimeLedger
+from drivers.sx1302.ledger import AirtimeLedger, Use
 from drivers.sx1302.limits import check, check_past
 from drivers.sx1302.lora import BANDWIDTH_CODE, low_data_rate, sync_peaks
 from drivers.sx1302.mcu import MAILBOX_PARAMETERS
@@ -311,6 +311,10 @@ class Transmitter:
         if status is TxStatus.UNKNOWN or (armed.due_us is not None and self._counter_us() < armed.due_us):
             return TxFate.LOST
         return TxFate.SENT
+
+    def uses(self) -> tuple[Use, ...]:
+        """Return how much of its share of the past hour each band has used that has one."""
+        return self._ledger.uses(self._clock.monotonic_ns())
 
     def status(self) -> TxStatus:
         """Ask the chip what the chain is doing.

@@ -345,6 +345,9 @@ def test_a_band_that_is_used_up_is_refused_by_name_until_it_is_free() -> None:
     assert "band M (868 to 868.6 MHz) allows 1 % of each hour, which is 36 s: " in message
     on_air_s = sum(e.airtime_us or 0 for e in bench.emulator.txlog()) / 1e6
     assert 33 < on_air_s <= 36
+    used_s = {use.band.name: use.used_us / 1e6 for use in concentrator.airtime()}
+    assert used_s["M"] == pytest.approx(on_air_s)
+    assert used_s["P"] == 0
     bench.bus.sent.clear()
     for trigger in (Trigger.IMMEDIATE, Trigger.PPS, 100_000_000):
         with pytest.raises(ForbiddenTransmissionError, match="free again in"):
