@@ -30,8 +30,8 @@ from agent.uplink.port import Fault, LinkError
 
 DUE_PART = 2 / 3
 JITTER_PART = 1 / 12
-LOOK_S = 30.0
-"""How often it is looked whether something is due; a look costs next to nothing."""
+LOOK_S = 60.0
+"""How often it is looked whether something is due, besides when the certificates themselves say that they changed."""
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 6 * 3600.0
 AFTER_SUCCESS_S = 3600.0
@@ -131,11 +131,13 @@ class Renewals:
         self._boottime_us = boottime_us
         self._courses: list[_Course] = []
         self._ended = threading.Event()
+        self._noted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
 
     def add(self, destination: Destination, sets: CertificateSets, wake: Callable[[], None]) -> None:
         """Look after a destination; before `start`. `wake` is called when it has a new certificate."""
         if destination.enrolment is not None and destination.cert_file is None:
+            sets.noted = self._noted.set
             self._courses.append(_Course(destination, sets, wake))
 
     def start(self) -> None:
@@ -146,11 +148,13 @@ class Renewals:
     def stop(self, limit_s: float) -> None:
         """End; a conversation that is under way is not waited for longer than told."""
         self._ended.set()
+        self._noted.set()
         if self._thread.is_alive():
             self._thread.join(limit_s)
 
     def _run(self) -> None:
-        while True:
+        while not self._ended.is_set():
+            self._noted.clear()
             for course in self._courses:
                 try:
                     self._look(course)
@@ -158,15 +162,17 @@ class Renewals:
                     # a defect here must not end the renewals of the other destinations
                     _log.exception("event=renewal_defect destination=%s", course.destination.name)
                     course.not_before_us = self._boottime_us() + round(LONGEST_PAUSE_S * 1e6)
-            if self._ended.wait(LOOK_S):
-                return
+            if not self._ended.is_set():
+                self._noted.wait(LOOK_S)
 
     def _look(self, course: _Course) -> None:
         newest = course.sets.newest()
         if newest is None or self._boottime_us() < course.not_before_us or self._ended.is_set():
             return
-        if not course.sets.urgent and not due(newest, self._time.bounds()):
-            return
+        if not course.sets.urgent:
+            untried = course.sets.roles.candidate is not None
+            if untried or not due(newest, self._time.bounds()):
+                return
         name = course.destination.name
         try:
             made = renew(course.destination, course.sets, identity.signer(self._config), self._eui, self._time)

@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -115,6 +115,8 @@ class CertificateSets:
         self._opened: dict[str, CertificateSet] = {}
         self.using = ""
         """Name of the set of the latest connection, "" for none; noted by the transport."""
+        self.noted: Callable[[], None] = lambda: None
+        """Called when a set has become current, or a renewal urgent."""
 
     def __bool__(self) -> bool:
         return bool(self.order())
@@ -171,6 +173,7 @@ class CertificateSets:
             # all were refused: it may be the platform, so all get another turn
             self._failed.clear()
             self._all_failed = True
+            self.noted()
 
     def carried(self, name: str) -> None:
         """Note that a verified receipt came over a connection with a set."""
@@ -184,6 +187,7 @@ class CertificateSets:
             if roles.current in self._failed and name != roles.current and not self._fell_back:
                 _log.error("event=certificate_fallback set=%s what=the current certificate was refused", name)
                 self._fell_back = True
+                self.noted()
 
     def _settle(self, name: str) -> None:
         """Make the candidate current, or drop it because another set works where it was refused."""
@@ -194,6 +198,7 @@ class CertificateSets:
                 self._fell_back = False
                 self._failed.clear()
                 _log.info("event=certificate_current set=%s", name)
+                self.noted()
             elif roles.candidate in self._failed:
                 _log.error("event=certificate_dropped set=%s what=the new certificate was refused", roles.candidate)
                 self._change(replace(roles, candidate=None))

@@ -227,7 +227,8 @@ def test_a_platform_that_is_away_is_not_asked_all_the_time(
             'enrolment = "https://localhost:1"\n'
         )
     loaded = gateway.config
-    gateway.sets.add(Issuer().issue(gateway.sets.next_key().public_key(), -80, 10), b"", enrolled=True)
+    old = gateway.sets.add(Issuer().issue(gateway.sets.next_key().public_key(), -80, 10), b"", enrolled=True)
+    gateway.sets.carried(old.name)
     asked: list[int] = []
     now_us = [0]
 
