@@ -83,6 +83,8 @@ COUNT_INTERVAL_NS: Final = 10_000_000_000
 """Between two looks at the chip's own counters; costs a fifth of an SPI message per second."""
 
 PULSE_PERIOD_US: Final = 1_000_000
+PULSE_FRESH_NS: Final = 2_500_000_000
+"""The counter is looked at once a second, so the last pulse that is known is two seconds old at most."""
 
 LINGER_S: Final = 0.002
 LINGER_LOOKS: Final = 3
@@ -210,6 +212,7 @@ class Concentrator:
             plan=plan,
             antenna_gain_dbi=antenna_gain_dbi,
             ledger=airtime,
+            has_pulses=self._has_pulses,
             listen=None if sx1261 is None or not self._asks_for_listening else self._listen_first,
         )
         self._state = State.OFF
@@ -217,6 +220,7 @@ class Concentrator:
         self._sample = CounterSample(0, 0)
         self._pulses = PulseWatch()
         self._pulse: Pulse | None = None
+        self._last_pulse_ns = -PULSE_FRESH_NS
         self._eui: bytes | None = None
 
     @property
@@ -273,6 +277,7 @@ class Concentrator:
         self._history.clear()
         self._sample = first_sample(read_counter(self._space, self._clock))
         self._pulses, self._pulse = PulseWatch(), None
+        self._last_pulse_ns = -PULSE_FRESH_NS
         self._check_counter_runs()
         self._health.begin()
         self._statistics.chip_started()
@@ -390,7 +395,7 @@ class Concentrator:
             ForbiddenTransmissionError: board or plan do not allow it, or the band's share of time is used up; the
                 chip was not touched.
             LateTransmissionError: its moment has passed, or is too near or too far; nothing was armed.
-            ChipError: the chain is busy, or the concentrator is not running.
+            ChipError: the chain is busy, no pulses come that it shall wait for, or the concentrator is not running.
             BusError: the bus fails.
         """
         self._require_running("transmit")
@@ -506,6 +511,9 @@ class Concentrator:
         for line in (self._reset, self._power):
             if line is not None:
                 line.close()
+
+    def _has_pulses(self) -> bool:
+        return self._clock.monotonic_ns() - self._last_pulse_ns <= PULSE_FRESH_NS
 
     @property
     def _asks_for_listening(self) -> bool:
@@ -674,6 +682,7 @@ class Concentrator:
                 pulse = self._pulses.look(sample, reading)
                 if pulse is not None:
                     self._pulse = pulse
+                    self._last_pulse_ns = pulse.host_ns
                     self._history.note(pulse)
                 return
         self._become(State.FAULT)

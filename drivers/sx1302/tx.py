@@ -188,6 +188,7 @@ class Transmitter:
             duty cycle allows is taken for used at this moment.
         listen: has the channel listened to before each transmission, with what the band asks for, which may be
             nothing; None when nobody can.
+        has_pulses: whether the GNSS receiver's pulses come; a packet for the next one would wait for ever.
     """
 
     def __init__(
@@ -201,6 +202,7 @@ class Transmitter:
         antenna_gain_dbi: float,
         ledger: AirtimeLedger | None = None,
         listen: Callable[[Transmission, Listening | None], None] | None = None,
+        has_pulses: Callable[[], bool] = lambda: True,
     ) -> None:
         self._registers = registers
         self._clock = clock
@@ -210,6 +212,7 @@ class Transmitter:
         self._antenna_gain_dbi = antenna_gain_dbi
         self._ledger = AirtimeLedger(plan.transmit, clock.monotonic_ns()) if ledger is None else ledger
         self._listen = listen
+        self._has_pulses = has_pulses
         self._armed: _Armed | None = None
 
     def permit(self, transmission: Transmission) -> Permit:
@@ -254,6 +257,15 @@ class Transmitter:
                 where=chain.fsm_status.name,
                 hint="wait until it is free, or abort what it does",
                 code="CG-TX-002",
+                retryable=True,
+            )
+        if trigger is Trigger.PPS and not self._has_pulses():
+            raise ChipError(
+                "no pulse came for seconds",
+                op="transmit",
+                where="PPS",
+                hint="check that the GNSS receiver has a fix, and that its PPS leads to the concentrator",
+                code="CG-TX-007",
                 retryable=True,
             )
         if self._listen is not None:

@@ -95,7 +95,7 @@ def test_reception_goes_on_and_the_chip_stays_healthy_whatever_was_decided() -> 
 def test_any_trigger_waits_for_a_quiet_channel(trigger: Trigger, channel_dbm: float, fate: TxFate) -> None:
     bench = _bench()
     concentrator = bench.started()
-    _fate(bench, concentrator, 2)
+    _fate(bench, concentrator, 4)
     bench.emulator.set_channel(channel_dbm)
     concentrator.transmit(DOWNLINK, trigger)
     assert _fate(bench, concentrator, 2) is fate

@@ -154,11 +154,22 @@ def test_a_timed_packet_leaves_at_its_counter_value(sf: int, bandwidth_hz: int) 
 def test_a_packet_at_the_next_pps() -> None:
     bench = Bench(LOUD)
     concentrator = bench.started()
+    with pytest.raises(ChipError, match="no pulse came for seconds"):
+        concentrator.transmit(DOWNLINK, Trigger.PPS)
+    for _ in range(3):
+        bench.clock.sleep(1.0)
+        concentrator.receive()
     concentrator.transmit(DOWNLINK, Trigger.PPS)
     assert concentrator.transmit_status() is TxStatus.SCHEDULED
     bench.clock.sleep(1.1)
     _wait_until_free(bench, concentrator)
     assert [e.trigger for e in bench.emulator.txlog()] == ["gps"]
+    bench.emulator.fault("pps_lost")
+    for _ in range(4):
+        bench.clock.sleep(1.0)
+        concentrator.receive()
+    with pytest.raises(ChipError, match="PPS"):
+        concentrator.transmit(DOWNLINK, Trigger.PPS)
 
 
 @pytest.mark.parametrize("lead_us", [-1_000_000, -1, 0, 2_900, WRAP_US - 900_000, WRAP_US + 50_000])
