@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from agent.batch.model import Account
+from agent.clock import CLOSE_NS, READING_TRIES
 from agent.config import Bus
 from agent.errors import AgentError
 from agent.listener import open_sx1261, read_patch
@@ -429,8 +430,14 @@ class Radio:
 
     def _zero_us(self, fetch: RxFetch) -> int:
         """Return CLOCK_BOOTTIME at the moment when the concentrator's counter was 0."""
-        age_us = (self._clock.monotonic_ns() - fetch.host_monotonic_ns) // 1000
-        return self._clock.boottime_us() - age_us - fetch.counter_us
+        for _ in range(READING_TRIES):
+            before_ns = self._clock.monotonic_ns()
+            boottime_us = self._clock.boottime_us()
+            after_ns = self._clock.monotonic_ns()
+            if after_ns - before_ns <= CLOSE_NS:
+                break
+        age_us = ((before_ns + after_ns) // 2 - fetch.host_monotonic_ns) // 1000
+        return boottime_us - age_us - fetch.counter_us
 
     def _failed(self, detail: str) -> None:
         before = self._status

@@ -191,6 +191,28 @@ def test_frames_carry_the_boot_time_of_the_end_of_the_packet(play: Play) -> None
     assert frame.session == Session(BOOT, 1)
 
 
+def test_an_interruption_between_two_clocks_is_not_taken_for_time(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a loaded machine the thread may stand still between two readings that are set against each other."""
+    ends: list[int] = []
+    read = play.clock.boottime_us
+    interruptions = [0.05, 0.02]
+
+    def interrupted() -> int:
+        if interruptions:
+            play.clock.sleep(interruptions.pop())
+        return read()
+
+    def inject() -> None:
+        play.bench.emulator.inject(air(1), end_us=play.bench.emulator.now_us() + 3_000)
+        ends.append(read() + 3_000)
+        monkeypatch.setattr(play.clock, "boottime_us", interrupted)
+
+    play.run(inject, lambda: None, lambda: None)
+    [frame] = [routed.frame for heard in play.keeper.heard for routed in heard.frames]
+    assert not interruptions
+    assert abs(frame.boottime_us - ends[0]) < 200
+
+
 def test_an_empty_look_is_followed_by_a_pause_and_a_full_one_by_another_look(play: Play) -> None:
     play.run(lambda: None, lambda: play.inject(1), lambda: None)
     assert set(play.script.waits) == {0.01}
