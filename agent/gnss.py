@@ -6,7 +6,7 @@ The radio thread brings the pulses as the concentrator latched them; what ties t
 anchor is a pulse of that time, and holds for good; while receiver, fix or pulses are away there are just no new ones,
 and the time of frames gets less certain with the distance from the last.
 
-Imported only where a receiver is configured: the parsers take 5 MB.
+Imported only where a receiver is configured: the parsers take some megabytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agent.batch.model import Anchor, TimeSource
 from agent.timeline import DRIFT_PPM
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
 
+    from agent.radio import HostTime
     from drivers.bus import SerialPort
     from drivers.gnss.reference import Reference
     from drivers.sx1302.pps import Pulse
@@ -55,27 +56,6 @@ STATE_NUMBERS = {
     ReceiverState.FIX: 3,
 }
 """`gnss_state` in the health record."""
-
-
-class HostTime(Protocol):
-    """The host's clocks, as `agent.clock.HostClock` gives them."""
-
-    @property
-    def boot_id(self) -> bytes:
-        """The kernel's boot id, 16 bytes."""
-        ...
-
-    def boottime_us(self) -> int:
-        """Return CLOCK_BOOTTIME, microseconds."""
-        ...
-
-    def monotonic_ns(self) -> int:
-        """Return CLOCK_MONOTONIC, nanoseconds."""
-        ...
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
