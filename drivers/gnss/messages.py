@@ -3,8 +3,8 @@
 """What the frames say, as far as time and health need it: RMC, GGA, GSA; NAV-TIMEGPS and the answers to settings.
 
 Fields are taken apart by pynmeagps and pyubx2 [NMEA 0183 2.3 to 4.11; u-blox 8 / M8 receiver description]. Both give
-what they find; whether it can be true is checked here. Importing this module costs some megabytes, so it is done by those who
-have a receiver.
+what they find; whether it can be true is checked here. Importing this module costs some megabytes, so it is done by
+those who have a receiver.
 """
 
 from __future__ import annotations
