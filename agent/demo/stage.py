@@ -130,6 +130,10 @@ class Stage:
         self._kill("agent")
         self.start_agent()
 
+    def cut_power(self) -> None:
+        """SIGKILL the agent and leave it so."""
+        self._kill("agent")
+
     def kill_receiver(self) -> None:
         """SIGKILL the receiver, wherever it is, and start it again."""
         self._kill("receiver")
