@@ -30,6 +30,15 @@ AGE_LIMIT_NS: Final = 10_000_000_000
 """A reading serves for ten seconds: a board warms up over minutes."""
 
 
+def answers(device: I2cDevice) -> bool:
+    """Say whether an STTS751 is at an address; changes nothing.
+
+    Raises:
+        BusError: nobody is.
+    """
+    return device.read(MANUFACTURER) == STMICROELECTRONICS and device.read(PRODUCT) in PRODUCTS
+
+
 class Stts751:
     """A sensor that answered as an STTS751 does.
 

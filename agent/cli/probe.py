@@ -8,7 +8,8 @@ import argparse
 import json
 import shutil
 import sys
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -188,7 +189,7 @@ def _try(bus: Bus, same: list[Board], opened: SpiBus) -> _Found | None:
         sighting, kinds = look(opened), radios(opened, clock)
         # The chip shall be as its reset left it: the next start does not mind, another program's might.
         leads_to_chip(opened, *lines, clock)
-        return _Found(sighting, _names(same, sighting), kinds)
+        return _Found(sighting, _names(_of_sensor(bus, same), sighting), kinds)
     except DriverError as error:
         print(f"{bus}: the lines of {board.name} cannot be tried: {error}; {error.hint}", file=sys.stderr)
         return None
@@ -196,6 +197,20 @@ def _try(bus: Bus, same: list[Board], opened: SpiBus) -> _Found | None:
         for line in lines:
             if line is not None:
                 _let_go(line)
+
+
+def _of_sensor(bus: Bus, same: list[Board]) -> list[Board]:
+    """Return the boards whose temperature sensor is where one answers, if one does: many are sold without."""
+    from drivers.errors import BusError
+    from drivers.linux.i2c import LinuxI2cDevice
+    from drivers.stts751 import answers
+
+    sensors = {board.temperature for board in same if board.temperature is not None} if bus.kind == "spi" else set()
+    for sensor in sensors:
+        with suppress(BusError):
+            if answers(LinuxI2cDevice(sensor.i2c_device, sensor.address)):
+                return [board for board in same if board.temperature in (None, sensor)]
+    return same
 
 
 def _unsafe(board: Board) -> str:
@@ -229,7 +244,7 @@ def _write(path: Path, found: dict[Bus, _Found]) -> None:
     from agent.tomledit import set_values
 
     choices = [(bus, board) for bus, one in found.items() for board in one.boards]
-    if len(choices) != 1:
+    if not choices or len({bus for bus, _ in choices}) > 1 or not _same([board for _, board in choices]):
         said = ", ".join(f"{bus} {board}" for bus, board in choices) or "none"
         raise AgentError(
             f"not written: {len(choices)} profiles fit ({said})",
@@ -240,6 +255,14 @@ def _write(path: Path, found: dict[Bus, _Found]) -> None:
     bus, board = choices[0]
     set_values(path, "concentrator", {"bus": str(bus), "board": board})
     print(f'written to {path}: bus = "{bus}", board = "{board}"', file=sys.stderr)
+
+
+def _same(names: list[str]) -> bool:
+    """Say whether profiles differ in nothing but their names, so that any of them will do."""
+    from drivers.boards import load_board
+
+    first, *others = (replace(load_board(name), name="", title="", source="") for name in names)
+    return all(board == first for board in others)
 
 
 def _as_json(bus: Bus, one: _Found) -> dict[str, object]:
@@ -264,10 +287,11 @@ def _lines(bus: Bus, one: _Found) -> list[str]:
     said = [f"{bus}: {one.chip}, EUI {one.sighting.eui}{', receiving' if one.sighting.receiving else ''}{radios}"]
     fit = ", ".join(one.boards) or "none of the known boards; write a profile of your own (civigate boards)"
     said.append(f"  board profiles that fit: {fit}")
-    if one.boards:
-        said.append(
-            f'  in gateway.toml, [concentrator]: bus = "{bus}" and board = "{one.boards[0]}", or another of these'
-        )
+    if one.boards and _same(list(one.boards)):
+        said.append(f'  in gateway.toml, [concentrator]: bus = "{bus}" and board = "{one.boards[0]}"')
+    elif one.boards:
+        tell = "" if one.radios else "; --try-boards finds out which lines lead to it"
+        said.append(f'  in gateway.toml, [concentrator]: bus = "{bus}", and as board the one that is yours{tell}')
     ports = _gnss_ports(one.boards)
     if ports:
         said.append(

@@ -88,9 +88,21 @@ def test_what_was_found_is_written_into_the_configuration(tmp_path: Path, capsys
     assert load(config).concentrator.board == "rak_2287"
 
 
+def test_a_board_is_known_by_its_lines_and_its_sensor_and_written(tmp_path: Path) -> None:
+    """Other boards with the same lines have their sensor at another address, or other power steps."""
+    config = tmp_path / "gateway.toml"
+    words = ["probe", "--try-boards", "--bus", "spi:/dev/spidev0.0", "--write", str(config)]
+    program = "import sys; from agent.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    emulator = Emulator(pins=pins_of(load_board("waveshare_sx1302")), celsius=21.0)
+    assert run_program(emulator, [sys.executable, "-c", program, *words]) == 0
+    assert load(config).concentrator.board == "waveshare_sx1302"
+    without_sensor = Emulator(pins=pins_of(load_board("waveshare_sx1302")), celsius=None)
+    assert run_program(without_sensor, [sys.executable, "-c", program, *words]) == 1
+
+
 @pytest.mark.parametrize(
     ("board", "fits", "does_not"),
-    [("seeed_wm1302", "seeed_wm1302", "semtech_corecell_eu868"), ("dragino_pg1302", "dragino_pg1302", "rak_2287")],
+    [("seeed_wm1302", "elecrow_lr1302", "semtech_corecell_eu868"), ("dragino_pg1302", "dragino_pg1302", "rak_2287")],
 )
 def test_the_lines_that_lead_to_the_chip_are_found_with_the_real_libraries(
     tmp_path: Path, board: str, fits: str, does_not: str
