@@ -42,9 +42,9 @@ ANCHORS: Final = 2
 TOMBSTONES: Final = 3
 HEALTH: Final = 4
 FRAMES: Final = 5
-HOURS: Final = 6
 SUCCESSION: Final = 34
 PREDECESSOR: Final = 35
+HOURS: Final = 36
 """These came later, so readers may ignore them. 32 and 33 stand for any such in the test vectors and stay free."""
 
 _BOOT_BYTES = 16
@@ -93,12 +93,12 @@ def encode(body: Body) -> bytes:
         item[HEALTH] = {name: _health_value(name, value) for name, value in body.health.items()}
     if frames is not None:
         item[FRAMES] = frames
-    if hours:
-        item[HOURS] = hours
     if body.succession:
         item[SUCCESSION] = body.succession
     if body.predecessor is not None:
         item[PREDECESSOR] = _encode_predecessor(body.predecessor)
+    if hours:
+        item[HOURS] = hours
     return cbor.encode(item, where="batch body", max_bytes=MAX_BODY_BYTES)
 
 
@@ -109,7 +109,7 @@ def decode(data: bytes) -> Body:
         MalformedError: CG-BAT-001 for the encoding, CG-BAT-011 for the content.
     """
     item = cbor.decode(data, where="batch body", max_bytes=MAX_BODY_BYTES)
-    members = members_of(item, HOURS, "members", (SUCCESSION, PREDECESSOR))
+    members = members_of(item, FRAMES, "members", (SUCCESSION, PREDECESSOR, HOURS))
     boots = [
         byte_string(boot, _BOOT_BYTES, "boots") for boot in sequence(members.get(BOOTS, []), MAX_FRAMES * 4, "boots")
     ]

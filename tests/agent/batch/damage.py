@@ -231,7 +231,7 @@ COMPRESSED: Damaged = {
 Change = Callable[[dict[Any, Any]], object]
 # `Any` stands for a body taken apart by cbor2, to be damaged at will.
 BODIES: dict[str, Change] = {
-    "unknown member": lambda body: body.update({7: 0}),
+    "unknown member": lambda body: body.update({6: 0}),
     "text member": lambda body: body.update({"x": 0}),
     "negative member": lambda body: body.update({-1: 0}),
     "no account": lambda body: body.pop(1),
@@ -257,11 +257,11 @@ BODIES: dict[str, Change] = {
     "health without name": lambda body: body.__setitem__(4, {"": 1}),
     "health not a number": lambda body: body.__setitem__(4, {"x": b""}),
     "health too large": lambda body: body.__setitem__(4, {"x": 1 << 53}),
-    "hours not an array": lambda body: body.__setitem__(6, {}),
-    "hour of no boot": lambda body: body.__setitem__(6, [[1, 0, *[0] * 9]]),
-    "hour too late": lambda body: body.__setitem__(6, [[0, 2_502_000, *[0] * 9]]),
-    "hour without a count": lambda body: body.__setitem__(6, [[0, 0, *[0] * 8]]),
-    "hour twice": lambda body: body.__setitem__(6, [[0, 3, *[0] * 9], [0, 3, *[1] * 9]]),
+    "hours not an array": lambda body: body.__setitem__(36, {}),
+    "hour of no boot": lambda body: body.__setitem__(36, [[1, 0, *[0] * 9]]),
+    "hour too late": lambda body: body.__setitem__(36, [[0, 2_502_000, *[0] * 9]]),
+    "hour without a count": lambda body: body.__setitem__(36, [[0, 0, *[0] * 8]]),
+    "hour twice": lambda body: body.__setitem__(36, [[0, 3, *[0] * 9], [0, 3, *[1] * 9]]),
     "succession not bytes": lambda body: body.__setitem__(34, "x"),
     "succession empty": lambda body: body.__setitem__(34, b""),
     "succession too long": lambda body: body.__setitem__(34, bytes(513)),

@@ -256,7 +256,7 @@ function list(item, limit) {
 }
 
 function readBody(encoded) {
-  const body = members(decode(encoded, MAX_BODY), 6);
+  const body = members(decode(encoded, MAX_BODY), 5);
   const boots = list(body.get(0), 65536);
   need(boots.every((boot) => isBytes(boot, 16)), "boot id");
   const boot = (position) => {
@@ -297,7 +297,7 @@ function readBody(encoded) {
     const size = typeof name === "string" ? Buffer.byteLength(name) : 0;
     need(size >= 1 && size <= 32 && isNumber(value, -MAX), "health");
   }
-  const hours = list(body.get(6), 1024).map((part) => {
+  const hours = list(body.get(36), 1024).map((part) => {
     need(Array.isArray(part) && isNumber(part[1], 0, Math.floor(MAX / 3.6e9)), "hour");
     return { boot_id: boot(part[0]), hour: part[1], account: buckets(part.slice(2)) };
   });
