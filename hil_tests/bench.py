@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -14,9 +16,11 @@ from agent.clock import HostClock
 from agent.config import load
 from agent.radio import concentrator_opener
 from drivers.boards import load_board
-from drivers.bus import SpiBus
+from drivers.bus import SerialPort, SpiBus
 from drivers.emulator import AirPacket, Emulator
 from drivers.emulator.firmware import synthetic_agc, synthetic_arb
+from drivers.emulator.gnss import GnssPort, GnssSettings
+from drivers.linux.tty import TtyPort
 from drivers.plans import ChannelPlan, load_plan
 from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.firmware import Firmware, recognise
@@ -32,11 +36,13 @@ class Limits:
         rssi_error_db: between the level at the antenna connector and the RSSI.
         snr_error_db: between the SNR on the air and the reported one.
         counter_error_ppm: of the concentrator's counter against the host.
+        gnss_error_us: of a GNSS receiver's UTC; an emulated one begins its seconds anywhere.
     """
 
     rssi_error_db: float
     snr_error_db: float
     counter_error_ppm: float
+    gnss_error_us: int
 
 
 class ReferenceNode(Protocol):
@@ -57,6 +63,8 @@ class Bench:
         plan: what the concentrator listens to.
         node: a reference node, None without.
         limits: of this bench.
+        gnss: gives what opens the port of the GNSS receiver whose pulses lead to the concentrator, at a rate; takes a
+            folder for temporary files. None without a receiver.
     """
 
     name: str
@@ -65,6 +73,7 @@ class Bench:
     plan: ChannelPlan
     node: ReferenceNode | None
     limits: Limits
+    gnss: Callable[[Path], AbstractContextManager[Callable[[int], SerialPort]]] | None = None
 
 
 class EmulatedNode:
@@ -98,7 +107,15 @@ def emulator_bench() -> Bench:
             clock=HostClock(),
         )
 
-    return Bench("emulator", open_, emulator.bus, plan, EmulatedNode(emulator), Limits(1.0, 0.5, 100.0))
+    @contextmanager
+    def gnss(folder: Path) -> Iterator[Callable[[int], SerialPort]]:
+        link = folder / "ttyGNSS"
+        with GnssPort(emulator, link, GnssSettings()):
+            yield partial(TtyPort, str(link))
+
+    return Bench(
+        "emulator", open_, emulator.bus, plan, EmulatedNode(emulator), Limits(1.0, 0.5, 100.0, 1_100_000), gnss
+    )
 
 
 def gateway_bench(config: Path) -> Bench:
@@ -106,7 +123,10 @@ def gateway_bench(config: Path) -> Bench:
     settings = load(config)
     plan = load_plan(settings.concentrator.plan)
     opener = concentrator_opener(settings, HostClock())
-    return Bench(str(config), opener, None, plan, None, Limits(4.0, 3.0, 50.0))
+    device = settings.gnss.device
+    port = None if device is None else partial(TtyPort, str(device))
+    gnss = None if port is None else (lambda _: nullcontext(port))
+    return Bench(str(config), opener, None, plan, None, Limits(4.0, 3.0, 50.0, 0), gnss)
 
 
 def wait_for(attempt: Callable[[], T | None], *, within_s: float, what: str) -> T:
