@@ -55,6 +55,8 @@ bench: setup
 soak: setup
 	@mkdir -p build
 	@$(BIN)/python -m tests.e2e.soak --out build/soak.json $(ARGS)
+	@$(BIN)/python -m tests.e2e.outages --rounds 100 --out build/outages-https.json
+	@$(BIN)/python -m tests.e2e.outages --rounds 100 --mqtt --out build/outages-mqtt.json
 
 # The readers of the batch format on arbitrary bytes, each for so many seconds; `make check` does it for a moment.
 FUZZ_S ?= 60

@@ -125,6 +125,10 @@ class Air(threading.Thread):
         """Let the unpaced air wait at this progress until told otherwise."""
         self._hold_at = frames
 
+    def at_rate(self, rate_hz: float) -> None:
+        """Go on at another rate, above 0; only an air that has one."""
+        self._rate_hz = rate_hz
+
     def stop(self) -> None:
         """End after the present frame."""
         self._stopping.set()

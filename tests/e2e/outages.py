@@ -4,12 +4,12 @@
 
     python -m tests.e2e.outages --out build/outages.json
     python -m tests.e2e.outages --mqtt --only "silent 30 s" "lossy"
-    python -m tests.e2e.outages --rounds 100
+    python -m tests.e2e.outages --mqtt --only --rounds 100
 
 The gateway lives in a network namespace of its own, joined to the platform by `tests.e2e.link`. The first five
 scenarios are those in which the forwarders of the field lose frames: a port that refuses for 5 and 20 seconds, a
-silent link for 5, 30 and 120. With `--rounds`, agent, receiver and broker are killed and the link is taken away at
-random moments, so many times, instead.
+silent link for 5, 30 and 120. With `--rounds`, agent, receiver and broker are then killed at random moments, so many
+times, some of them while the link is away.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ ENDLESS = 1 << 30
 LOOK_S = 0.02
 LIMIT_S = 300.0
 WARM_FRAMES = 5
-AFTERWARDS_S = 3.0
+STORM_HZ = 8.0
+AWAY_SHARE = 0.4
+"""Of the kills, those that happen while the link is away."""
 ROOM_BYTES = 1024
 INSIDE = "CIVIGATE_OUTAGES_INSIDE"
 """Set in the process that has its own network namespace."""
@@ -79,28 +81,46 @@ SCENARIOS = (
     Scenario("slow", 30, weather=Weather(delay_s=1.0)),
     Scenario("hole", 30, weather=Weather(hole_bytes=1300), rate_hz=50.0),
 )
+SHORT = (SCENARIOS[0], SCENARIOS[2])
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a scenario.
+class Episode:
+    """One scenario, as it went.
 
     Attributes:
         scenario: its name.
-        in_outage: frames heard while it lasted.
-        arrived_meanwhile: frames that reached the ledger while it lasted.
-        first_delivery_s: after the link's return; 0 when some arrived before.
-        latest_s: the longest that a frame of the outage took to the ledger, counted from the link's return.
+        heard: frames received by the radio while it lasted, of the city and of others.
+        arrived: frames that reached the ledger while it lasted.
+        first_delivery_s: from the link's return to the next frame in the ledger.
+        all_s: from the link's return until nothing waited.
+    """
+
+    scenario: str
+    heard: int
+    arrived: int
+    first_delivery_s: float
+    all_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scenario:14} {self.heard:5} heard, {self.arrived:5} arrived meanwhile; "
+            f"first after {self.first_delivery_s:4.1f} s, all after {self.all_s:4.1f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole run.
+
+    Attributes:
+        episodes: in their order.
         kills: SIGKILLs, by program.
         chain_ok: whether everything verifies at the receiver.
         verdict: what became of every frame.
     """
 
-    scenario: str
-    in_outage: int
-    arrived_meanwhile: int
-    first_delivery_s: float
-    latest_s: float
+    episodes: tuple[Episode, ...]
     kills: dict[str, int]
     chain_ok: bool
     verdict: Verdict
@@ -115,12 +135,12 @@ class Outcome:
 class Show:
     """One stage with its wire, the agent at the far end, frames on the air."""
 
-    def __init__(self, stage: Stage, link: Link, rate_hz: float, seed: int) -> None:
+    def __init__(self, stage: Stage, link: Link, seed: int) -> None:
         self._stage = stage
         self._link = link
         self._control = Control(stage.control_socket)
-        self._air = Air(stage.control_socket, play(seed), ENDLESS, rate_hz, seed)
-        self.kills: dict[str, int] = {}
+        self._air = Air(stage.control_socket, play(seed), ENDLESS, STORM_HZ, seed)
+        self._kills: dict[str, int] = {}
 
     def begin(self) -> None:
         """Start the agent and the air, and wait until frames arrive."""
@@ -129,56 +149,44 @@ class Show:
         self._air.start()
         self.until("the first frames to arrive", lambda: self.delivered() >= WARM_FRAMES)
 
-    def play(self, scenario: Scenario) -> Outcome:
-        """Play one scenario to its end, with the account."""
-        before = self._air.received
+    def play(self, scenario: Scenario) -> Episode:
+        """Play one scenario to its end."""
+        self._air.at_rate(scenario.rate_hz)
         self._set(scenario)
-        delivered_before = self.delivered()
+        heard, arrived = self._air.received, self.delivered()
         self.wait(scenario.seconds)
-        meanwhile, arrived = self._air.received - before, self.delivered() - delivered_before
+        heard, arrived = self._air.received - heard, self.delivered() - arrived
         self._set(None)
-        returned = time.monotonic()
-        owed = self.delivered()
-        self.until("the first frame after the return", lambda: self.delivered() > owed or self._drained())
+        returned, owed = time.monotonic(), self.delivered()
+        self.until("the first frame after the return", lambda: self.delivered() > owed)
         first_s = time.monotonic() - returned
-        self.until("what was heard meanwhile", lambda: self._drained(aside=True))
-        latest_s = time.monotonic() - returned
-        self.wait(AFTERWARDS_S)
-        return self.end(scenario.name, meanwhile, arrived, round(first_s, 2), round(latest_s, 2))
+        self.until("what was heard meanwhile", self._sent)
+        return Episode(scenario.name, heard, arrived, round(first_s, 2), round(time.monotonic() - returned, 2))
 
-    def storm(self, rounds: int, victims: Sequence[str], chance: random.Random, tell: Callable[[str], None]) -> Outcome:
+    def storm(self, rounds: int, victims: Sequence[str], chance: random.Random, tell: Callable[[str], None]) -> None:
         """Kill programs and take the link away at random moments."""
-        before = self._air.received
         begin = time.monotonic()
+        self._air.at_rate(STORM_HZ)
         for number in range(1, rounds + 1):
-            away = chance.random() < 0.4
-            if away:
-                self._set(chance.choice([SCENARIOS[0], SCENARIOS[2]]))
+            if chance.random() < AWAY_SHARE:
+                self._set(chance.choice(SHORT))
             self.wait(chance.expovariate(1 / 2.0))
             self._kill(chance.choice(list(victims)))
             self.wait(chance.expovariate(1 / 2.0))
             self._set(None)
             if number % 10 == 0:
                 tell(f"{number} of {rounds} rounds, {time.monotonic() - begin:.0f} s, {self.delivered():,} frames")
-        meanwhile = self._air.received - before
-        returned = time.monotonic()
-        self.until("what was heard meanwhile", lambda: self._drained(aside=True))
-        return self.end(f"{rounds} rounds", meanwhile, self.delivered(), 0.0, round(time.monotonic() - returned, 2))
 
-    def end(self, name: str, meanwhile: int, arrived: int, first_s: float, latest_s: float) -> Outcome:
+    def end(self, episodes: Sequence[Episode]) -> Report:
         """End the air, let everything drain, and draw up the account."""
         self.until("the concentrator to receive", self._runs)
         self._air.stop()
         self.until("the air to end", lambda: not self._air.is_alive())
-        self.until("the spool to drain", self._drained)
+        self.until("the spool to drain", lambda: self._pending() == 0 and self._sent(all_of_it=True))
         self._stage.stop_agent()
-        return Outcome(
-            scenario=name,
-            in_outage=meanwhile,
-            arrived_meanwhile=arrived,
-            first_delivery_s=first_s,
-            latest_s=latest_s,
-            kills=dict(self.kills),
+        return Report(
+            episodes=tuple(episodes),
+            kills=dict(self._kills),
             chain_ok=bool(self._stage.receiver_status()["ok"]),
             verdict=audit(self._air.log(), self._stage.ledger),
         )
@@ -223,7 +231,7 @@ class Show:
             self._stage.kill_receiver()
         else:
             self._stage.kill_broker()
-        self.kills[name] = self.kills.get(name, 0) + 1
+        self._kills[name] = self._kills.get(name, 0) + 1
 
     def _runs(self) -> bool:
         return bool(self._control.ask({"cmd": "stats"})["running"])
@@ -231,18 +239,16 @@ class Show:
     def _pending(self) -> int:
         return int(self._control.ask({"cmd": "stats"})["pending_bytes"])
 
-    def _drained(self, *, aside: bool = False) -> bool:
-        """Whether nothing waits; with `aside`, nothing but what the last seconds brought."""
-        if not aside and self._pending():
-            return False
+    def _sent(self, *, all_of_it: bool = False) -> bool:
+        """Whether no batch waits; with `all_of_it`, no frame for its batch either."""
         with suppress(SpoolError), SpoolReader(self._stage.spool) as reader:
             streams = reader.status().streams
-            return all(stream.sealed == 0 and (aside or stream.unsealed == 0) for stream in streams)
+            return all(stream.sealed == 0 and not (all_of_it and stream.unsealed) for stream in streams)
         return False
 
 
 @contextmanager
-def _show(keep: Path | None, *, mqtt: bool, rate_hz: float, seed: int) -> Iterator[Show]:
+def _show(keep: Path | None, *, mqtt: bool, seed: int) -> Iterator[Show]:
     """Set a new stage and begin; only in a network namespace of its own (`inside`)."""
     with ExitStack() as stack:
         if keep is None:
@@ -251,7 +257,7 @@ def _show(keep: Path | None, *, mqtt: bool, rate_hz: float, seed: int) -> Iterat
         link = stack.enter_context(Link(seed))
         stage = stack.enter_context(Stage(keep.resolve(), mqtt=mqtt, address=NEAR))
         stage.set()
-        with closing(Show(stage, link, rate_hz, seed)) as show:
+        with closing(Show(stage, link, seed)) as show:
             show.begin()
             yield show
 
@@ -259,13 +265,10 @@ def _show(keep: Path | None, *, mqtt: bool, rate_hz: float, seed: int) -> Iterat
 def main() -> int:
     """Run it as asked for."""
     parser = argparse.ArgumentParser(description="Bad backhauls and hard kills, with the whole path as it is.")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[scenario.name for scenario in SCENARIOS])
-    parser.add_argument("--mqtt", action="store_true", help="batches over mosquitto instead of HTTPS")
-    parser.add_argument("--rounds", type=int, help="kills and outages at random instead of the scenarios")
+    parser.add_argument("--only", nargs="*", metavar="NAME", choices=[one.name for one in SCENARIOS], help="of these")
     parser.add_argument("--seconds", type=float, help="how long each scenario lasts, instead of what it says")
-    parser.add_argument(
-        "--rate", type=float, help="frames per second, instead of what the scenario says; 8 with --rounds"
-    )
+    parser.add_argument("--rounds", type=int, default=0, help="kills and outages at random, after the scenarios")
+    parser.add_argument("--mqtt", action="store_true", help="batches over mosquitto instead of HTTPS")
     parser.add_argument("--seed", type=int, default=1, help="of traffic and moments (1)")
     parser.add_argument("--keep", type=Path, help="leave spool, ledger and logs in this empty folder")
     parser.add_argument("--out", type=Path, default=Path("build/outages.json"), help="where the report goes")
@@ -278,37 +281,23 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         # by default these would end this process alone, and leave the programs that it has started
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    outcomes: list[Outcome] = []
-    if args.rounds:
-        victims = ("agent", "receiver", "broker") if args.mqtt else ("agent", "receiver")
-        with _show(args.keep, mqtt=args.mqtt, rate_hz=args.rate or 8.0, seed=args.seed) as show:
-            outcomes.append(show.storm(args.rounds, victims, random.Random(args.seed), _say))
-    else:
-        for scenario in SCENARIOS:
-            if args.only is None or scenario.name in args.only:
-                keep = None if args.keep is None else args.keep / scenario.name.replace(" ", "-")
-                with _show(keep, mqtt=args.mqtt, rate_hz=args.rate or scenario.rate_hz, seed=args.seed) as show:
-                    outcomes.append(show.play(replace(scenario, seconds=args.seconds or scenario.seconds)))
-                _say(_line(outcomes[-1]))
-    report = [asdict(outcome) | {"good": outcome.good} for outcome in outcomes]
+    chosen = [one for one in SCENARIOS if args.only is None or one.name in args.only]
+    victims = ("agent", "receiver", "broker") if args.mqtt else ("agent", "receiver")
+    episodes: list[Episode] = []
+    with _show(args.keep, mqtt=args.mqtt, seed=args.seed) as show:
+        for scenario in chosen:
+            episodes.append(show.play(replace(scenario, seconds=args.seconds or scenario.seconds)))
+            _say(str(episodes[-1]))
+        show.storm(args.rounds, victims, random.Random(args.seed), _say)
+        report = show.end(episodes)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report, indent=1) + "\n")
-    if args.rounds:
-        _say(json.dumps(report, indent=1))
-    return 0 if all(outcome.good for outcome in outcomes) else 4
+    args.out.write_text(json.dumps(asdict(report) | {"good": report.good}, indent=1) + "\n")
+    _say(f"kills {report.kills or 'none'}, chain {'verifies' if report.chain_ok else 'BROKEN'}, {report.verdict}")
+    return 0 if report.good else 4
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def _line(outcome: Outcome) -> str:
-    found = outcome.verdict
-    return (
-        f"{outcome.scenario:14} {outcome.in_outage:4} heard and {outcome.arrived_meanwhile:4} arrived meanwhile, delivered {found.delivered} of {found.spooled}, "
-        f"lost {found.lost}, doubled {found.duplicated}, first after {outcome.first_delivery_s:.1f} s, "
-        f"all after {outcome.latest_s:.1f} s"
-    )
 
 
 if __name__ == "__main__":
