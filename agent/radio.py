@@ -107,7 +107,7 @@ class Receiver(Protocol):
         """What was listened to, with which success."""
         ...
 
-    def recover(self) -> RxFetch:
+    def recover(self, *, looked_ns: int | None = None) -> RxFetch:
         """Pause reception and fetch what the chip still holds; may be asked again."""
         ...
 
@@ -252,6 +252,7 @@ class Radio:
         self._next_session: Session | None = None
         self._failures_in_a_row = 0
         self._next_reload_ns = 0
+        self._looked_ns: int | None = None
         self._next_note_ns = 0
         self._silence = Silence(clock.monotonic_ns() / 1e9)
         self._status = RadioStatus()
@@ -346,6 +347,7 @@ class Radio:
                 # What was being read is gone from the FIFO; the RAM behind it may give it back, or not.
                 self._count({"aborted": 1})
                 raise
+            self._looked_ns = self._clock.monotonic_ns()
             if fetch.pulse is not None and self._pulses is not None:
                 self._pulses.pulse(fetch.pulse)
             if fetch.packets or fetch.faults or fetch.late_copies:
@@ -388,7 +390,7 @@ class Radio:
         stays paused, with all it has, until it is started or stopped. So should this process die here, before the
         sink has kept the packets, the next one gets them again.
         """
-        fetch = concentrator.recover()
+        fetch = concentrator.recover(looked_ns=self._looked_ns)
         known = set(map(_chip_part, self._seen))
         packets = [packet for packet in fetch.packets if known.isdisjoint(map(_chip_part, fingerprints(packet)))]
         if packets:

@@ -312,7 +312,8 @@ class Concentrator:
         interval_ns = SAMPLE_INTERVAL_NS if self._fine is None else PULSE_INTERVAL_NS
         if parsed.records or self._clock.monotonic_ns() - self._sample.host_ns >= interval_ns:
             self._take_sample(keep_packets=bool(parsed.records))
-        packets = self._merger.merge(self._decode(parsed.records, self._sample, faults), self._clock.monotonic_ns())
+        dated = ((record, self._sample) for record in parsed.records)
+        packets = self._merger.merge(self._decode(dated, faults), self._clock.monotonic_ns())
         self._statistics.heard(packets)
         self._rest = parsed.rest
         pulse, self._pulse = self._pulse, None
@@ -444,7 +445,7 @@ class Concentrator:
         if self._lbt is not None:
             self._lbt.forget()
 
-    def recover(self) -> RxFetch:
+    def recover(self, *, looked_ns: int | None = None) -> RxFetch:
         """Fetch what a chip still holds that a killed process left receiving; call before `start`.
 
         Reception is paused, then the FIFO emptied, then the 4096 bytes of RAM behind it are read, for
@@ -456,8 +457,14 @@ class Concentrator:
         them again. Only `stop` and `start` end that.
 
         Counters are those of the old session. How often its counter had wrapped is not in the chip: they
-        are exact modulo 2^27 us (134 s), and `counter_us` of the fetch on the same scale; a packet is taken
-        to be less than 134 s old, which holds as long as the chip was not left alone for longer.
+        are exact modulo 2^27 us (134 s), and `counter_us` of the fetch on the same scale. A chip that was left
+        alone for longer does not tell when a packet came. What somebody had read before that is dated to before the
+        last look; what nobody had read, in its order, as early after the last look as its stamps allow: right for all
+        that came before the trouble began, and for what followed without a pause of 134 s.
+
+        Args:
+            looked_ns: CLOCK_MONOTONIC of the last look into this chip that did not fail; None when that is not known:
+                then it is taken to be less than 134 s ago.
 
         Raises:
             BusError: the bus fails.
@@ -473,7 +480,9 @@ class Concentrator:
         registers.write(recovery.DIRECT_RAM_IF, 0)  # a process that died while it read the RAM left it set
         data = self._drain()[1]
         sample = first_sample(read_counter(self._space, self._clock))
-        sample = CounterSample(sample.counter_us + WRAP_US, sample.host_ns, sample.bracket_us)
+        alone_us = 0 if looked_ns is None else max((sample.host_ns - looked_ns) // 1000, 0)
+        wraps = alone_us // WRAP_US + 2
+        sample = CounterSample(sample.counter_us + wraps * WRAP_US, sample.host_ns, sample.bracket_us)
         ram = recovery.read_ram(registers)
         parsed = recovery.complete(ram, data)
         faults = Counter[str](parsed.faults)
@@ -483,7 +492,9 @@ class Concentrator:
             # The pulses are of another scale, and of another process.
             self._history.clear()
             merger = Merger(twins=self._fine is not None)
-            packets = merger.merge(self._decode(records, sample, faults), sample.host_ns)
+            looked_us = None if looked_ns is None else sample.counter_us - alone_us
+            dated = recovery.date(records, frozenset(parsed.records), sample, looked_us)
+            packets = merger.merge(self._decode(dated, faults), sample.host_ns)
         elif records:
             faults[Fault.OTHER_PLAN] = len(records)
         logger.info("event=concentrator_recovered packets=%d faults=%d", len(packets), faults.total())
@@ -643,12 +654,11 @@ class Concentrator:
             settings += service.modulation_settings(self._plan.service)
         return registers.holds(settings)
 
-    def _decode(
-        self, records: Iterable[FifoRecord], sample: CounterSample, faults: Counter[str]
-    ) -> tuple[RxPacket, ...]:
+    def _decode(self, dated: Iterable[tuple[FifoRecord, CounterSample]], faults: Counter[str]) -> tuple[RxPacket, ...]:
+        """Decode records, each with a sample of the counter that was taken after it."""
         packets = []
         celsius: float | None = None
-        for record in records:
+        for record, sample in dated:
             if celsius is None:
                 celsius = self._read_temperature(faults)
             packet = self._decoder.decode(record, sample, celsius)

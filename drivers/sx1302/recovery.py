@@ -10,16 +10,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from drivers.sx1302.counter import TICKS_PER_US, WRAP_US, CounterSample
 from drivers.sx1302.fifo import LONGEST_FRAME_BYTES, SYNC, Parsed, parse
 from drivers.sx1302.registers import field
 from drivers.sx1302.spi import RX_FIFO_ADDRESS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from drivers.sx1302.fifo import FifoRecord
     from drivers.sx1302.regmap import RegisterMap
 
 FIFO_BYTES: Final = 4096
 LAST_WRITE_ADDRESS = field("RX_TOP_RX_BUFFER_LAST_ADDR_WRITE_MSB_LAST_ADDR_WRITE")
 LAST_WRITE_ADDRESS_MASK: Final = 0x0FFF
+STAMP_SLACK_US: Final = 5_000_000
+"""How much older than the moment of its entry into the FIFO a stamp may be: it may mark the end of a slow header."""
+
 DIRECT_RAM_IF = field("RX_TOP_RX_BUFFER_DIRECT_RAM_IF")
 
 
@@ -41,6 +48,31 @@ def read_ram(registers: RegisterMap) -> bytes:
     if written == 0:
         return b""
     return old + young if parse(young, final=True).faults else young
+
+
+def date(
+    records: Iterable[FifoRecord], unread: Collection[FifoRecord], now: CounterSample, looked_us: int | None
+) -> Iterator[tuple[FifoRecord, CounterSample]]:
+    """Yield each record with a moment of the counter from which it is less than one wrap old.
+
+    Args:
+        records: oldest first.
+        unread: those of them that were still in the FIFO.
+        now: the counter.
+        looked_us: the same counter at the last look into the FIFO; None when it is not known: then all is taken to be
+            less than one wrap old.
+    """
+    if looked_us is None:
+        yield from ((record, now) for record in records)
+        return
+    earliest_us = looked_us - STAMP_SLACK_US
+    for record in records:
+        if record not in unread:
+            yield record, CounterSample(looked_us + STAMP_SLACK_US, now.host_ns)
+            continue
+        at_us = earliest_us + (record.ticks // TICKS_PER_US - earliest_us) % WRAP_US
+        yield record, CounterSample(at_us, now.host_ns)
+        earliest_us = at_us - STAMP_SLACK_US
 
 
 def complete(ram: bytes, data: bytes) -> Parsed:

@@ -24,6 +24,7 @@ from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.transmission import LoraTransmission, Trigger
 from tests.agent.test_radio import Play, air
 from tests.drivers.bench import synthetic_firmware
+from tests.drivers.emulator.test_usb import wait_until
 from tests.drivers.test_stts751 import EmulatedDevice
 
 if TYPE_CHECKING:
@@ -150,11 +151,9 @@ def test_a_fault_is_named_and_costs_no_frame_that_can_be_had(case: Case, caplog:
                 play.concentrator.abort_transmission()
 
     def wait() -> Iterator[Callable[[], None]]:
-        # An outage of half a minute where attempts to start follow one another. What waits in the chip for longer than
-        # its counter takes to come round, 134 s, could not be dated any more.
         # Signs of a stall are an illness only after a quarter of an hour of silence.
         step_s = 30 if case.kind in {"stall", "agc_stuck"} else 0.5
-        for _ in range(5 if case.kind == "bus_error" else 40):
+        for _ in range(40):
             yield lambda: play.clock.sleep(step_s)
 
     def mend() -> None:
@@ -230,12 +229,17 @@ def test_a_fault_of_the_usb_bridge_is_named_and_costs_no_frame(
         else:
             bench.emulator.fault("usb", how=how, times=1)
 
+    def mend() -> None:
+        bench.emulator.clear_faults()
+        # The port lives in a thread of its own, in real time.
+        wait_until(link.exists)
+
     steps: list[Callable[[], None]] = [
         lambda: play.inject(*WHILE_SOUND),
         lambda: None,
         break_it,
         *[lambda: play.clock.sleep(1)] * 3,
-        bench.emulator.clear_faults,
+        mend,
         *[lambda: play.clock.sleep(60)] * 3,
         lambda: play.inject(*AFTERWARDS),
         lambda: None,

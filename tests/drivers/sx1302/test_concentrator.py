@@ -482,3 +482,25 @@ def test_looking_after_the_chip_costs_less_than_a_message_a_second() -> None:
         bench.clock.sleep(0.01)
     polls, counter = 6000, 2 * 60
     assert len(bench.bus.sent) - polls - counter <= 60
+
+
+@pytest.mark.parametrize("alone_s", [1, 100, 133, 140, 1000, 86_400])
+def test_what_waited_in_a_chip_that_could_not_be_reached_is_dated_rightly(alone_s: int) -> None:
+    bench = Bench(counter_start_us=77_000_000)
+    unlucky = bench.started()
+    for number in range(3):
+        bench.clock.sleep(20)
+        bench.emulator.inject(packet(number))
+        unlucky.receive()
+    looked_ns = bench.clock.now_ns
+    # From the moment at which the bus broke down: in the FIFO at that time, and what came in the next minutes.
+    for number in range(3, 6):
+        bench.emulator.inject(packet(number))
+        bench.clock.sleep(min(alone_s / 4, 100))
+    bench.clock.sleep(max(alone_s - 300, 0))
+    fetch = bench.concentrator().recover(looked_ns=looked_ns)
+    assert _numbers(fetch.packets)[-3:] == [3, 4, 5]
+    ages = [fetch.counter_us - p.counter_us for p in fetch.packets]
+    now_us = bench.emulator.counter_us()
+    truth = [now_us - entry.counter_us for entry in bench.emulator.rxlog()[0] if entry.counter_us is not None]
+    assert ages == pytest.approx(truth, abs=2)
