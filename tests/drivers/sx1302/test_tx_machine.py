@@ -69,6 +69,16 @@ class Gateway(RuleBasedStateMachine):
             return
         assert self.concentrator.transmit_fate() in (TxFate.SCHEDULED, TxFate.EMITTING, TxFate.SENT)
 
+    @rule(frequency_hz=st.sampled_from(FREQUENCIES_HZ), pause_s=st.sampled_from((10, 400)))
+    def insist(self, frequency_hz: int, pause_s: int) -> None:
+        """A row of the longest packets: four of them use up a hundredth of an hour."""
+        for _ in range(8):
+            self.transmit(LoraTransmission(frequency_hz, 9, 125_000, 12, 1, bytes(200)), Trigger.IMMEDIATE)
+            self.transmit(LoraTransmission(frequency_hz, 14, 125_000, 12, 1, bytes(200)), Trigger.IMMEDIATE)
+            for _ in range(pause_s // 10):
+                self.bench.clock.sleep(10)
+                self.concentrator.receive()
+
     @rule(seconds=st.sampled_from((0.01, 1, 8, 60)))
     def wait(self, seconds: float) -> None:
         self.bench.clock.sleep(seconds)
