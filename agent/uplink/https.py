@@ -305,6 +305,9 @@ class HttpsUplink:
             hint = "the platform does not let this gateway in: check cert_file and its registration there"
         elif status == 404:
             hint = "no receiver under this url: check its path"
+        elif status == 408:
+            what = f"it has waited in vain for the rest of {sent_bytes} bytes (HTTP status 408)"
+            hint = "the link loses what is sent, or is very slow: check signal and data plan"
         elif status in {429, 503}:
             hint = "the platform is busy: it is tried again later"
         elif status == 413:

@@ -262,6 +262,7 @@ def test_a_captive_portal_is_named_and_frees_nothing(
     [
         (401, Fault.STATUS, "cert_file"),
         (404, Fault.STATUS, "path"),
+        (408, Fault.STATUS, "signal"),
         (413, Fault.OVERSIZE, "client_max_body_size"),
         (429, Fault.STATUS, "busy"),
         (500, Fault.STATUS, "log"),
