@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -136,8 +137,12 @@ def _signed_by(book: Book, stream: Stream, number: int) -> bytes | None:
 def _quarantine(book: Book, stream: Stream, number: int, refusal: Refusal) -> None:
     batch = stream.sealed[number]
     batch.state = BatchState.QUARANTINED
-    for hour, frames in batch.hours:
-        stream.count(book.hour(hour), Account(quarantined=frames))
+    owner = book.state.owner(stream)
+    for hour, frames in book.hours(batch.hours):
+        if owner is not stream:
+            stream.settle(hour, Account(heard=-frames, spooled=-frames))
+            owner.count(hour, Account(heard=frames, spooled=frames))
+        owner.count(hour, Account(quarantined=frames))
     book.connection.execute(
         "UPDATE batch SET state = ?, reason = ?, detail = ? WHERE id = ?",
         (int(BatchState.QUARANTINED), int(refusal.reason), refusal.detail, stream.key(number)),
@@ -183,16 +188,16 @@ def renew(book: Book, old: Stream, first: int, reason: Reason, detail: str) -> N
     again = sorted((number, old.sealed.pop(number)) for number in [n for n in old.sealed if n >= first])
     for number, batch in reversed(again):
         # what lies between was taken out of this stream, and is here for others
-        _take_off(book, batch.last_row + 1, new.next_row - 1, old.bit)
+        take_off(book, batch.last_row + 1, new.next_row - 1, old.bit)
         new.next_row, new.unsealed = batch.first_row, new.unsealed + batch.frames
         _reopen(book, old, new, number)
     new.tombstones = {key: stone for key, stone in old.tombstones.items() if not stone.first_number}
-    _hand_over(old, new)
+    hand_over(old, new)
     old.open, old.unsealed, old.tombstones = False, 0, {}
     book.pending_since[new.id] = book.pending_since.pop(old.id, 0.0)
 
 
-def _take_off(book: Book, first_row: int, last_row: int, bit: int) -> None:
+def take_off(book: Book, first_row: int, last_row: int, bit: int) -> None:
     """Take rows out of a stream; they stay for others."""
     while first_row <= last_row:
         found = book.connection.execute(
@@ -232,9 +237,13 @@ def _reopen(book: Book, old: Stream, new: Stream, number: int) -> None:
     book.connection.execute("DELETE FROM batch WHERE id = ?", (key,))
 
 
-def _hand_over(old: Stream, new: Stream) -> None:
+def hand_over(old: Stream, new: Stream) -> None:
     """Move the account of all that waits or is parked, and what no batch has said, to the stream that follows."""
-    waiting = {hour: old.waiting_in(hour) for hour in old.hours}
+    stay = Counter[int]()
+    for batch in old.sealed.values():
+        if batch.state is BatchState.WAITING:
+            stay.update(dict(batch.hours))
+    waiting = {hour: old.waiting_in(hour) - stay[hour] for hour in old.hours}
     short = -sum(frames for frames in waiting.values() if frames < 0)  # the hour of a damaged frame is only likely
     for hour in old.hours:
         total, unsent = old.account_in(hour), old.unsent.pop(hour, NOTHING)

@@ -88,6 +88,8 @@ class Engine:
         """
         ours = self.state.spool_id
         self.book.attach(connection)
+        self.book.pending_since.clear()
+        self._routes.clear()
         self._stale = False
         if self.state.spool_id != ours:
             found, self.state.spool_id = self.state.spool_id, ours
@@ -119,7 +121,8 @@ class Engine:
             state.gateway_eui = gateway_eui
         names = {destination.name for destination in self.destinations}
         for stream in state.open_streams():
-            if stream.destination not in names and not stream.unsealed and not stream.sealed:
+            left = any(s.sealed for s in state.streams.values() if s.destination == stream.destination)
+            if stream.destination not in names and not stream.unsealed and not left:
                 stream.open = False  # no longer configured, and nothing waits: its bit is free
         for destination in self.destinations:
             stream = state.stream_of(destination.name) or self.book.begin_stream(destination.name, self._free_bit())
@@ -278,7 +281,7 @@ class Engine:
                 take_refusal(self.book, order, self.sealer.newest_kid)
             case Unreadable(stream_id, number):
                 stream = self.state.by_stream_id(stream_id)
-                if stream is not None and stream.open and number in stream.sealed:
+                if stream is not None and number in stream.sealed:
                     withdraw(self.book, stream, number, Loss.DAMAGED)
             case Contradicted():
                 take_contradiction(self.book, order)

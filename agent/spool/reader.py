@@ -231,6 +231,14 @@ class StoredFrame:
     frame: Frame
 
 
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class SpoolReader:
     """A read-only view of a spool, for one thread."""
 
@@ -242,6 +250,7 @@ class SpoolReader:
         """
         self.path = path
         self._connection = open_reader(path)
+        self._file = _inode(path)
         self._sessions: dict[int, Session] = {}
 
     def __enter__(self) -> SpoolReader:
@@ -255,6 +264,11 @@ class SpoolReader:
     def close(self) -> None:
         """Close it."""
         self._connection.close()
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file has taken the place of the one that is read, as after a salvage."""
+        return _inode(self.path) != self._file
 
     # ------------------------------------------------------------------ for senders
 
@@ -284,6 +298,28 @@ class SpoolReader:
                 code="CG-SPL-011",
             )
         return StreamHead(*found[0])
+
+    def head_to_send(self, destination: str) -> StreamHead:
+        """Return the stream of a destination that is to be sent: one that was replaced goes on until it is empty.
+
+        Raises:
+            SpoolError: the spool knows no such destination, or cannot be read.
+        """
+        head = self.head(destination)
+        for number, stream_id in self._rows(
+            "SELECT id, stream_id FROM stream WHERE destination = ? AND NOT open ORDER BY id", destination
+        ):
+            if self._any_waits(number):
+                return self.head_of(stream_id)
+        return head
+
+    def over(self, head: StreamHead) -> bool:
+        """Say whether a stream was replaced and nothing of it waits any more."""
+        return not head.open and not self._any_waits(head.key)
+
+    def _any_waits(self, key: int) -> bool:
+        first, last = key << NUMBER_BITS, (key + 1 << NUMBER_BITS) - 1
+        return bool(self._rows("SELECT 1 FROM batch WHERE id BETWEEN ? AND ? AND state = 0 LIMIT 1", first, last))
 
     def hash_of(self, head: StreamHead, number: int) -> bytes | None:
         """Return SHA-256 of the signed header of a batch, None where the spool no longer has it."""
@@ -336,6 +372,10 @@ class SpoolReader:
             )
         except (RefusedError, row.DamagedRowError) as error:
             raise damaged(str(error)) from error
+        except SpoolError as error:
+            if error.code != "CG-SPL-004":
+                raise
+            raise damaged(error.what) from error  # the page they are on cannot be read
         if len(frames) != header.frame_count:
             raise damaged(f"{len(frames)} of {header.frame_count} frames are there")
         body = bodies.encode(replace(context, frames=frames))

@@ -30,7 +30,7 @@ from agent.spool.book import Book
 from agent.spool.intake import Hour, hour_of
 from agent.spool.orders import Entry
 from agent.spool.row import COLUMNS, INSERT, WEIGHT_BYTES, DamagedRowError, from_row, pack, to_row
-from agent.spool.state import EARLIER, BatchState, Hours, Stream, batch_checksum, hours_blob, pack_hours
+from agent.spool.state import EARLIER, BatchState, Hours, Stream, batch_checksum, pack_hours
 from agent.spool.store import scalar
 
 RESERVE_PAGES = 64
@@ -192,11 +192,11 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
         ends = [ends[0] if ends else frame, frame]
         if reason is Loss.DAMAGED:
             good.append(frame)
-    header, context, crc = book.connection.execute(
-        "SELECT signed_header, context, batch_crc32 FROM batch WHERE id = ?", (stream.key(number),)
+    header, context, hours_said, crc = book.connection.execute(
+        "SELECT signed_header, context, hours, batch_crc32 FROM batch WHERE id = ?", (stream.key(number),)
     ).fetchone()
     place = (stream.key(number), batch.first_row, batch.last_row, batch.frames)
-    intact = batch_checksum(*place, header, context, hours_blob(batch.hours)) == crc
+    intact = batch_checksum(*place, header, context, hours_said) == crc
     body = _certain(book, batch.hours)
     if intact:
         with contextlib.suppress(RefusedError):
@@ -207,15 +207,24 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
     del stream.sealed[number]
     signing.forget_announcement(stream, number)
     lost = batch.frames - len(good)
-    kept = Counter(book.state.hour_id(hour_of(frame.session.boot_id, frame.boottime_us)) for frame in good)
     owner = book.state.owner(stream)
-    for hour, frames in book.hours(batch.hours):
+    hours = book.hours(batch.hours)
+    known = {hour for hour, _ in hours}
+    own = (book.state.hour_id(hour_of(frame.session.boot_id, frame.boottime_us)) for frame in good)
+    kept = Counter(hour if hour in known else EARLIER for hour in own)
+    for hour, frames in hours:
         left = frames - kept[hour]
         if batch.state is BatchState.QUARANTINED:  # the platform has been told already that these do not come
             owner.settle(hour, Account(quarantined=-left) + _gone(reason, left))
-        elif left:
-            stream.count(hour, _gone(reason, left))
-    if stream.open:  # a closed stream has no later batch to say more in
+            continue
+        if owner is not stream:  # a closed stream has no later batch to say more in
+            stream.settle(hour, Account(heard=-frames, spooled=-frames))
+            owner.count(hour, Account(heard=frames, spooled=frames))
+        if left:
+            owner.count(hour, _gone(reason, left))
+    if owner is not stream and lost:
+        add_stone(owner, reason, lost)
+    if stream.open:
         take_back(book, stream, body)
         stream.tombstones[reason, number] = Tombstone(
             count=lost,
@@ -235,7 +244,13 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
     ]
     book.state.last_row += len(again)
     book.connection.executemany(INSERT, again)
-    stream.unsealed += len(again)
+    owner.unsealed += len(again)
+
+
+def add_stone(stream: Stream, reason: Loss, count: int) -> None:
+    """Declare frames of which nothing more is known."""
+    known = stream.tombstones.get((reason, 0)) or Tombstone(0, 0, 0, reason)
+    stream.tombstones[reason, 0] = replace(known, count=known.count + count)
 
 
 def forget(book: Book, destination: str) -> int:

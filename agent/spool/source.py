@@ -19,7 +19,7 @@ class StreamSource:
 
     def __init__(self, reader: SpoolReader, destination: str) -> None:
         self._reader = reader
-        self._stream_id = reader.head(destination).stream_id
+        self._stream_id = reader.head_to_send(destination).stream_id
 
     @property
     def stream_id(self) -> bytes:
@@ -57,8 +57,16 @@ class StreamSource:
         return self._reader.hash_of(self._reader.head_of(self._stream_id), number)
 
     def _head(self) -> StreamHead:
+        if self._reader.replaced:
+            raise SpoolError(
+                "another file has taken its place",
+                where=str(self._reader.path),
+                hint="nothing to do: the agent goes on with the new one",
+                code="CG-SPL-014",
+                retryable=True,
+            )
         head = self._reader.head_of(self._stream_id)
-        if not head.open:
+        if self._reader.over(head):
             raise SpoolError(
                 "a new stream has replaced this one",
                 where=f"stream {self._stream_id.hex()}",

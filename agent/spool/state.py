@@ -16,7 +16,8 @@ import sqlite3
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
@@ -295,7 +296,12 @@ def hours_blob(hours: Hours) -> bytes:
     return cbor2.dumps([part for pair in hours for part in pair])
 
 
-def _read_hours(data: bytes) -> Hours:
+def read_hours(data: bytes) -> Hours:
+    """Read column `hours` of table batch.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     items = cbor2.loads(data)
     return tuple(zip(items[::2], items[1::2], strict=True))
 
@@ -317,18 +323,48 @@ def note(journal: int, deltas: dict[int, dict[int, Account]]) -> bytes:
     return cbor2.dumps(items)
 
 
+def journal_of(data: bytes) -> int:
+    """Return the journal position in a note."""
+    return int(cbor2.loads(data)[0])
+
+
 def load(connection: sqlite3.Connection) -> State:
     """Read everything. The caller holds a transaction, so that all is of one moment.
 
     Raises:
         sqlite3.Error: the file cannot be read, or holds what was never written.
     """
-    try:
-        state = _load(connection)
-        _add_notes(connection, state)
-    except (LookupError, TypeError, ValueError) as error:
-        raise sqlite3.DatabaseError(f"bookkeeping is damaged: {error!r}") from error
+    state = load_snapshot(connection)
+    add_notes(connection, state)
     return state
+
+
+def load_snapshot(connection: sqlite3.Connection) -> State:
+    """Read the snapshot: everything but what has happened since.
+
+    Raises:
+        sqlite3.Error: as with `load`.
+    """
+    with _named():
+        return _load(connection)
+
+
+def add_notes(connection: sqlite3.Connection, state: State) -> None:
+    """Add to a snapshot what the notes on later frames say.
+
+    Raises:
+        sqlite3.Error: as with `load`.
+    """
+    with _named():
+        _add_notes(connection, state)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, EOFError, cbor2.CBORError) as error:
+        raise sqlite3.DatabaseError(f"bookkeeping is damaged: {error!r}") from error
 
 
 def _load(connection: sqlite3.Connection) -> State:
@@ -373,7 +409,7 @@ def _load(connection: sqlite3.Connection) -> State:
     ):
         stream = state.streams[key >> NUMBER_BITS]
         stream.sealed[key & ((1 << NUMBER_BITS) - 1)] = Sealed(
-            first_row, last, frames, weight, BatchState(batch_state), _read_hours(hours)
+            first_row, last, frames, weight, BatchState(batch_state), read_hours(hours)
         )
     if snapshot_checksum(state) != checksum and (checksum is not None or state.streams):
         raise sqlite3.DatabaseError("the snapshot does not fit its checksum")

@@ -106,8 +106,12 @@ def _prepare(connection: sqlite3.Connection, path: Path, quota_bytes: int, *, ne
     migrate(connection)
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path, *, older: bool = False) -> sqlite3.Connection:
     """Open an existing spool for reading only.
+
+    Args:
+        path: of the database.
+        older: whether one that the writer has yet to migrate will do.
 
     Raises:
         SpoolError: there is none, or it cannot be read.
@@ -117,11 +121,11 @@ def open_reader(path: Path) -> sqlite3.Connection:
     try:
         with explained(path):
             _check_version(connection, path)
-            older = scalar(connection, "PRAGMA user_version", int) < SCHEMA_VERSION
+            outdated = scalar(connection, "PRAGMA user_version", int) < SCHEMA_VERSION
     except BaseException:
         connection.close()
         raise
-    if older:
+    if outdated and not older:
         connection.close()
         raise SpoolError(
             "spool of an older version",

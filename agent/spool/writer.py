@@ -36,6 +36,7 @@ from agent.spool.journal import Journal, Recovered
 from agent.spool.orders import Contradicted, Destination, Entry, Identify, Order, Policy, Refused, Unreadable
 from agent.spool.reader import SpoolReader
 from agent.spool.row import WEIGHT_BYTES
+from agent.spool.salvage import Salvaged, mend, salvage, unless_kept
 from agent.spool.window import CommitWindow
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ SLOW_S = 3.0
 """How long a commit may take before that is a state of its own."""
 ROOM_EVERY_S = 10.0
 """How often the room that is left is looked at."""
+MOST_SALVAGES = 3
+"""In one life; each keeps the file that was damaged. A machine that damages files faster needs a person."""
 STOP_S = 30.0
 """How long a clean stop may take before the rest is left to the journal."""
 
@@ -74,7 +77,7 @@ class WriterState(StrEnum):
     LOCKED = "locked"
     """Another program holds the file."""
     DAMAGED = "damaged"
-    """The file itself is broken; only a person, or a new spool, helps."""
+    """The file itself is broken; what can be read is being saved into a new one."""
     STOPPED = "stopped"
 
 
@@ -174,9 +177,15 @@ class SpoolWriter:
         self._commit_frames = commit_frames
         self._routes = (1 << len(destinations)) - 1
         self._lock = store.Lock(path)
+        self._salvages = 0
         try:
+            self.salvaged: Salvaged | None = mend(path, self.destinations)
+            """What was saved when the spool was found damaged; None when it was not."""
             self._connection = store.open_writer(path, policy.quota_bytes)
             self._file = store.identity(path)
+        except OSError as error:
+            self._lock.release()
+            raise error if isinstance(error, SpoolError) else store.file_error(error, path) from error
         except BaseException:
             self._lock.release()
             raise
@@ -213,6 +222,8 @@ class SpoolWriter:
             self._abandon()
             raise
         self.recovered: Recovered = self._journal.recovered
+        if self.salvaged is not None and not self.salvaged.whole_account:
+            self.recovered = replace(self.recovered, heard=tuple(unless_kept(self._connection, self.recovered.heard)))
         """What an earlier process has left; its frames are queued already."""
         left = self.recovered.session
         self._session = max(known.session, left.number if left else 0)
@@ -605,6 +616,9 @@ class SpoolWriter:
     def _reopen(self) -> None:
         """Begin anew with the file: after an error the old connection is not trusted."""
         self._connection.close()
+        if self._status.state is WriterState.DAMAGED and self._salvages < MOST_SALVAGES:
+            self._salvages += 1
+            self.salvaged = salvage(self.path, self.destinations, self._engine.state.spool_id)
         self._connection = store.open_writer(self.path, self._policy.quota_bytes, create=False)
         self._file = store.identity(self.path)
         self._engine.reattach(self._connection)

@@ -1,0 +1,213 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Damaged files: what can be read is delivered, once; what cannot is named; the file is kept; sums match again."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from agent.batch.model import GENESIS_HASH, Account, Loss, Receipt
+from agent.errors import SpoolError
+from agent.frame import Frame
+from agent.spool import salvage as salvaging
+from agent.spool import store
+from agent.spool.orders import Policy
+from agent.spool.reader import DamagedBatchError, SpoolReader
+from agent.spool.source import Outlet, StreamSource
+from agent.spool.writer import SpoolWriter
+from agent.uplink.port import UnreadableBatchError
+from tests.agent.spool.gateway import CITY, WATER, Platform, frame, heard, wait_for, writer
+
+POLICY = Policy(batch_frames=40, batch_age_s=3600.0, quota_bytes=64 << 20)
+SEALED, UNSEALED = 400, 390
+FRAMES = [frame(index) for index in range(SEALED + UNSEALED)]
+
+
+@pytest.fixture(scope="module")
+def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten sealed batches of which the platform has the first two, and as many frames that are not sealed."""
+    folder = tmp_path_factory.mktemp("whole")
+    with writer(folder, policy=POLICY) as made, made.reader() as reader:
+        for start in range(0, SEALED, 20):
+            made.offer(heard(FRAMES[start : start + 20], foreign=1))
+            wait_for(lambda: made.status().queued_frames == 0)
+        platform = Platform()
+        for batch in reader.unacknowledged("city", 0, 2):
+            platform.take(reader.wire(batch))
+        made.receipt(platform.receipt(reader.head("city").stream_id))
+        wait_for(lambda: reader.head("city").through == 2)
+    with writer(folder, policy=Policy(4096, 3600.0, 64 << 20), gateway_eui=None) as made:
+        for start in range(SEALED, len(FRAMES), 10):
+            made.offer(heard(FRAMES[start : start + 10], foreign=1))
+            wait_for(lambda: made.status().queued_frames == 0)
+        made._engine.sealer.due = lambda *_, **__: False  # type: ignore[method-assign]  # as a process that is killed
+    return folder / "spool.db"
+
+
+def deliver(again: SpoolWriter) -> dict[bytes, Platform]:
+    """Bring everything to platforms as a sender does, stream by stream; return these by stream."""
+    platforms: dict[bytes, Platform] = {}
+    outlet = Outlet(again, "city")
+    for _ in range(30):
+        assert again.flush()
+        with outlet.open() as source:
+            done = send(again, outlet, source, platforms.setdefault(source.stream_id, Platform()))
+        if done:
+            return platforms
+    pytest.fail("does not come to an end")
+
+
+def send(again: SpoolWriter, outlet: Outlet, source: StreamSource, platform: Platform) -> bool:
+    count = 0
+    for number in range(source.through() + 1, source.newest() + 1):
+        try:
+            outgoing = source.load(number)
+        except UnreadableBatchError as error:
+            outlet.unreadable(number, error)
+            count += 1
+            continue
+        if outgoing is not None:
+            platform.take(outgoing.wire)
+            count += 1
+    if platform.batches:
+        first = min(platform.batches)
+        hashes = {first - 1: platform.batches[first].header.previous_hash, 0: GENESIS_HASH}
+        through = first - 1
+        beyond = tuple((number, number) for number in sorted(platform.batches))
+        outlet.receipt(Receipt(source.stream_id, through, hashes[through], 1, beyond))
+    assert again.flush()
+    return count == 0
+
+
+def arrived(platforms: dict[bytes, Platform]) -> list[Frame]:
+    return [one for platform in platforms.values() for one in platform.frames()]
+
+
+def damaged(spool: Path, folder: Path, *places: int) -> Path:
+    """Copy a spool with single bits flipped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = bytearray(spool.read_bytes())
+    for place in places:
+        data[place // 8] ^= 1 << place % 8
+    (folder / "spool.db").write_bytes(data)
+    return folder / "spool.db"
+
+
+def test_flipped_bits_all_over_the_file_are_found_and_all_the_rest_is_delivered_once(
+    spool: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(11)
+    bits = spool.stat().st_size * 8
+    harmful = salvaged = worst = 0
+    for trial in range(60):
+        folder = tmp_path / str(trial)
+        damaged(spool, folder, chance.randrange(800) if trial % 12 == 0 else chance.randrange(bits))
+        with writer(folder, policy=POLICY) as again:
+            platforms = deliver(again)
+            got = arrived(platforms)
+            with again.reader() as reader:
+                assert reader.check() == [], f"trial {trial}"
+                status = reader.status()
+                assert status.frames == 0, f"trial {trial}"
+            missing = set(FRAMES[80:]) - set(got)
+            assert len(got) == len(set(got)), f"trial {trial}: doubled"
+            assert set(got) <= set(FRAMES), f"trial {trial}: invented"
+            stones = [s for p in platforms.values() for o in p.batches.values() for s in o.body.tombstones]
+            declared = sum(stone.count for stone in stones if stone.reason is Loss.DAMAGED)
+            assert len(missing) <= declared, f"trial {trial}: {len(missing)} lost, {declared} declared"
+            worst = max(worst, len(missing))
+            harmful += bool(missing) or again.salvaged is not None
+            if again.salvaged is not None:
+                salvaged += 1
+                assert again.salvaged.aside.exists()
+        shutil.rmtree(folder)
+    assert harmful > 20
+    assert salvaged > 3
+    assert worst <= 60  # a page has about ten rows, and leads to a hundred at most
+
+
+def test_a_page_that_cannot_be_read_costs_its_rows_and_its_range_is_said(spool: Path, tmp_path: Path) -> None:
+    path = damaged(spool, tmp_path)
+    data = bytearray(path.read_bytes())
+    needle = FRAMES[600].phy_payload
+    page = data.index(needle) // store.PAGE_BYTES
+    data[page * store.PAGE_BYTES : (page + 1) * store.PAGE_BYTES] = bytes(store.PAGE_BYTES)
+    path.write_bytes(data)
+    found = salvaging.salvage(path, ["city"])
+    ((first, last),) = found.damaged
+    assert first <= 601 <= last
+    assert found.lost == {"city": last - first + 1}
+    assert found.aside.read_bytes() == bytes(data)
+    with writer(tmp_path, policy=POLICY) as again, again.reader() as reader:
+        assert again.salvaged is None
+        platforms = deliver(again)
+        lost = FRAMES[first - 1 : last]
+        assert sorted(arrived(platforms), key=lambda one: one.boottime_us) == [f for f in FRAMES[80:] if f not in lost]
+        old, new = reader.status().streams
+        assert (old.delivered, new.delivered) == (SEALED, UNSEALED - len(lost))
+        # one look at the radio, or two, had its note there: what it only counted is not known any more
+        filtered = new.account.filtered
+        assert UNSEALED // 10 - 2 <= filtered < UNSEALED // 10
+        assert new.account == Account(heard=UNSEALED + filtered, filtered=filtered, spooled=UNSEALED, evicted=len(lost))
+        assert reader.check() == []
+
+
+def test_a_power_cut_while_the_new_file_takes_its_place_leaves_one_of_the_two(
+    spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class CutError(Exception):
+        pass
+
+    for steps in range(6):
+        folder = tmp_path / str(steps)
+        path = damaged(spool, folder, 8 * 5000)
+        left = [steps]
+
+        def cut(*places: Path, known: Callable[..., None], left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise CutError
+            known(*places)
+
+        with monkeypatch.context() as patch:
+            for name in ("_sync", "_sync_folder", "_keep"):
+                patch.setattr(salvaging, name, partial(cut, known=getattr(salvaging, name)))
+            with contextlib.suppress(CutError):
+                salvaging.salvage(path, ["city"])
+        with writer(folder, policy=POLICY) as again:
+            assert len(set(arrived(deliver(again)))) >= len(FRAMES) - 80 - 20
+        shutil.rmtree(folder)
+
+
+def test_a_destination_whose_account_is_lost_goes_on_with_what_is_there(tmp_path: Path) -> None:
+    with writer(tmp_path, (CITY, WATER), policy=POLICY) as made:
+        made.offer(heard(FRAMES[:50], [1 + index % 3 for index in range(50)], destinations=2))
+        assert made.flush()
+        made.offer(heard(FRAMES[50:60], [3] * 10, destinations=2))
+    connection = store.open_writer(tmp_path / "spool.db", 64 << 20)
+    connection.execute("UPDATE account SET spooled = spooled + 1 WHERE stream = 1")
+    connection.close()
+    with pytest.raises(SpoolError), SpoolReader(tmp_path / "spool.db") as reader:
+        reader.check()
+    with writer(tmp_path, (CITY, WATER), policy=POLICY) as again, again.reader() as reader:
+        assert again.salvaged is not None
+        assert not again.salvaged.whole_account
+        assert (again.salvaged.frames, again.salvaged.damaged) == (60, ())
+        assert again.flush()
+        got: dict[str, list[Frame]] = {"city": [], "water": []}
+        for batch in reader.batches():
+            try:
+                opened = Platform().take(reader.wire(batch))
+            except DamagedBatchError:
+                pytest.fail("nothing was damaged")
+            got[batch.stream.destination] += opened.body.frames
+        assert got["city"] == [one for index, one in enumerate(FRAMES[:60]) if index >= 50 or (1 + index % 3) & 1]
+        assert got["water"] == [one for index, one in enumerate(FRAMES[:60]) if index >= 50 or (1 + index % 3) & 2]
+        assert reader.check() == []
