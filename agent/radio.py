@@ -69,6 +69,8 @@ RELOAD_INTERVAL_S = 3600.0
 """A concentrator that falls ill again so soon is not spared the reset a second time."""
 LISTENED_INTERVAL_S = 10.0
 """How old the status may be in what it says about the channels."""
+PATIENT_ATTEMPTS = 3
+"""Attempts, over some seconds, before a chip that does not answer is reset: with that goes what it has received."""
 COSTLESS_FAULTS = frozenset({Fault.TEMPERATURE})
 """Faults of a fetch that cost no frame."""
 
@@ -253,6 +255,7 @@ class Radio:
         self._failures_in_a_row = 0
         self._next_reload_ns = 0
         self._looked_ns: int | None = None
+        self._unreachable = 0
         self._next_note_ns = 0
         self._silence = Silence(clock.monotonic_ns() / 1e9)
         self._status = RadioStatus()
@@ -391,6 +394,17 @@ class Radio:
         sink has kept the packets, the next one gets them again.
         """
         fetch = concentrator.recover(looked_ns=self._looked_ns)
+        if fetch.reachable:
+            self._unreachable = 0
+        elif self._looked_ns is not None and self._unreachable < PATIENT_ATTEMPTS:
+            self._unreachable += 1
+            raise AgentError(
+                "nothing answers where it was a moment ago",
+                where="concentrator",
+                hint="if it does not come back by itself, it is reset: check that the board sits firmly and has power",
+                code="CG-RAD-003",
+                retryable=True,
+            )
         known = set(map(_chip_part, self._seen))
         packets = [packet for packet in fetch.packets if known.isdisjoint(map(_chip_part, fingerprints(packet)))]
         if packets:

@@ -31,6 +31,7 @@ from drivers.sx1302.spi import AddressSpace
 from drivers.sx1302.startup import (
     GENERAL,
     KNOWN_VERSIONS,
+    NO_LINK,
     PAUSED,
     RECEIVING,
     VERSION,
@@ -122,6 +123,7 @@ class RxFetch:
         pulse: the newest PPS since the visit before; None when none came. The chip is asked once a second, so hardly
             one is missed.
         late_copies: further receptions of packets that an earlier visit handed up.
+        reachable: False when nothing answered where the chip should be; only `recover` says so.
     """
 
     packets: tuple[RxPacket, ...]
@@ -130,6 +132,7 @@ class RxFetch:
     host_monotonic_ns: int
     pulse: Pulse | None = None
     late_copies: int = 0
+    reachable: bool = True
 
 
 class Concentrator:
@@ -472,8 +475,9 @@ class Concentrator:
         """
         registers = RegisterMap(self._space)
         left = registers.read_bytes(GENERAL, 1)[0]
-        if registers.read(VERSION) not in KNOWN_VERSIONS or left not in (RECEIVING, PAUSED):
-            return RxFetch((), {}, 0, self._clock.monotonic_ns())
+        version = registers.read(VERSION)
+        if version not in KNOWN_VERSIONS or left not in (RECEIVING, PAUSED):
+            return RxFetch((), {}, 0, self._clock.monotonic_ns(), reachable=version not in NO_LINK)
         # Before all else: what came in while the FIFO is emptied would take the RAM of frames popped, but not kept.
         pause_reception(registers)
         registers.prime()

@@ -45,6 +45,7 @@ class Case:
         lost: frames that cannot be had: the chip never had them whole, or has forgotten them.
         on_start: shows only when the chip is started.
         deaf: nothing is received while it lasts.
+        seconds: how long it lasts, about.
     """
 
     kind: str
@@ -53,15 +54,17 @@ class Case:
     lost: tuple[int, ...] = ()
     on_start: bool = False
     deaf: bool = True
+    seconds: int = 20
 
     def __str__(self) -> str:
-        return "-".join((self.kind, *map(str, self.parameters.values())))
+        return "-".join((self.kind, *map(str, self.parameters.values()), f"{self.seconds}s"))
 
 
 CASES = (
-    # A dead link looks like a chip without supply: the reset that may cure it takes what the chip holds.
-    Case("miso", "CG-CHIP-001", lost=AT_THE_FAULT),
+    # A link that stays dead looks like a chip without supply: the reset that may cure it takes what the chip holds.
+    Case("miso", "CG-RAD-003", lost=AT_THE_FAULT),
     Case("miso", "CG-CHIP-004", {"value": 255}, lost=AT_THE_FAULT),
+    Case("miso", "CG-CHIP-004", {"value": 255}, seconds=1),
     Case("bus_error", "CG-EMU-001", deaf=False),
     Case("bus_error", "CG-EMU-001", {"errno": 19, "times": 0}),
     Case("version", "CG-CHIP-008"),
@@ -153,7 +156,7 @@ def test_a_fault_is_named_and_costs_no_frame_that_can_be_had(case: Case, caplog:
     def wait() -> Iterator[Callable[[], None]]:
         # Signs of a stall are an illness only after a quarter of an hour of silence.
         step_s = 30 if case.kind in {"stall", "agc_stuck"} else 0.5
-        for _ in range(40):
+        for _ in range(2 * case.seconds):
             yield lambda: play.clock.sleep(step_s)
 
     def mend() -> None:
