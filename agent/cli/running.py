@@ -59,6 +59,8 @@ def _writer(spool: Mapping[str, Any]) -> Iterator[str]:
     else:
         yield f"WRITING: {state.upper()}: {spool['detail']}"
         yield f"  {spool['queued_frames']:,} frames wait for the disk, the oldest for {spool['oldest_s']:,.0f} s"
+    if spool["sealing"]:
+        yield f"SEALING WAITS, frames are kept: {spool['sealing']}"
     if spool["crowded"]:
         yield "  the disk is nearly full: the spool does not grow, and evicts sooner; make room on it"
     if spool["shed_frames"]:

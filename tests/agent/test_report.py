@@ -97,6 +97,11 @@ def test_a_state_that_is_not_ok_stands_out(tmp_path: Path) -> None:
     assert "2 commits took seconds, the longest 4.2 s" in text
 
 
+def test_a_key_that_cannot_sign_stands_out(tmp_path: Path) -> None:
+    report.write(tmp_path, said(spool=asdict(SPOOL) | {"sealing": "the token is not there; plug it in [CG-IDN-021]"}))
+    assert "SEALING WAITS, frames are kept: the token is not there" in shown(tmp_path)
+
+
 def test_the_documented_keys_are_those_of_the_report() -> None:
     text = (Path(__file__).parents[2] / "docs" / "status.md").read_text()
     for name, kind in (("spool", WriterStatus), ("outlook", Outlook)):
