@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from agent import identity, report
 from agent.clock import HostClock
 from agent.config import Destination, GatewayConfig
-from agent.enrolment.enrolling import sets_of
+from agent.enrolment.enrolling import folder_of, sets_of
 from agent.enrolment.renewal import Renewals
 from agent.errors import AgentError, SpoolError
 from agent.filter import Filter
@@ -69,8 +69,9 @@ class Service:
         self._config = config
         self._clock = HostClock()
         self._stop = threading.Event()
-        self._time = TrustedTime(config.gateway.state_dir, self._clock)
-        self._sets = {destination.name: sets_of(config, destination.name) for destination in config.destination}
+        names = [destination.name for destination in config.destination]
+        self._sets = {name: sets_of(config, name) for name in names}
+        self._times = {name: TrustedTime(folder_of(config, name), self._clock) for name in names}
         self._renewals: Renewals | None = None
         self._eui_known = threading.Event()
         self._eui: bytes | None = None
@@ -196,25 +197,26 @@ class Service:
         senders = [self._sender(destination, writer, self._eui) for destination in self._config.destination]
         for sender in senders:
             sender.start()
-        self._renewals = Renewals(self._config, self._eui, self._time, self._clock.boottime_us)
+        self._renewals = Renewals(self._config, self._eui, self._clock.boottime_us)
         for destination, sender in zip(self._config.destination, senders, strict=True):
-            self._renewals.add(destination, self._sets[destination.name], sender.sealed)
+            name = destination.name
+            self._renewals.add(destination, self._sets[name], self._times[name], sender.sealed)
         self._renewals.start()
         return senders
 
     def _sender(self, destination: Destination, writer: SpoolWriter, eui: bytes) -> Sender:
         outlet = Outlet(writer, destination.name)
-        sets = self._sets[destination.name]
+        sets, trusted = self._sets[destination.name], self._times[destination.name]
 
         def endpoint(url: str) -> Endpoint:
-            return Endpoint.of(destination, url, sets=sets, bounds=self._time.bounds)
+            return Endpoint.of(destination, url, sets=sets, time=trusted)
 
         return Sender(
             destination.name,
             Alternatives([open_uplink(endpoint(url), eui, self._clock) for url in destination.urls]),
             open_source=outlet.open,
             sink=outlet,
-            verify=Verifier(destination.receipt_key, self._time, sets),
+            verify=Verifier(destination.receipt_key, trusted, sets),
             clock=self._clock,
             window=destination.window,
             answer_timeout_s=destination.answer_timeout_s,

@@ -7,6 +7,9 @@ it stopped, or anywhere. Two things are certain. The time is not before this pro
 latest moment that the platform has signed, plus what has passed since (CLOCK_BOOTTIME does not jump). How late it is at
 most is known only while the kernel says that its clock is synchronised. So a certificate counts as expired, or as not
 yet valid, when that is certain, and not because of a clock that nobody has set.
+
+A platform whose own clock was once years ahead must not lock its gateways out: what it signs is believed only as far as
+its certificate reaches, so that the next certificate is good again. Each platform has a time of its own here.
 """
 
 from __future__ import annotations
@@ -89,6 +92,7 @@ class TrustedTime:
         self._clock = clock
         self._utc_us = utc_us
         self._lock = threading.Lock()
+        self._certified_us = 0
         self._kept_us = 0 if self._path is None else _read(self._path)
         # the floor when CLOCK_BOOTTIME was zero: it grows with the clock, whenever it was learnt
         self._floor_at_boot_us = max(_MADE_US, self._kept_us) - clock.boottime_us()
@@ -105,11 +109,16 @@ class TrustedTime:
         now_us = max(floor_us, self._utc_us())
         return Bounds(now_us, now_us)
 
+    def certified(self, until_us: int) -> None:
+        """Take note of the end of the certificate that the platform has just shown, and that verifies."""
+        with self._lock:
+            self._certified_us = until_us
+
     def signed(self, utc_us: int) -> None:
         """Take note of a moment that the platform has signed; verified by the caller."""
-        if utc_us > _LATEST_US:
-            return
         with self._lock:
+            if utc_us > min(_LATEST_US, self._certified_us):
+                return
             at_boot_us = utc_us - self._clock.boottime_us()
             if at_boot_us <= self._floor_at_boot_us:
                 return
@@ -134,6 +143,7 @@ def _read(path: Path) -> int:
 
 
 def _write(path: Path, utc_us: int) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")
     with draft.open("w", encoding="ascii") as file:
         file.write(f"{utc_us}\n")

@@ -21,7 +21,7 @@ _EXAMPLES = """examples:
 The operator gets code and fingerprint from 'civigate-receiver gateways invite'. The platform's certificate must verify:
 by --fingerprint, by --ca, or by the authorities of this system. Interrupted, it can be run again with the same code.
 """
-WAIT_S = 20.0
+WAIT_S = 30.0
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,17 +59,20 @@ def run(args: argparse.Namespace) -> int:
     from agent.enrolment import claim
     from agent.enrolment.client import NotEnrolledError, Trust
     from agent.enrolment.enrolling import enrol
+    from agent.uplink.port import LinkError
 
     code = claim.parse(args.claim) if args.claim else ""
     trust = Trust(args.ca, args.fingerprint)
     while True:
         try:
             return _print(args, enrol(args.config, args.url, claim=code, trust=trust, name=args.name))
-        except NotEnrolledError as error:
-            if not args.wait or not error.retryable:
+        except (NotEnrolledError, LinkError) as error:
+            wait_s = error.wait_s if isinstance(error, LinkError) else 0.0
+            worth_it = wait_s > 0 if isinstance(error, LinkError) else error.retryable
+            if not args.wait or not worth_it:
                 raise
             print(f"{error}; {error.hint}", file=sys.stderr)
-        threading.Event().wait(WAIT_S)
+        threading.Event().wait(max(WAIT_S, wait_s))
 
 
 def _print(args: argparse.Namespace, outcome: Outcome) -> int:
@@ -90,7 +93,7 @@ def _print(args: argparse.Namespace, outcome: Outcome) -> int:
         f"enrolled as destination {outcome.destination}\ncertificate  {made.certificate}\nvalid        {made.validity}"
     )
     if outcome.section:
-        print(f"added to {args.config}:\n\n{outcome.section}")
+        print(f"added to {args.config}, for an agent that is started from now on:\n\n{outcome.section}")
         return 0
     present = outcome.present
     if present is not None and present.cert_file is not None:

@@ -85,13 +85,13 @@ def _install(args: argparse.Namespace) -> int:
 def _renew(args: argparse.Namespace) -> int:
     from agent import config, identity
     from agent.clock import HostClock
-    from agent.enrolment.enrolling import eui_of, sets_of
+    from agent.enrolment.enrolling import eui_of, folder_of, sets_of
     from agent.enrolment.renewal import renew
     from agent.trusted_time import TrustedTime
 
     loaded = config.load(args.config)
     destination = _chosen(loaded, args)
-    time = TrustedTime(loaded.gateway.state_dir, HostClock())
+    time = TrustedTime(folder_of(loaded, destination.name), HostClock())
     sets = sets_of(loaded, destination.name)
     return _print(args, renew(destination, sets, identity.signer(loaded), eui_of(loaded), time))
 

@@ -87,7 +87,7 @@ def _steps(settings: GatewayConfig, destination: Destination, url: str) -> Itera
     from agent.batch.keys import ring
     from agent.batch.receipt import open_answer
     from agent.clock import HostClock
-    from agent.enrolment.enrolling import sets_of
+    from agent.enrolment.enrolling import folder_of, sets_of
     from agent.trusted_time import TrustedTime
     from agent.uplink.check import walk
     from agent.uplink.endpoint import Endpoint
@@ -95,8 +95,8 @@ def _steps(settings: GatewayConfig, destination: Destination, url: str) -> Itera
     keys = ring(destination.receipt_key)
     eui, stream_id = _known(settings, destination.name)
     clock = HostClock()
-    time = TrustedTime(settings.gateway.state_dir, clock)
-    endpoint = Endpoint.of(destination, url, sets=sets_of(settings, destination.name), bounds=time.bounds)
+    time = TrustedTime(folder_of(settings, destination.name), clock)
+    endpoint = Endpoint.of(destination, url, sets=sets_of(settings, destination.name), time=time)
     return walk(endpoint, eui, stream_id, lambda data: open_answer(data, keys), clock)
 
 

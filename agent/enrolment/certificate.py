@@ -49,8 +49,8 @@ def fingerprint(der: bytes) -> bytes:
     return hashlib.sha256(der).digest()
 
 
-def public_key_digest(holder: x509.Certificate | x509.CertificateSigningRequest) -> bytes:
-    """Return the SHA-256 of the public key (SubjectPublicKeyInfo), 32 bytes."""
+def public_key_digest(holder: x509.Certificate | x509.CertificateSigningRequest | ec.EllipticCurvePrivateKey) -> bytes:
+    """Return the SHA-256 of the public key (SubjectPublicKeyInfo), 32 bytes: keys are compared by it."""
     spki = holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).digest()
 

@@ -203,13 +203,13 @@ class Platform:
     def _connected(self) -> Iterator[http.client.HTTPSConnection]:
         """Connect, and make sure who it is."""
         pinned = self._trust.fingerprint
-        context = client_context(_Context, self._trust.authorities, None, None, self._time.bounds)
+        context = client_context(_Context, self._trust.authorities, None, None, self._time)
         context.deadline_s = time.monotonic() + LIMIT_S
         if pinned is not None:
             # the fingerprint says more than any authority could; it is compared before anything is sent
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-            context.bounds = None
+            context.time = None
         connection = http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=context)
         try:
             try:

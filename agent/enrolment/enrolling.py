@@ -49,7 +49,12 @@ class Outcome:
 
 def sets_of(loaded: GatewayConfig, destination: str) -> CertificateSets:
     """Return the certificates of a destination."""
-    return CertificateSets(loaded.gateway.state_dir / FOLDER / destination)
+    return CertificateSets(folder_of(loaded, destination))
+
+
+def folder_of(loaded: GatewayConfig, destination: str) -> Path:
+    """Return the folder of what a destination's platform has certified: certificates, and the time."""
+    return loaded.gateway.state_dir / FOLDER / destination
 
 
 def eui_of(loaded: GatewayConfig) -> bytes:
@@ -83,9 +88,9 @@ def enrol(
     """
     loaded = config.load(path)
     signer, eui = identity.signer(loaded), eui_of(loaded)
-    platform = Platform(url, trust, TrustedTime(loaded.gateway.state_dir, clock or HostClock()))
+    platform = Platform(url, trust, TrustedTime(folder_of(loaded, DRAWER), clock or HostClock()))
     # the key is kept here until the platform has said what the destination is called
-    drawer = CertificateSets(loaded.gateway.state_dir / FOLDER / DRAWER)
+    drawer = CertificateSets(folder_of(loaded, DRAWER))
     granted = platform.ask(
         lambda nonce: Request(
             Kind.ENROL,

@@ -101,6 +101,7 @@ class _Course:
     Attributes:
         destination: as configured.
         sets: its certificates.
+        time: what its platform has told of it.
         wake: makes its uplink look.
         not_before_us: CLOCK_BOOTTIME of the next try at the earliest.
         pause_s: after the next failure.
@@ -108,6 +109,7 @@ class _Course:
 
     destination: Destination
     sets: CertificateSets
+    time: TrustedTime
     wake: Callable[[], None]
     not_before_us: int = 0
     pause_s: float = FIRST_PAUSE_S
@@ -120,25 +122,23 @@ class Renewals:
     Args:
         config: of the gateway.
         eui: of the gateway.
-        time: what is known of it.
         boottime_us: CLOCK_BOOTTIME.
     """
 
-    def __init__(self, config: GatewayConfig, eui: bytes, time: TrustedTime, boottime_us: Callable[[], int]) -> None:
+    def __init__(self, config: GatewayConfig, eui: bytes, boottime_us: Callable[[], int]) -> None:
         self._config = config
         self._eui = eui
-        self._time = time
         self._boottime_us = boottime_us
         self._courses: list[_Course] = []
         self._ended = threading.Event()
         self._noted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
 
-    def add(self, destination: Destination, sets: CertificateSets, wake: Callable[[], None]) -> None:
+    def add(self, destination: Destination, sets: CertificateSets, time: TrustedTime, wake: Callable[[], None]) -> None:
         """Look after a destination; before `start`. `wake` is called when it has a new certificate."""
         if destination.enrolment is not None and destination.cert_file is None:
             sets.noted = self._noted.set
-            self._courses.append(_Course(destination, sets, wake))
+            self._courses.append(_Course(destination, sets, time, wake))
 
     def start(self) -> None:
         """Begin, if there is anything to do."""
@@ -171,11 +171,11 @@ class Renewals:
             return
         if not course.sets.urgent:
             untried = course.sets.roles.candidate is not None
-            if untried or not due(newest, self._time.bounds()):
+            if untried or not due(newest, course.time.bounds()):
                 return
         name = course.destination.name
         try:
-            made = renew(course.destination, course.sets, identity.signer(self._config), self._eui, self._time)
+            made = renew(course.destination, course.sets, identity.signer(self._config), self._eui, course.time)
         except AgentError as error:
             level = logging.DEBUG if course.said == error.code else logging.WARNING
             course.said = error.code

@@ -242,7 +242,7 @@ class CertificateSets:
         leaf = certificate.chain_from_pem(chain_pem, "certificate")[0]
         if authorities_pem:
             certificate.chain_from_pem(authorities_pem, "authorities of the platform")
-        if leaf.public_key() != key.public_key():
+        if certificate.public_key_digest(leaf) != certificate.public_key_digest(key):
             hint = "a certificate goes with the latest 'civigate identity csr' or 'civigate enrol' on this gateway"
             raise IdentityError("is for another key", where="certificate", hint=hint, code="CG-ENR-004")
         der = leaf.public_bytes(Encoding.DER)

@@ -132,7 +132,8 @@ def _certificate(endpoint: Endpoint) -> str:
     except (OSError, IdentityError) as error:
         hint = "cert_file must be PEM, readable by this program"
         raise LinkError(Fault.FILES, "cannot be read", where=str(path), hint=hint) from error
-    bounds = Bounds(time.time_ns() // 1000, time.time_ns() // 1000) if endpoint.bounds is None else endpoint.bounds()
+    now_us = time.time_ns() // 1000
+    bounds = Bounds(now_us, now_us) if endpoint.time is None else endpoint.time.bounds()
     hint = "renew it: 'civigate identity renew', or 'civigate enrol' with a new code"
     if chosen is None:
         hint = "replace cert_file and key_file by new ones, or enrol: civigate enrol"
@@ -142,7 +143,6 @@ def _certificate(endpoint: Endpoint) -> str:
     if bounds.not_yet_valid(dates):
         what = f"our certificate is not valid before {day(dates.not_before_us)}"
         raise LinkError(Fault.FILES, what, where=str(path), hint="check the clock (timedatectl)")
-    now_us = time.time_ns() // 1000
     left_days = (dates.not_after_us - max(bounds.earliest_us, now_us)) // _DAY_US
     whose = "" if chosen is None else f" ({endpoint.role_of(chosen.name)})"
     note = f": expires soon, {hint}" if left_days < SOON_DAYS else ""

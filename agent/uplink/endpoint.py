@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from agent.uplink.port import BootClock, Fault, LinkError, Uplink
-from agent.uplink.tls import Context, client_context
+from agent.uplink.tls import Context, Time, client_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from agent.config import Destination
     from agent.enrolment.sets import CertificateSets
-    from agent.trusted_time import Bounds
 
 DEFAULT_PORTS = {"https": 443, "mqtts": 8883, "mqtt": 1883}
 _CERTIFICATE_FAULTS = frozenset({Fault.CERTIFICATE, Fault.TLS, Fault.LOGIN})
@@ -42,7 +40,7 @@ class Endpoint:
         answer_timeout_s: from the last sign of life to the answer.
         keepalive_s: MQTT: silence after which the link is probed; a dead one is noticed within twice this.
         sets: certificates from an enrolment, for where there is no cert_file; None for none.
-        bounds: what is certain about the time, to judge the platform's certificate by; None for this host's clock.
+        time: what is certain about it, to judge the platform's certificate by; None for this host's clock.
     """
 
     name: str
@@ -58,7 +56,7 @@ class Endpoint:
     answer_timeout_s: float = 20.0
     keepalive_s: int = 30
     sets: CertificateSets | None = None
-    bounds: Callable[[], Bounds] | None = None
+    time: Time | None = None
 
     @classmethod
     def of(
@@ -67,7 +65,7 @@ class Endpoint:
         url: str | None = None,
         *,
         sets: CertificateSets | None = None,
-        bounds: Callable[[], Bounds] | None = None,
+        time: Time | None = None,
     ) -> Endpoint:
         """Take over what the configuration says of a destination, with one of its other URLs if one is given."""
         return cls(
@@ -84,7 +82,7 @@ class Endpoint:
             answer_timeout_s=destination.answer_timeout_s,
             keepalive_s=destination.keepalive_s,
             sets=None if destination.cert_file is not None else sets,
-            bounds=bounds,
+            time=time,
         )
 
     def context(self, kind: type[Context]) -> tuple[Context, str]:
@@ -98,10 +96,10 @@ class Endpoint:
         """
         chosen = None if self.sets is None else self.sets.choose()
         if self.sets is None or chosen is None:
-            return client_context(kind, self.ca_file, self.cert_file, self.key_file, self.bounds), ""
+            return client_context(kind, self.ca_file, self.cert_file, self.key_file, self.time), ""
         authorities = chosen.authorities or self.ca_file
         try:
-            return client_context(kind, authorities, chosen.certificate, chosen.key, self.bounds), chosen.name
+            return client_context(kind, authorities, chosen.certificate, chosen.key, self.time), chosen.name
         except LinkError:
             self.sets.failed(chosen.name, certain=True)
             raise

@@ -9,7 +9,7 @@ import errno
 import socket
 import ssl
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cryptography import x509
 
@@ -17,7 +17,6 @@ from agent.enrolment.certificate import day, validity
 from agent.uplink.port import Fault, LinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from agent.trusted_time import Bounds
@@ -32,6 +31,18 @@ _WRONG_NAME = frozenset({62, 64})
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 
 Context = TypeVar("Context", bound="DatedContext")
+
+
+class Time(Protocol):
+    """What is asked of `agent.trusted_time.TrustedTime`."""
+
+    def bounds(self) -> Bounds:
+        """Return what is certain now."""
+        ...
+
+    def certified(self, until_us: int) -> None:
+        """Take note of the end of a certificate that verifies."""
+        ...
 
 
 class DateError(ssl.SSLCertVerificationError):
@@ -54,16 +65,17 @@ class DatedSocket(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:
         """Shake hands; DateError if the other side's certificates are out of date."""
         super().do_handshake(block)
-        bounds = self.context.bounds if isinstance(self.context, DatedContext) else None
-        if bounds is not None:
-            _judge(_chain(self), bounds())
+        time = self.context.time if isinstance(self.context, DatedContext) else None
+        if time is not None:
+            until_us = _judge(_chain(self), time.bounds())
+            time.certified(until_us)
 
 
 class DatedContext(ssl.SSLContext):
     """Makes such sockets."""
 
     sslsocket_class = DatedSocket
-    bounds: Callable[[], Bounds] | None = None
+    time: Time | None = None
 
 
 def client_context(
@@ -71,7 +83,7 @@ def client_context(
     ca_file: Path | None,
     cert_file: Path | None,
     key_file: Path | None,
-    bounds: Callable[[], Bounds] | None = None,
+    time: Time | None = None,
 ) -> Context:
     """Make the TLS context of a destination: TLS 1.2 or later, always verifying, with our certificate if there is one.
 
@@ -80,17 +92,17 @@ def client_context(
         ca_file: PEM, the only authorities trusted; None trusts those of the system.
         cert_file: PEM, our certificate (chain); None for none.
         key_file: PEM, its key; None when it is in `cert_file`.
-        bounds: what is certain about the time, to judge certificates by; None judges them by this host's clock.
+        time: what is certain about it, to judge certificates by; None judges them by this host's clock.
 
     Raises:
         LinkError: a file cannot be read or used.
     """
     context = kind(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if bounds is not None:
+    if time is not None:
         # OpenSSL verifies everything but the dates, which it could judge by the host's clock only
         context.verify_flags |= _NO_CHECK_TIME
-        context.bounds = bounds
+        context.time = time
     if ca_file is None:
         context.load_default_certs()
     else:
@@ -189,10 +201,10 @@ def _chain(sock: ssl.SSLSocket) -> list[bytes]:
     return [item if isinstance(item, bytes) else bytes(item.public_bytes(_ssl.ENCODING_DER)) for item in found]
 
 
-def _judge(chain: list[bytes], bounds: Bounds) -> None:
-    """Raise DateError if a certificate is certainly out of date."""
-    for der in chain:
-        dates = validity(x509.load_der_x509_certificate(der))
+def _judge(chain: list[bytes], bounds: Bounds) -> int:
+    """Return how long all certificates of a chain are valid; DateError if one is certainly out of date."""
+    every = [validity(x509.load_der_x509_certificate(der)) for der in chain]
+    for dates in every:
         if bounds.expired(dates):
             what = f"its certificate expired on {day(dates.not_after_us)}, it is {day(bounds.earliest_us)} at least"
             raise DateError(_EXPIRED, what)
@@ -200,6 +212,7 @@ def _judge(chain: list[bytes], bounds: Bounds) -> None:
             now = "unknown" if bounds.latest_us is None else day(bounds.latest_us)
             what = f"its certificate is not valid before {day(dates.not_before_us)}, it is {now}"
             raise DateError(_NOT_YET_VALID, what)
+    return min((dates.not_after_us for dates in every), default=0)
 
 
 def _unverified(error: ssl.SSLCertVerificationError, where: str) -> LinkError:

@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.batch import keyfile
 from agent.batch.keys import Algorithm, PublicKey
-from agent.enrolment.certificate import validity
+from agent.enrolment.certificate import public_key_digest, validity
 from receiver.errors import CertificateError
 
 CERTIFICATE_FILE = "ca.pem"
@@ -59,7 +59,7 @@ class Authority:
             raise CertificateError(what, where=str(path), hint=hint, code="CG-CA-001") from error
         self._key = _private_key(folder / KEY_FILE)
         self._folder = folder
-        if self._key.public_key() != self.certificate.public_key():
+        if public_key_digest(self._key) != public_key_digest(self.certificate):
             hint = f"restore the pair {CERTIFICATE_FILE} and {KEY_FILE} from where it was kept"
             raise CertificateError("certificate and key are no pair", where=str(folder), hint=hint, code="CG-CA-001")
 

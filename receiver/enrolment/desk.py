@@ -28,8 +28,8 @@ from receiver.errors import CertificateError, ReceiverError, RegistryError
 from receiver.ledger.port import Ledger, RegisteredKey
 from receiver.rate import Buckets
 
-REQUESTS_PER_HOUR = 30
-"""Requests of one key; a gateway needs two in two months, one that is set up some more."""
+REQUESTS_PER_HOUR = 120
+"""Requests of one key; a gateway needs one in two months, one that waits for approval asks every half minute."""
 TRIES_PER_CODE_PER_HOUR = 20
 """Tries with one code, by whomever."""
 FRESH_PART = 2 / 3

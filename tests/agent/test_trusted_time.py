@@ -28,8 +28,10 @@ class Clock:
         return Anchor(bytes(16), self.boot_us, self.utc_us, 1, TimeSource.KERNEL) if self.synchronised else None
 
 
-def trusted(folder: Path | None, clock: Clock) -> TrustedTime:
-    return TrustedTime(folder, clock, lambda: clock.utc_us)
+def trusted(folder: Path | None, clock: Clock, certified_day: int = 300) -> TrustedTime:
+    time = TrustedTime(folder, clock, lambda: clock.utc_us)
+    time.certified(MADE_US + certified_day * DAY_US)
+    return time
 
 
 def valid(first_day: int, last_day: int) -> Validity:
@@ -93,8 +95,19 @@ def test_a_damaged_or_absurd_floor_is_not_believed(tmp_path: Path) -> None:
     assert not time.bounds().expired(valid(0, 10))
 
 
+def test_a_platform_that_was_years_ahead_does_not_lock_its_gateways_out(tmp_path: Path) -> None:
+    """Its certificates are for ninety days, and so far its word is good."""
+    time = trusted(tmp_path, Clock(), certified_day=90)
+    time.signed(MADE_US + 800 * DAY_US)
+    assert not time.bounds().expired(valid(0, 90))
+    time.signed(MADE_US + 89 * DAY_US)
+    assert not time.bounds().expired(valid(0, 90))
+    assert not time.bounds().expired(valid(60, 150)), "the next certificate is good"
+
+
 def test_it_works_where_nothing_can_be_kept(tmp_path: Path) -> None:
-    time = trusted(tmp_path / "missing", Clock())
+    (tmp_path / "file").write_text("")
+    time = trusted(tmp_path / "file", Clock())
     time.signed(MADE_US + 50 * DAY_US)
     assert time.bounds().expired(valid(0, 49))
     assert trusted(None, Clock()).bounds().latest_us is None

@@ -33,6 +33,19 @@ def at(days: float) -> int:
     return round((NOW + datetime.timedelta(days=days)).timestamp() * 1e6)
 
 
+class Fixed:
+    """What is certain about the time, and stays so."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+
+    def bounds(self) -> Bounds:
+        return self._bounds
+
+    def certified(self, until_us: int) -> None:
+        pass
+
+
 class Scene:
     """A platform that lets in whom ISSUER certified."""
 
@@ -56,12 +69,12 @@ class Scene:
         self._servers.append(HttpsServer(self.platform, context or self.context()))
         return self._servers[-1]
 
-    def endpoint(self, port: int, scheme: str = "https", bounds: Callable[[], Bounds] | None = None) -> Endpoint:
+    def endpoint(self, port: int, scheme: str = "https", bounds: Bounds | None = None) -> Endpoint:
         return Endpoint(
             "city",
             f"{scheme}://localhost:{port}",
             sets=self.sets,
-            bounds=bounds or self.time.bounds,
+            time=self.time if bounds is None else Fixed(bounds),
             connect_timeout_s=15,
             answer_timeout_s=15,
         )
@@ -116,7 +129,7 @@ def test_the_platforms_certificate_is_judged_by_what_is_certain_about_the_time(
 ) -> None:
     scene.current()
     server = scene.serve(scene.context(first_day, last_day))
-    endpoint = scene.endpoint(server.port, bounds=lambda: bounds or SYNCHRONISED)
+    endpoint = scene.endpoint(server.port, bounds=bounds or SYNCHRONISED)
     if bounds is None:
         endpoint = Endpoint(endpoint.name, endpoint.url, scene.ca, *_pair(scene))
     gateway = Gateway(2)
@@ -142,14 +155,14 @@ def test_an_expired_authority_is_noticed_too(scene: Scene, send: Send, tmp_path:
     scene.current(ISSUER, ca=old.certificate())
     server = scene.serve(scene.context(issuer=old))
     gateway = Gateway(1)
-    sender = send(scene.endpoint(server.port, bounds=lambda: UNKNOWN_SINCE_NOW), gateway, verify=scene.verify)
+    sender = send(scene.endpoint(server.port, bounds=UNKNOWN_SINCE_NOW), gateway, verify=scene.verify)
     until(lambda: sender.status.problem is not None)
     assert "expired on" in (sender.status.problem or "")
     assert scene.platform.arrivals == []
 
 
 def test_the_dates_alone_are_left_to_us_everything_else_to_openssl(scene: Scene, tmp_path: Path) -> None:
-    context = client_context(DatedContext, scene.ca, None, None, lambda: SYNCHRONISED)
+    context = client_context(DatedContext, scene.ca, None, None, Fixed(SYNCHRONISED))
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.verify_flags & 0x200000
