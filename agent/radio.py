@@ -506,14 +506,18 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
         try:
             sx1261 = None
             if beside is not None and patch is not None:
-                sx1261 = open_sx1261(
-                    beside,
-                    patch,
-                    clock,
-                    spi_clock_hz=board.spi_clock_hz,
-                    beside=(bus, spi),
-                    reset=board.sx1261_reset,
-                )
+                try:
+                    sx1261 = open_sx1261(
+                        beside,
+                        patch,
+                        clock,
+                        spi_clock_hz=board.spi_clock_hz,
+                        beside=(bus, spi),
+                        reset=board.sx1261_reset,
+                    )
+                except DriverError as error:
+                    # Reception does without it.
+                    logger.warning("event=sx1261_fault code=%s detail=%s hint=%s", error.code, error, error.hint)
             return Concentrator(
                 spi,
                 *lines_of(bus, board, spi),

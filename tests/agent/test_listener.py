@@ -15,7 +15,7 @@ from agent.config import Bus, load, parse_bus
 from agent.errors import AgentError
 from agent.listener import open_sx1261, read_patch
 from agent.radio import concentrator_opener
-from drivers.emulator import Emulator
+from drivers.emulator import AirPacket, Emulator
 from drivers.emulator.remote import Server
 from drivers.emulator.usb import UsbPort
 from drivers.errors import FirmwareError
@@ -109,6 +109,18 @@ def test_on_usb_one_bridge_serves_both(tmp_path: Path) -> None:
                 parse_bus("usb:/dev/ttyACM7"), SYNTHETIC, bench.clock, spi_clock_hz=2_000_000, beside=(at, bridge)
             )
         bridge.close()
+
+
+def test_reception_does_without_one_that_is_not_there(tmp_path: Path) -> None:
+    clock = HostTime()
+    emulator, spi = Emulator(monotonic_ns=clock.monotonic_ns), tmp_path / "spi.sock"
+    with Server(emulator, spi, tmp_path / "control.sock"):
+        config = load(_configuration(tmp_path, f"emulator:{spi}", f"emulator:{tmp_path}/nowhere.sock"))
+        concentrator = concentrator_opener(config, clock)()
+        concentrator.start()
+        emulator.inject(AirPacket(922_100_000, b"heard", sf=7))
+        assert len(concentrator.receive().packets) == 1
+        concentrator.close()
 
 
 def test_a_real_one_needs_the_real_patch(tmp_path: Path) -> None:
