@@ -3,7 +3,7 @@
 """How the radio is, as small integers for the health record of a batch.
 
 What tells of faults is in every record. What was listened to, channel by channel, takes some hundred bytes and says
-little new from batch to batch: it travels four times an hour, in all batches that are sealed within a minute then.
+little new from batch to batch: it travels four times an hour, in all batches that are sealed within some seconds then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drivers.sx1302.statistics import Listened
 
 LISTENED_INTERVAL_US: Final = 900_000_000
-LISTENED_FOR_US: Final = 60_000_000
+LISTENED_FOR_US: Final = 5_000_000
 
 
 class RadioHealth:
