@@ -40,8 +40,9 @@ LOST_WORTH_S = 60.0
 """But only if the anchor before it is older than this."""
 CANDIDATES = 8
 """The best of so many pulses becomes the anchor."""
-SETTLED_PAUSE_S = 0.2
-"""Between two looks at the port once it is known which second is which; before, it is listened to without a pause."""
+PAUSE_S = 0.2
+"""Between two looks at the port. Only while pulses and messages are there, and not put together yet, is it listened to
+without a pause."""
 ABSENT_PAUSE_S = 0.5
 DEFECT_PAUSE_S = 30.0
 DAY_US = 86_400_000_000
@@ -125,11 +126,19 @@ class Gnss:
                 logger.exception("event=gnss_defect")
                 self._receiver.close()
                 self._stop.wait(DEFECT_PAUSE_S)
-            if not self._receiver.is_open:
-                self._stop.wait(ABSENT_PAUSE_S)
-            elif self.synchroniser.settled:
-                self._stop.wait(SETTLED_PAUSE_S)
+            pause_s = self._pause_s()
+            if pause_s:
+                self._stop.wait(pause_s)
         self._receiver.close()
+
+    def _pause_s(self) -> float:
+        """Return how long nobody needs to look; 0 while it matters when exactly a message comes."""
+        if not self._receiver.is_open:
+            return ABSENT_PAUSE_S
+        pulse = self.synchroniser.last_pulse
+        pulsing = pulse is not None and self._clock.monotonic_ns() - pulse.host_ns < LOST_AFTER_S * 1e9
+        fix = self._receiver.status.state is ReceiverState.FIX
+        return 0.0 if fix and pulsing and not self.synchroniser.settled else PAUSE_S
 
     def look(self) -> None:
         """Take what the receiver has said since the look before."""

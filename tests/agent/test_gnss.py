@@ -72,7 +72,7 @@ class Gateway:
         next_poll_ns = 0
         while self.clock.now_ns < end_ns:
             self.gnss.look()
-            self.clock.sleep(0.2 if self.gnss.synchroniser.settled else 0.005)
+            self.clock.sleep(self.gnss._pause_s() or 0.005)
             if chip and self.clock.now_ns >= next_poll_ns:
                 next_poll_ns = self.clock.now_ns + round(self.poll_s * NS)
                 pulse = self.concentrator.receive().pulse
