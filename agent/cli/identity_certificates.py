@@ -52,11 +52,12 @@ def _csr(args: argparse.Namespace) -> int:
 
     from agent import config
     from agent.enrolment import certificate
-    from agent.enrolment.enrolling import eui_of, sets_of
+    from agent.enrolment.enrolling import eui_of, give_back, sets_of
 
     loaded = config.load(args.config)
     sets = sets_of(loaded, _chosen(loaded, args).name)
     der = certificate.request(eui_of(loaded), sets.next_key())
+    give_back(loaded)
     pem = x509.load_der_x509_csr(der).public_bytes(Encoding.PEM).decode()
     if args.out is not None:
         args.out.write_text(pem, encoding="ascii")
@@ -85,7 +86,7 @@ def _install(args: argparse.Namespace) -> int:
 def _renew(args: argparse.Namespace) -> int:
     from agent import config, identity
     from agent.clock import HostClock
-    from agent.enrolment.enrolling import eui_of, folder_of, sets_of
+    from agent.enrolment.enrolling import eui_of, folder_of, give_back, sets_of
     from agent.enrolment.renewal import renew
     from agent.trusted_time import TrustedTime
 
@@ -93,7 +94,9 @@ def _renew(args: argparse.Namespace) -> int:
     destination = _chosen(loaded, args)
     time = TrustedTime(folder_of(loaded, destination.name), HostClock())
     sets = sets_of(loaded, destination.name)
-    return _print(args, renew(destination, sets, identity.signer(loaded), eui_of(loaded), time))
+    made = renew(destination, sets, identity.signer(loaded), eui_of(loaded), time)
+    give_back(loaded)
+    return _print(args, made)
 
 
 def _read(path: Path) -> bytes:

@@ -19,6 +19,7 @@ from agent.config import Destination, GatewayConfig
 from agent.enrolment import certificate
 from agent.enrolment.client import Granted, Platform, Trust
 from agent.enrolment.message import Kind, Request
+from agent.enrolment.ownership import hand_over
 from agent.enrolment.sets import CertificateSet, CertificateSets
 from agent.errors import ConfigError, IdentityError
 from agent.filter import FilterRules
@@ -119,9 +120,20 @@ def enrol(
     section = "" if present is not None else _section(given, url, granted.receipt_key)
     draft = _draft(path, section) if section else None
     certificates = _keep(drawer, sets_of(loaded, destination), granted.chain_pem, authorities)
+    give_back(loaded)
     if draft is not None:
         _replace(path, draft)
     return Outcome(certificates, granted.receipt_key, destination, section, present)
+
+
+def give_back(loaded: GatewayConfig) -> None:
+    """Leave what root made to the service's user.
+
+    Raises:
+        IdentityError: CG-ENR-018.
+    """
+    state_dir = loaded.gateway.state_dir
+    hand_over(state_dir, state_dir / FOLDER, loaded.key_path)
 
 
 def install(loaded: GatewayConfig, destination: str, chain_pem: bytes, authorities_pem: bytes) -> CertificateSet:
@@ -137,7 +149,9 @@ def install(loaded: GatewayConfig, destination: str, chain_pem: bytes, authoriti
         hint = "let the authority keep the common name of the request: platform and broker know the gateway by it"
         what = f"is for {', '.join(names) or 'nobody'}, not for {eui}"
         raise IdentityError(what, where="certificate", hint=hint, code="CG-ENR-012")
-    return sets_of(loaded, destination).add(chain_pem, authorities_pem, enrolled=True)
+    made = sets_of(loaded, destination).add(chain_pem, authorities_pem, enrolled=True)
+    give_back(loaded)
+    return made
 
 
 def _given(granted: Granted, where: str, name: str | None) -> dict[str, object]:

@@ -294,7 +294,10 @@ class CertificateSets:
 
     def _guess(self) -> Roles:
         """Say which set is which from the sets alone: the latest is current, the oldest from the enrolment."""
-        found = [one for path in self._folder.iterdir() if _is_name(path.name) and (one := self._open(path.name))]
+        names_found: list[str] = []
+        with contextlib.suppress(OSError):
+            names_found = [path.name for path in self._folder.iterdir() if _is_name(path.name)]
+        found = [one for name in names_found if (one := self._open(name)) is not None]
         names = [one.name for one in sorted(found, key=lambda one: one.validity.not_after_us, reverse=True)]
         if not names:
             return Roles()

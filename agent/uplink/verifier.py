@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from agent.batch.keys import PublicKey, ring
 from agent.batch.model import Receipt, Refusal
 from agent.batch.receipt import open_answer
+from agent.errors import IdentityError
 
 if TYPE_CHECKING:
     from agent.enrolment.sets import CertificateSets
     from agent.trusted_time import TrustedTime
+
+logger = logging.getLogger(__name__)
 
 
 class Verifier:
@@ -28,6 +32,7 @@ class Verifier:
         self._resolve = ring(key)
         self._time = time
         self._sets = sets
+        self._said = False
 
     def __call__(self, data: bytes) -> Receipt | Refusal:
         """Verify an answer.
@@ -38,5 +43,14 @@ class Verifier:
         signed = open_answer(data, self._resolve)
         self._time.signed(signed.utc_us)
         if isinstance(signed, Receipt) and self._sets.using:
-            self._sets.carried(self._sets.using)
+            self._confirm(self._sets.using)
         return signed
+
+    def _confirm(self, name: str) -> None:
+        """Note that a certificate set works. A card that is full must not keep a receipt from making room on it."""
+        try:
+            self._sets.carried(name)
+        except IdentityError as error:
+            level = logging.DEBUG if self._said else logging.WARNING
+            self._said = True
+            logger.log(level, "event=certificate_not_noted problem=%s; %s [%s]", error, error.hint, error.code)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -145,6 +146,22 @@ def test_a_configuration_that_cannot_be_written_is_given_to_the_person(here: Tow
         done = gateway.run(*arguments)
     assert (done.code, "[CG-ENR-013]" in done.err) == (2, True)
     assert "[[destination]]" in done.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_what_root_made_belongs_to_the_user_of_the_service(here: Town, gateway: GatewayFiles) -> None:
+    state = gateway.folder / "state"
+    state.mkdir()
+    os.chown(state, 65534, 65534)
+    with here.platform.serving():
+        arguments = ("enrol", here.url, "--claim", here.code(), "--ca", here.platform.certificates.authority)
+        gateway.json(*arguments)
+        gateway.json("identity", "renew")
+    gateway.json("identity", "csr")
+    made = list(state.rglob("*"))
+    assert len(made) > 8
+    assert {path.stat().st_uid for path in made} == {65534}
+    assert gateway.toml.stat().st_uid == 0
 
 
 def test_a_gateway_that_does_not_know_its_name_says_so(here: Town, gateway: GatewayFiles) -> None:

@@ -215,6 +215,22 @@ def test_a_bad_renewal_strands_nobody(problem: str, scene: Scene, send: Send) ->
     until(lambda: scene.sets.roles == Roles(current=first, factory=first))
 
 
+def test_a_card_that_takes_nothing_does_not_keep_receipts_away(scene: Scene, send: Send) -> None:
+    scene.current()
+    new = scene.add()
+    lock = scene.folder / "sets" / "lock"
+    lock.unlink()
+    lock.mkdir()
+    gateway = Gateway(3)
+    sender = send(scene.endpoint(scene.serve().port), gateway, verify=scene.verify)
+    until(lambda: gateway.through() == 3)
+    assert scene.sets.roles.candidate == new
+    lock.rmdir()
+    gateway.seal()
+    sender.sealed()
+    until(lambda: scene.sets.roles.current == new)
+
+
 def test_when_the_current_certificate_expires_the_others_are_tried_and_a_renewal_is_urgent(
     scene: Scene, send: Send
 ) -> None:
