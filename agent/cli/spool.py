@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""`civigate spool`: what the box has heard, what waits, whether all is accounted for. Only reads; the agent may run."""
+"""`civigate spool`: what the box has heard, what waits, whether all is accounted for.
+
+Most verbs only read, and the agent may run. `forget`, `import` and `salvage` write: the agent has to be stopped.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,8 @@ _EXAMPLES = """examples:
   civigate spool show 4711 -c /etc/civigate/gateway.toml
   civigate spool verify -c /etc/civigate/gateway.toml
   civigate spool export /media/stick -c /etc/civigate/gateway.toml
+  civigate spool import /media/old-card/spool.db -c /etc/civigate/gateway.toml
+  civigate spool forget old-town -c /etc/civigate/gateway.toml
 
 No keys of devices are needed or used. status and verify end with 4 when something does not add up or is damaged.
 """
@@ -48,7 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    _verb(verbs, "status", _status, "counts for each destination, and whether they add up")
+    status = _verb(verbs, "status", _status, "counts for each destination, and whether they add up")
+    status.add_argument("--hours", action="store_true", help="also by the hour in which frames were heard")
     listing = _verb(verbs, "list", _list, "the frames that are stored, oldest first")
     listing.add_argument(
         "--dev-addr", type=_dev_addrs, metavar="ADDR", help="only of these devices: 26011f4a, 26000000/7 or FIRST-LAST"
@@ -67,6 +73,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument("target", type=Path, metavar="TARGET", help="a folder (one file per stream), or a new file")
     export.add_argument("--destination", metavar="NAME", help="only of this destination")
     export.add_argument("--quarantine", action="store_true", help="also what the platform has refused")
+    forget = _verb(verbs, "forget", _forget, "give up all that waits for a destination that is gone; it is counted")
+    forget.add_argument("destination", metavar="DESTINATION", help="as status names it")
+    forget.add_argument("--yes", action="store_true", help="do not ask")
+    bring = _verb(verbs, "import", _import, "take over what is not sealed in the spool of another card of this gateway")
+    bring.add_argument("source", type=Path, metavar="SPOOL", help="the other card's spool.db; it is only read")
+    _verb(verbs, "salvage", _salvage, "save what can be read of a damaged spool into a new one; the old file is kept")
 
 
 def _verb(
@@ -91,6 +103,13 @@ def _open(args: argparse.Namespace) -> SpoolReader:
     return SpoolReader(args.path or config.load(args.config).spool_path)
 
 
+def _path(args: argparse.Namespace) -> Path:
+    from agent import config
+
+    path: Path = args.path or config.load(args.config).spool_path
+    return path
+
+
 # ---------------------------------------------------------------------- status
 
 
@@ -105,6 +124,7 @@ def _status(args: argparse.Namespace) -> int:
     with _open(args) as reader:
         now = reader.status()
         wrong = reader.check()
+        times = _timeline(reader)
     if args.json:
         said = {
             "spool_id": now.spool_id.hex(),
@@ -123,6 +143,8 @@ def _status(args: argparse.Namespace) -> int:
         print(f"{now.frames:,} frames in {now.used_bytes / 1e6:,.1f} MB of a file of {now.file_bytes / 1e6:,.1f} MB")
         for stream in now.streams:
             print("\n" + "\n".join(_stream_lines(stream)))
+            if args.hours:
+                print("\n".join(_hour_lines(stream, times)))
         print("\n" + ("all sums match" if not wrong else "\n".join(f"DOES NOT ADD UP: {line}" for line in wrong)))
     return EXIT_INTEGRITY if wrong else 0
 
@@ -169,6 +191,22 @@ def _stream_lines(stream: StreamStatus) -> Iterator[str]:
         yield f"  QUARANTINE: {stream.quarantined_batches:,} batches, refused; export them with --quarantine"
     if stream.foreign_answers:
         yield f"  {stream.foreign_answers:,} answers of the platform did not fit what was sealed here"
+
+
+def _hour_lines(stream: StreamStatus, times: Timeline) -> Iterator[str]:
+    from agent.batch.model import HOUR_US, UNKNOWN_BOOT
+
+    for hour in stream.hours:
+        utc = times.utc(hour.boot_id, hour.hour * HOUR_US)
+        name = f"boot {hour.boot_id.hex()[:4]} hour {hour.hour}" if utc is None else f"from {_iso(utc.utc_us)}"
+        name = "earlier or unknown" if hour.boot_id == UNKNOWN_BOOT else name
+        account = hour.account
+        yield (
+            f"    {name:<32} heard {account.heard:,}: bad CRC {account.bad_crc:,}, filtered {account.filtered:,}, "
+            f"duplicate {account.duplicate:,}, delivered {hour.delivered:,}, waiting {hour.waiting:,}, "
+            f"evicted {account.evicted:,}, expired {account.expired:,}, quarantined {account.quarantined:,}, "
+            f"overrun {account.overrun:,}"
+        )
 
 
 # ---------------------------------------------------------------------- list, show
@@ -483,6 +521,73 @@ def _write(path: Path, reader: SpoolReader, batches: list[SealedBatch], written:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+# ---------------------------------------------------------------------- forget, import, salvage
+
+
+def _forget(args: argparse.Namespace) -> int:
+    from agent import config
+    from agent.errors import SpoolError
+    from agent.spool.upkeep import forget_destination
+
+    path = _path(args)
+    if args.config is not None and args.destination in {one.name for one in config.load(args.config).destination}:
+        raise SpoolError(
+            f"destination {args.destination} is still configured",
+            where=str(args.config),
+            hint="remove its [[destination]] first; what waits for it would only grow again",
+            code="CG-SPL-020",
+        )
+    with _open(args) as reader:
+        streams = [s for s in reader.status().streams if s.destination == args.destination]
+    waiting = sum(stream.unsealed + stream.sealed for stream in streams)
+    parked = sum(stream.quarantined for stream in streams)
+    if streams and not args.yes:
+        print(f"{waiting:,} frames wait for {args.destination} and {parked:,} are quarantined. They will be deleted.")
+        if input(f"Type {args.destination} to go on: ").strip() != args.destination:
+            print("nothing was changed")
+            return 1
+    gone = forget_destination(path, args.destination)
+    if args.json:
+        print(json.dumps({"destination": args.destination, "forgotten": gone}))
+    else:
+        print(f"{gone:,} frames given up, counted as evicted; their room is free")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from agent.spool.upkeep import import_frames
+
+    done = import_frames(_path(args), args.source)
+    if args.json:
+        print(json.dumps({"imported": done.frames, "damaged": done.damaged, "sealed": done.sealed}))
+    else:
+        print(f"{done.frames:,} frames taken over; they travel with the next batches")
+        if done.damaged:
+            print(f"{done.damaged:,} frames there are damaged and were left out")
+        if done.sealed:
+            print(
+                f"{done.sealed:,} frames there are in batches that may have been sent: bring them to the platform with "
+                f"civigate spool export --path {args.source} STICK"
+            )
+    return EXIT_INTEGRITY if done.damaged else 0
+
+
+def _salvage(args: argparse.Namespace) -> int:
+    from agent.spool.upkeep import salvage_spool
+
+    found = salvage_spool(_path(args))
+    if args.json:
+        print(json.dumps({**asdict(found), "aside": str(found.aside)}))
+    else:
+        print(f"{found.frames:,} frames saved; the damaged file is kept as {found.aside}")
+        for first, last in found.damaged:
+            print(f"frames {first} to {last} cannot be read")
+        for name, count in found.lost.items():
+            print(f"{name}: {count:,} frames are lost; the platform is told")
+        print(f"{found.batches:,} sealed batches are whole, {found.broken_batches:,} are not")
+    return 0
 
 
 # ---------------------------------------------------------------------- values

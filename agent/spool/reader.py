@@ -224,11 +224,13 @@ class StoredFrame:
         seq: its number in this spool.
         destinations: names of those it is for.
         frame: what was received.
+        route: bits of the streams it is for.
     """
 
     seq: int
     destinations: tuple[str, ...]
     frame: Frame
+    route: int = 0
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
@@ -433,7 +435,7 @@ class SpoolReader:
                     continue
                 if route not in routes:
                     routes[route] = tuple(name for one, name in names.items() if route & one)
-                yield StoredFrame(columns[0], routes[route], frame)
+                yield StoredFrame(columns[0], routes[route], frame, route)
             if len(chunk) < CHUNK_ROWS:
                 return
             if newest_first:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ from agent.errors import SpoolError
 APPLICATION_ID: Final = 0x43564731
 """`PRAGMA application_id`: ASCII "CVG1"."""
 SCHEMA_VERSION: Final = 1
-"""`PRAGMA user_version`: the number of the newest file in `schema/`."""
+"""The number of the newest file in `schema/`. `PRAGMA user_version` has it in its low 16 bits; above them is the oldest
+version whose programs can still use the file (`-- usable from version N`): additions with defaults do no harm."""
 
 PAGE_BYTES: Final = 1024
 """Bytes written per frame, against pages of 4096: 0.65 at one frame per commit, 0.69 at ten, never more than 1. A row
@@ -33,6 +35,7 @@ AUTOCHECKPOINT_PAGES: Final = 1000
 """The WAL stays near 1 MB; four times as much saves nothing and has to be grown anew at each start."""
 BUSY_TIMEOUT_MS: Final = 5000
 
+_USABLE: Final = re.compile(r"^-- usable from version (\d+)", re.MULTILINE)
 _T = TypeVar("_T")
 
 
@@ -121,7 +124,7 @@ def open_reader(path: Path, *, older: bool = False) -> sqlite3.Connection:
     try:
         with explained(path):
             _check_version(connection, path)
-            outdated = scalar(connection, "PRAGMA user_version", int) < SCHEMA_VERSION
+            outdated = versions(connection)[0] < SCHEMA_VERSION
     except BaseException:
         connection.close()
         raise
@@ -178,21 +181,18 @@ def migrate(connection: sqlite3.Connection) -> None:
         sqlite3.Error: the file cannot be written; it is as before the failing step.
     """
     database = Database(connection, recursive_triggers=False)
-    steps = sorted(
-        entry.name
-        for entry in resources.files("agent.spool").joinpath("schema").iterdir()
-        if entry.name.endswith(".sql")
-    )
-    for name in steps:
+    for name, script in schema():
         number = int(name.partition("_")[0])
-        if number <= scalar(connection, "PRAGMA user_version", int):
+        if number <= versions(connection)[0]:
             continue
-        script = resources.files("agent.spool").joinpath("schema", name).read_text(encoding="utf-8")
+        usable = _USABLE.search(script)
+        if usable is None:
+            raise ValueError(f"{name} does not say from which version it is usable")
         # executescript would commit by itself before it starts: BEGIN and COMMIT belong into the script
         try:
             connection.executescript(
                 f"BEGIN IMMEDIATE;\n{script}\nPRAGMA application_id = {APPLICATION_ID};\n"
-                f"PRAGMA user_version = {number};\nCOMMIT;"
+                f"PRAGMA user_version = {int(usable[1]) << 16 | number};\nCOMMIT;"
             )
         except BaseException:
             if connection.in_transaction:
@@ -203,6 +203,19 @@ def migrate(connection: sqlite3.Connection) -> None:
             "INSERT INTO spool (id, spool_id, last_row, journal, session, next_anchor) VALUES (1, ?, 0, 0, 0, 1)",
             (secrets.token_bytes(16),),
         )
+
+
+def schema() -> list[tuple[str, str]]:
+    """Return the schema files, as name and script, in their order."""
+    folder = resources.files("agent.spool").joinpath("schema")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(name, folder.joinpath(name).read_text(encoding="utf-8")) for name in names]
+
+
+def versions(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the version of a spool, 0 for an empty file, and the oldest version whose programs can use it."""
+    found = scalar(connection, "PRAGMA user_version", int)
+    return found & 0xFFFF, found >> 16
 
 
 def scalar(connection: sqlite3.Connection, sql: str, kind: type[_T], *parameters: object) -> _T:
@@ -256,7 +269,7 @@ def _pragma(connection: sqlite3.Connection, path: Path, setting: str, name: str,
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
     application = scalar(connection, "PRAGMA application_id", int)
-    version = scalar(connection, "PRAGMA user_version", int)
+    version, usable_from = versions(connection)
     tables = scalar(connection, "SELECT count(*) FROM sqlite_schema", int)
     if application != APPLICATION_ID and tables:
         raise SpoolError(
@@ -265,7 +278,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
             hint="give the spool a path of its own ([spool] path)",
             code="CG-SPL-002",
         )
-    if version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION and not 1 <= usable_from <= SCHEMA_VERSION:
         raise SpoolError(
             f"spool of version {version}, this agent knows up to {SCHEMA_VERSION}",
             where=str(path),

@@ -652,10 +652,10 @@ class SpoolWriter:
         self._queued_frames -= frames
         if entries:
             self._journal.committed(entries[-1].number)
-        if self._status.state is not WriterState.OK:
-            log.info("event=spool_ok failures=%d", self._status.failures)
             if self._journal.vanished:
                 self._journal.write_anew((entry.number, entry.heard, entry.packed) for entry in self._queue)
+        if self._status.state is not WriterState.OK:
+            log.info("event=spool_ok failures=%d", self._status.failures)
         if not self._journal.full:
             self._tell_shed()  # there is room again: now, not when the next frame comes
         self._status = replace(

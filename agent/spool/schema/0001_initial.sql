@@ -1,6 +1,8 @@
 -- SPDX-FileCopyrightText: 2026 civigate contributors
 -- SPDX-License-Identifier: EUPL-1.2
 --
+-- usable from version 1
+--
 -- Made for an SD card: what is written with every commit lies in one place, at the end of `frame`. No secondary index, no
 -- AUTOINCREMENT, no status per row. A frame leaves by a range delete; who still needs it follows from `stream` and `batch`.
 -- The single row of `spool`, and `stream` and `account`, are snapshots: commits that only add frames do not touch them but
@@ -140,4 +142,9 @@ CREATE TABLE account (                      -- by hour of hearing; columns as in
     overrun     INTEGER NOT NULL,
     delivered   INTEGER NOT NULL,           -- frames acknowledged
     PRIMARY KEY (stream, hour, scope)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE imported (                     -- spools of other cards whose frames were taken over
+    spool_id BLOB    PRIMARY KEY,
+    last_row INTEGER NOT NULL               -- up to this frame there
 ) STRICT, WITHOUT ROWID;

@@ -15,7 +15,7 @@ from agent.spool import journal as journals
 from agent.spool import row
 from agent.spool.intake import Fingerprint, Heard, fingerprint
 from agent.spool.journal import KEPT_FINGERPRINTS, Journal
-from tests.agent.spool.gateway import BOOT, CITY, SESSION, WATER, Platform, frame, heard, writer
+from tests.agent.spool.gateway import BOOT, CITY, SESSION, WATER, Platform, frame, heard, wait_for, writer
 
 SPOOL = bytes(16)
 
@@ -125,6 +125,44 @@ def test_the_newest_fingerprints_survive_any_number_of_lives(tmp_path: Path) -> 
         journal.close()
         journal = open_journal(tmp_path, journal.last_number)
         assert journal.recovered.seen == tuple(newest[-KEPT_FINGERPRINTS:])
+
+
+def test_a_record_that_cannot_be_read_is_kept_aside_and_the_others_come(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    append(journal, heard([frame(0)]))
+    journal.last_number += 1
+    journal._write(journals._record(journal.last_number, journals._Kind.HEARD, b"\x81\x00"))  # of a later version
+    append(journal, heard([frame(2)]))
+    journal.close()
+    again = open_journal(tmp_path)
+    assert [number for number, _ in again.recovered.heard] == [1, 3]
+    assert again.unreadable == 1
+    assert b"\x81\x00" in (tmp_path / "unreadable.bin").read_bytes()
+    again.close()
+
+
+def test_a_journal_deleted_under_a_running_agent_is_written_anew(tmp_path: Path) -> None:
+    with writer(tmp_path, commit_window_s=0.0) as spool:
+        spool.offer(heard([frame(0)]))
+        wait_for(lambda: spool.status().queued_frames == 0)
+        shutil.rmtree(tmp_path / "journal")
+        spool.offer(heard([frame(1)]))
+        wait_for(lambda: spool.status().queued_frames == 0)
+        wait_for(lambda: any((tmp_path / "journal").glob("journal-*.bin")))
+        assert spool.status().journal_failures == 0
+
+
+def test_frames_for_a_destination_that_is_gone_are_counted(tmp_path: Path) -> None:
+    spool = writer(tmp_path, (CITY, WATER))
+    spool.offer(heard([frame(0), frame(1)], [1, 3], destinations=2))  # the thread never ran: only the journal has it
+    spool._journal.close()
+    spool._abandon()
+    with writer(tmp_path, (CITY,)) as again, again.reader() as reader:
+        assert again.flush()
+        city, water = reader.status().streams
+        assert (city.account.spooled, city.unsealed + city.sealed) == (2, 2)
+        assert water.account == Account(heard=2, filtered=1, spooled=1, evicted=1)
+        assert reader.check() == []
 
 
 def test_records_of_another_configuration_are_translated(tmp_path: Path) -> None:

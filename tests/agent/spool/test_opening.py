@@ -54,13 +54,13 @@ def test_durability_is_what_it_has_to_be(tmp_path: Path) -> None:
         "page_size": 1024,
         "max_page_count": 8 << 10,
         "application_id": store.APPLICATION_ID,
-        "user_version": 1,
+        "user_version": 1 << 16 | 1,
     }
 
 
 def test_newer_version_is_refused_and_untouched(spool: Path) -> None:
     with sqlite3.connect(spool / "spool.db") as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute(f"PRAGMA user_version = {99 << 16 | 99}")
     connection.close()
     before = (spool / "spool.db").read_bytes()
     error = refusal(spool)
