@@ -283,6 +283,7 @@ class Concentrator:
         self._last_pulse_ns = -PULSE_FRESH_NS
         self._check_counter_runs()
         self._health.begin()
+        self._transmitter.chip_started()
         self._statistics.chip_started()
         self._next_count_ns = self._clock.monotonic_ns() + COUNT_INTERVAL_NS
         self._fault = None
@@ -421,7 +422,7 @@ class Concentrator:
         return self._transmitter.status()
 
     def transmit_fate(self) -> TxFate | None:
-        """Say what became of the transmission that was armed last; None before the first.
+        """Say what became of the transmission that was armed last; None before the first since `start`.
 
         Raises:
             BusError: the bus fails.

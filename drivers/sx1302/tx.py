@@ -301,7 +301,7 @@ class Transmitter:
             self._armed = _Armed(None)
 
     def fate(self) -> TxFate | None:
-        """Say what became of the transmission that was armed last; None before the first.
+        """Say what became of the transmission that was armed last; None before the first since the chip's start.
 
         What the chip does not tell is when it was on the air: who wants to be sure looks while it emits.
 
@@ -335,6 +335,10 @@ class Transmitter:
             BusError: the bus fails.
         """
         return STATUS.get(self._registers.read(self._chain().fsm_status), TxStatus.UNKNOWN)
+
+    def chip_started(self) -> None:
+        """Forget what was armed: a chip that was reset cannot be asked about it. The account of airtime stays."""
+        self._armed = None
 
     def refuse(self) -> None:
         """Note that the channel was not quiet when the packet was due, and take its trigger back.

@@ -421,6 +421,8 @@ def test_the_fate_of_a_packet_is_told_as_it_is() -> None:
     concentrator.transmit(DOWNLINK, concentrator.counter_us() + 100_000)
     bench.emulator.bus().transfer(b"\0\xd2\0\0")  # what a chip that forgets would look like
     assert concentrator.transmit_fate() is TxFate.LOST
+    concentrator.start()
+    assert concentrator.transmit_fate() is None, "a counter that began anew says nothing of what was before"
 
 
 def test_a_board_without_power_steps_does_not_transmit() -> None:

@@ -127,5 +127,5 @@ class Gateway(RuleBasedStateMachine):
                 assert used <= share_us(band)
 
 
-Gateway.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+Gateway.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 TestGateway = Gateway.TestCase
