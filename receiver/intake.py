@@ -199,6 +199,9 @@ class Intake:
         frames = 0 if repeat else opened.header.frame_count
         self.tally.add(accepted=not repeat, repeated=repeat, frames=frames, wire_bytes=len(wire))
         if not repeat:
+            if opened.body.succession:
+                # whoever has a gateway's key can do this: somebody should be able to see that it was meant
+                _log.warning("key announced gateway=%s kid=%s", opened.header.gateway_eui.hex(), opened.kid.hex())
             self._committed()
         return Answer(data, receipt=receipt, repeat=repeat)
 

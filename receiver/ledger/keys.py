@@ -15,6 +15,9 @@ from receiver.ledger import queries
 from receiver.ledger.chain import Standing
 from receiver.ledger.port import RegisteredKey
 
+MAX_ACTIVE_KEYS = 8
+"""Of one gateway, after which it may announce no more; what people register is not limited."""
+
 _LATER = (
     "WITH RECURSIVE later (kid) AS (SELECT kid FROM gateway_key WHERE follows = ?"
     " UNION SELECT gateway_key.kid FROM gateway_key JOIN later ON follows = later.kid)"
@@ -52,9 +55,13 @@ def announce(db: sqlite3.Connection, key: RegisteredKey) -> None:
     """Register a key that another one of its gateway announces; one that is registered already becomes its successor.
 
     Raises:
-        RegistryError: CG-REG-001, -002; CG-REG-007, it was replaced itself.
+        RegistryError: CG-REG-001, -002; CG-REG-007, it was replaced itself; CG-REG-008, the gateway has too many keys.
     """
     known = queries.key(db, key.kid)
+    if known is None and _active(db, key.eui) >= MAX_ACTIVE_KEYS:
+        hint = "'civigate-receiver gateways revoke EUI --kid HEX' for those that never signed; a gateway needs one"
+        what = f"{MAX_ACTIVE_KEYS} keys are active already"
+        raise RegistryError(what, where=_gateway(key), hint=hint, code="CG-REG-008")
     if add(db, key) or known is None:
         return
     if known.replaced_us is not None:
@@ -104,6 +111,15 @@ def standing(db: sqlite3.Connection, kid: bytes, stream: int | None, number: int
         for side in (">", "<")
     )
     return Standing(replaced_us=key.replaced_us, above=above, below=below)
+
+
+def _active(db: sqlite3.Connection, eui: bytes) -> int:
+    (count,) = db.execute(
+        "SELECT count(*) FROM gateway_key JOIN gateway ON gateway.id = gateway_key.gateway"
+        " WHERE eui = ? AND revoked_us IS NULL AND replaced_us IS NULL",
+        (eui,),
+    ).fetchone()
+    return int(count)
 
 
 def _older(db: sqlite3.Connection, kid: bytes | None) -> set[bytes]:

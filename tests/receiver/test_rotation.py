@@ -16,6 +16,7 @@ from agent.batch.model import Reason
 from receiver.errors import RegistryError
 from receiver.intake import Answer, Intake
 from receiver.ledger.chain import OVERLAP_US, Alarm
+from receiver.ledger.keys import MAX_ACTIVE_KEYS
 from receiver.ledger.sqlite import SqliteLedger
 from tests.receiver.gateway import EUI, Gateway, wire
 from tests.receiver.platform import Certificates, platform
@@ -177,6 +178,13 @@ def test_an_announcement_that_cannot_be_is_told_and_the_batch_taken(
     assert states(ledger) == before
     (row,) = ledger.alarms()
     assert (row.alarm.kind, row.alarm.subject) == (Alarm.SUCCESSION, gateway.eui.hex())
+
+
+def test_a_gateway_does_not_fill_the_registry(ledger: SqliteLedger, gateway: Gateway, take: Take) -> None:
+    for number in range(1, 2 * MAX_ACTIVE_KEYS):
+        assert take(wire(gateway.announce(Ed25519Signer.generate()))) == number
+    assert len(states(ledger)) == MAX_ACTIVE_KEYS
+    assert {row.alarm.kind for row in ledger.alarms()} == {Alarm.SUCCESSION}
 
 
 def test_a_replaced_key_does_not_come_back(ledger: SqliteLedger, gateway: Gateway, take: Take) -> None:
