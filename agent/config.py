@@ -208,6 +208,14 @@ class SpoolSection:
         minimum=8,
         maximum=1_000_000,
     )
+    expire_days: int = setting(
+        "Give up a frame that no platform has taken for so many days, with a record of it; 0: never. "
+        "Only time that the gateway was on counts.",
+        default=0,
+        unit="days",
+        minimum=0,
+        maximum=3650,
+    )
     batch_frames: int = setting(
         "Seal a batch when so many frames are in it. Large batches cost fewer bytes per frame.",
         default=512,
@@ -339,6 +347,9 @@ class Destination:
         unit="batches",
         minimum=1,
         maximum=64,
+    )
+    quota_share: int = setting(
+        "Its share of the spool's quota, in relation to those of the others.", default=1, minimum=1, maximum=100
     )
     connect_timeout_s: float = setting(
         "How long to wait for a connection, and again for TLS.", default=10.0, unit="s", minimum=1, maximum=120

@@ -156,10 +156,15 @@ class Service:
             self._config.spool_path,
             journal_folder=self._config.gateway.runtime_dir,
             destinations=[
-                orders.Destination(destination.name, chosen.digest)
+                orders.Destination(destination.name, chosen.digest, destination.quota_share)
                 for destination, chosen in zip(self._config.destination, filters, strict=True)
             ],
-            policy=orders.Policy(section.batch_frames, section.batch_age_s, section.quota_mb * MIB),
+            policy=orders.Policy(
+                section.batch_frames,
+                section.batch_age_s,
+                section.quota_mb * MIB,
+                section.expire_days * 24 or None,
+            ),
             signer=keys.current,
             previous=keys.previous,
             gateway_eui=self._config.gateway.eui,

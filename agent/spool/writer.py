@@ -29,6 +29,7 @@ from agent.batch.model import Account, Anchor, Body, Receipt, Refusal
 from agent.errors import AgentError, SpoolError
 from agent.frame import Session
 from agent.spool import row, store
+from agent.spool.audit import Audit
 from agent.spool.ballast import Ballast
 from agent.spool.engine import Engine
 from agent.spool.intake import Heard, Hour
@@ -58,6 +59,7 @@ ROOM_EVERY_S = 10.0
 MOST_SALVAGES = 3
 """In one life; each keeps the file that was damaged. A machine that damages files faster needs a person."""
 STOP_S = 30.0
+_DAMAGED = "CG-SPL-004"
 """How long a clean stop may take before the rest is left to the journal."""
 
 
@@ -74,6 +76,8 @@ class WriterState(StrEnum):
     READ_ONLY = "read-only"
     MISSING = "missing"
     """The file is not there: a card that was pulled, a mount that is gone."""
+    UNBALANCED = "unbalanced"
+    """The sums do not match: a defect, or damage that no checksum shows. Everything goes on; see the detail."""
     LOCKED = "locked"
     """Another program holds the file."""
     DAMAGED = "damaged"
@@ -178,6 +182,9 @@ class SpoolWriter:
         self._routes = (1 << len(destinations)) - 1
         self._lock = store.Lock(path)
         self._salvages = 0
+        self._unbalanced: tuple[str, ...] = ()
+        self._distrust: SpoolError | None = None
+        self._audit = Audit(path, self._audited)
         try:
             self.salvaged: Salvaged | None = mend(path, self.destinations)
             """What was saved when the spool was found damaged; None when it was not."""
@@ -264,6 +271,20 @@ class SpoolWriter:
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
+        self._audit.start()
+
+    def audit(self) -> None:
+        """Have the sums checked soon; `status` tells the outcome."""
+        self._audit.look()
+
+    def _audited(self, wrong: tuple[str, ...], problem: SpoolError | None) -> None:
+        with self._changed:
+            if wrong and wrong != self._unbalanced:
+                log.error("event=spool_unbalanced what=%s", "; ".join(wrong))
+            self._unbalanced = wrong
+            if problem is not None and problem.code == _DAMAGED:
+                self._distrust = problem
+                self._changed.notify_all()
 
     def __enter__(self) -> SpoolWriter:
         self.start()
@@ -404,6 +425,8 @@ class SpoolWriter:
             waits_s = 0.0 if self._busy_since is None else now - self._busy_since
             if known.state is WriterState.OK and waits_s > SLOW_S:
                 known = replace(known, state=WriterState.SLOW, detail=_slow(waits_s, self.path))
+            elif known.state is WriterState.OK and self._unbalanced:
+                known = replace(known, state=WriterState.UNBALANCED, detail="; ".join(self._unbalanced))
             return replace(
                 known,
                 queued_frames=self._queued_frames,
@@ -431,6 +454,7 @@ class SpoolWriter:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        self._audit.stop(1.0)
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         if self._thread.is_alive():
@@ -495,6 +519,7 @@ class SpoolWriter:
                 if failures:
                     self._reopen()
                 self._check_place()
+                self._check_trust()
                 self._watch_room(failures)
                 outcome = self._engine.apply(entries, orders, time.monotonic(), flush=bool(flushes) or stopping)
             except sqlite3.Error as error:
@@ -543,7 +568,7 @@ class SpoolWriter:
                 return
 
     def _ready(self) -> bool:
-        if self._stopping or self._flushes or self._queued_frames >= self._commit_frames:
+        if self._stopping or self._distrust or self._flushes or self._queued_frames >= self._commit_frames:
             return True
         if any(not isinstance(order, Anchor) for order in self._orders):
             return True
@@ -597,6 +622,17 @@ class SpoolWriter:
         elif self._crowded and not failures and self._ballast.take_in():
             self._crowded = False
         self._engine.book.let_grow(not self._crowded)
+
+    def _check_trust(self) -> None:
+        """Take the audit's word for it that the file is damaged.
+
+        Raises:
+            SpoolError: it is.
+        """
+        with self._changed:
+            distrust, self._distrust = self._distrust, None
+        if distrust is not None:
+            raise distrust
 
     def _check_place(self) -> None:
         """Make sure that what is written can be found again: an open file outlives its name, and its mount.
