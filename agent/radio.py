@@ -493,13 +493,15 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     board = load_board(section.board)
     plan = load_plan(section.plan)
     fine_timestamps = None if section.fine_timestamps == "off" else FineTimestamps(section.fine_timestamps)
-    bus = section.bus or _default_bus(board)
+    bus = section.bus or default_bus(board)
     firmware = _firmware(config, bus, board)
     memory = AirtimeMemory(config.gateway.runtime_dir / "airtime", config.gateway.state_dir / "airtime", clock.boot_id)
     airtime = memory.ledger(plan.transmit, clock.monotonic_ns(), fresh=not config.spool_path.exists())
     statistics = Statistics()
     beside = section.sx1261
-    patch = None if beside is None else read_patch(config.firmware_dirs, beside)
+    patch = None
+    if beside is not None:
+        patch = read_patch(config.firmware_dirs, beside, emulated=lambda: leads_to_emulator(bus, board))
 
     def open_() -> Concentrator:
         spi = open_bus(bus, board.spi_clock_hz)
@@ -603,7 +605,7 @@ def _line(gpio: GpioLine | None, command: CommandLine | None) -> OutputLine | No
     return None if gpio is None else HeaderLine(gpio)
 
 
-def _default_bus(board: Board) -> Bus:
+def default_bus(board: Board) -> Bus:
     """Return the bus that the board's profile names."""
     if board.spi_device is not None:
         return Bus("spi", Path(board.spi_device))
@@ -616,14 +618,15 @@ def _firmware(config: GatewayConfig, bus: Bus, board: Board) -> images.Firmware:
     try:
         return images.load_from(config.firmware_dirs)
     except FirmwareError:
-        if not _leads_to_emulator(bus, board):
+        if not leads_to_emulator(bus, board):
             raise
         if config.concentrator.firmware_dir is not None:
             return images.load_from(config.firmware_dirs, allow_synthetic=True)
     return _synthetic()
 
 
-def _leads_to_emulator(bus: Bus, board: Board) -> bool:
+def leads_to_emulator(bus: Bus, board: Board) -> bool:
+    """Say whether an emulated concentrator is there; False when nothing answers."""
     if bus.kind == "emulator":
         return True
     try:

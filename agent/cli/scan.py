@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from agent import config as configuration
     from agent.errors import ConfigError
     from agent.listener import open_sx1261, read_patch
+    from agent.radio import default_bus, leads_to_emulator
     from drivers.boards import load_board
     from drivers.linux.clock import SystemClock
     from drivers.plans import load_plan
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
             code="CG-CFG-011",
         )
     board, plan = load_board(config.concentrator.board), load_plan(config.concentrator.plan)
-    patch = read_patch(config.firmware_dirs, at)
+    beside = config.concentrator.bus or default_bus(board)
+    patch = read_patch(config.firmware_dirs, at, emulated=lambda: leads_to_emulator(beside, board))
     radio = open_sx1261(at, patch, SystemClock(), spi_clock_hz=board.spi_clock_hz, reset=board.sx1261_reset)
     try:
         frequencies = sorted(set(channels(plan).values()))

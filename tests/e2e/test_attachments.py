@@ -31,7 +31,7 @@ LIMIT_S = 60.0
 class Place:
     """A gateway's folder and its programs."""
 
-    def __init__(self, folder: Path, bus: str, board: str) -> None:
+    def __init__(self, folder: Path, bus: str, board: str, more: str = "") -> None:
         self.folder = folder
         self.control = folder / "air"
         self.log = folder / "log"
@@ -44,6 +44,7 @@ runtime_dir = "{folder}/run"
 [concentrator]
 bus = "{bus}"
 board = "{board}"
+{more}
 [spool]
 commit_window_s = 0.1
 [[destination]]
@@ -130,6 +131,18 @@ def test_frames_come_to_the_spool_through_spidev_and_lgpio(folder: Path) -> None
         stats = Control(place.control).ask({"cmd": "stats"})
         assert (stats["resets"], stats["complaints"]) == (1, 0), json.dumps(stats)
         assert Control(place.control).ask({"cmd": "gpio"})["power"]
+
+
+def test_listen_before_talk_and_a_scan_through_the_second_chip_select(folder: Path) -> None:
+    place = Place(folder, "spi:/dev/spidev0.0", "seeed_wm1302", 'sx1261 = "spi:/dev/spidev0.1"\nplan = "kr920"')
+    emulate = ("emulate", "--board", "seeed_wm1302", "--sx1261", "--control", str(place.control), "--")
+    civigate = (sys.executable, "-m", "agent.cli.main")
+    with place.program(*emulate, *civigate, "run", "-c", str(place.config)):
+        until(lambda: place.said("to=receiving"), "reception", LIMIT_S)
+        assert not place.said("sx1261_fault"), place.log.read_text()
+    scan = [*civigate, *emulate, *civigate, "scan", "-c", str(place.config), "--samples", "100"]
+    done = subprocess.run(scan, capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stdout.count("MHz: noise")) == (0, 3), done.stderr
 
 
 def test_without_an_emulated_chip_a_missing_firmware_is_told(folder: Path) -> None:
