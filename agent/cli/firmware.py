@@ -23,6 +23,8 @@ DEFAULT_FOLDER: Final = Path("/var/lib/civigate/firmware")
 _EXAMPLES: Final = """examples:
   git clone --branch V2.1.0 --depth 1 https://github.com/Lora-net/sx1302_hal
   civigate firmware import sx1302_hal
+  civigate firmware import sx1302_hal-2.1.0.zip
+      or .tar.gz, as it was downloaded
   civigate firmware import /opt/lora_pkt_fwd -c /etc/civigate/gateway.toml
       out of a packet forwarder or a Basics Station that already ran on this gateway
   civigate firmware list
@@ -46,7 +48,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     take = verbs.add_parser(
         "import", help="find the images in a file or folder, and put them where they are looked for"
     )
-    take.add_argument("path", type=Path, metavar="PATH", help="sx1302_hal, an image, or a compiled packet forwarder")
+    take.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="sx1302_hal, also as an archive, an image, or a compiled packet forwarder",
+    )
     take.set_defaults(func=_import)
     show = verbs.add_parser("list", help="say what is there")
     show.set_defaults(func=_list)
