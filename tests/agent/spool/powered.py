@@ -16,17 +16,19 @@ import os
 import random
 import shutil
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from agent.batch.model import Anchor, Reason, Receipt, Refusal, TimeSource
+from agent.batch.model import HOUR_US, Anchor, Reason, Receipt, Refusal, TimeSource
 from agent.spool import row, store
 from agent.spool.engine import Engine
+from agent.spool.intake import Hour
 from agent.spool.orders import Entry, Order, Policy, Refused
 from agent.spool.reader import SpoolReader
 from tests.agent.spool.gateway import BOOT, CITY, EUI, SIGNER, Platform, frame, heard
 
-POLICY = Policy(batch_frames=12, batch_age_s=5.0, quota_bytes=4 << 20)
+POLICY = Policy(batch_frames=12, batch_age_s=5.0, quota_bytes=4 << 20, expire_hours=40)
 STEPS = 90
 
 
@@ -36,9 +38,11 @@ def open_engine(folder: Path) -> Engine:
     return Engine(connection, destinations=(CITY,), policy=POLICY, signer=SIGNER, gateway_eui=EUI)
 
 
-def entry(number: int, first: int, count: int) -> Entry:
+def entry(number: int, first: int, count: int, hour: int = 0) -> Entry:
     """Return a look at the radio on its way to the disk."""
-    look = heard([frame(index) for index in range(first, first + count)], foreign=1)
+    frames = [frame(index) for index in range(first, first + count)]
+    frames = [replace(one, boottime_us=one.boottime_us + hour * HOUR_US) for one in frames]
+    look = replace(heard(frames, foreign=1), hour=Hour(BOOT, hour))
     return Entry(number, look, tuple(row.pack(routed.frame) for routed in look.frames))
 
 
@@ -59,7 +63,7 @@ def main(folder: Path, seed: int) -> None:
     engine = open_engine(folder / "live")
     reader = SpoolReader(folder / "live" / "spool.db")
     mark(frames=list(range(5)))
-    first, sent = 5, set()
+    first, sent, expired = 5, set(), False
     platforms: dict[bytes, Platform] = {}
     for step in range(STEPS):
         count = chance.choice([0, 1, 1, 2, 7])
@@ -77,7 +81,12 @@ def main(folder: Path, seed: int) -> None:
             refusal = Refusal(stream_id, newest.number, newest.hash, Reason.FORK, "", 1)
             mark(refused=[stream_id.hex(), newest.number])
             orders.append(Refused(stream_id, newest.number, refusal))
-        engine.apply([entry(step + 2, first, count)], orders, float(step))
+        # hours pass; near the end so many that what waits has grown too old
+        hour = step // 7 + (60 if step > STEPS * 4 // 5 else 0)
+        if step > STEPS * 4 // 5 and not expired:
+            expired = True
+            mark(expiring=first)
+        engine.apply([entry(step + 2, first, count, hour)], orders, float(step))
         mark(frames=list(range(first, first + count)))
         first += count
         for batch in reader.batches():
