@@ -68,6 +68,7 @@ def test_every_line_of_the_example_can_be_taken_into_use(tmp_path: Path) -> None
     # an HTTPS destination has no MQTT login
     live = live.replace('user = "gateway-17"', "").replace('password_file = "mqtt-password"', "")
     live = live.replace('key = "tpm:0x81000001"', "")  # there is a key_file
+    live = live.replace('enrolment = "https://platform.example.org:8444"', "")  # there is a cert_file
     config = load(put(tmp_path, live))
     assert config.gateway.eui == bytes.fromhex("0016c001ff10a235")
     assert config.concentrator.bus == Bus("spi", Path("/dev/spidev0.0"))
