@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.batch.model import MAX_WIRE_BYTES
+from agent.mqttclient import Client
 from receiver.config import MqttSection
 from receiver.errors import LedgerError, ServiceError
 from receiver.intake import Intake, TooFastError
@@ -179,9 +179,8 @@ class MqttConsumer:
 
     def _new_client(self, client_id: str) -> mqtt.Client:
         section = self._section
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
+        client = Client(
+            client_id,
             clean_session=None if section.version == "5" else not self._keeps_session,
             protocol=_VERSIONS[section.version],
             manual_ack=True,

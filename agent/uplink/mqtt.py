@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from agent.mqttclient import Client
 from agent.uplink import tcp
 from agent.uplink.port import (
     MAX_ANSWER_BYTES,
@@ -134,7 +134,7 @@ class _Inbox:
 _Event = _Connected | _Subscribed | _Published | _Message | _Disconnected
 
 
-class _Client(mqtt.Client):
+class _Client(Client):
     """Makes its connections as all of the uplink's are made: the library has no way to say how.
 
     It writes header and payload apart; without TCP_NODELAY the second would wait for the first one's ACK.
@@ -311,8 +311,7 @@ class MqttUplink:
 
         five = self._endpoint.mqtt_version == "5"
         client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
+            self._client_id,
             clean_session=None if five else True,
             protocol=_VERSIONS[self._endpoint.mqtt_version],
             reconnect_on_failure=False,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 
+from agent.mqttclient import Client
 from tests.receiver.platform import LIMIT_S, Certificates, free_port, until
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin") or "mosquitto"
@@ -107,7 +107,7 @@ class Mast:
     def __init__(self, at: Broker, eui: bytes) -> None:
         self.eui = eui
         self.heard: queue.Queue[Heard] = queue.Queue()
-        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self.client = Client("", clean_session=None, protocol=mqtt.MQTTv5)
         context = ssl.create_default_context(cafile=str(at.certificates.authority))
         context.load_cert_chain(at.certificates.client.certificate, at.certificates.client.key)
         self.client.tls_set_context(context)

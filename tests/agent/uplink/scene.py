@@ -24,14 +24,13 @@ from typing import Any
 
 import pytest
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.batch import codec, receipt
 from agent.batch.errors import RefusedError
 from agent.batch.keys import Ed25519Signer, ring
 from agent.batch.model import GENESIS_HASH, Account, Anchor, Body, Reason, Receipt, Refusal
 from agent.demo.authority import Authority, Credentials
+from agent.mqttclient import Client
 from agent.uplink.endpoint import Endpoint
 from agent.uplink.numbers import Numbers
 from agent.uplink.port import Outgoing, UnreadableBatchError
@@ -439,7 +438,7 @@ class MqttConsumer:
     def __init__(self, platform: Platform, port: int, context: ssl.SSLContext | None = None) -> None:
         self.platform = platform
         self.subscribed = threading.Event()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="receiver", protocol=mqtt.MQTTv5)
+        self._client = Client("receiver", clean_session=None, protocol=mqtt.MQTTv5)
         self._client.reconnect_delay_set(1, 1)
         if context is not None:
             self._client.tls_set_context(context)
@@ -457,7 +456,7 @@ class MqttConsumer:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _on_connect(self, client: mqtt.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+    def _on_connect(self, client: mqtt.Client, _u: Any, _f: Any, reason: Any, _p: Any) -> None:
         if not reason.is_failure:
             client.subscribe("civigate/v1/+/batch", qos=1)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.enrolment import certificate
+from agent.mqttclient import Client
 from tests.receiver.enrolment.town import Asking, Town, town
 from tests.receiver.gateway import EUI
 from tests.receiver.platform import LIMIT_S, Certificates, free_port, until
@@ -62,7 +62,7 @@ def comes_in(folder: Path, here: Town, port: int) -> bool:
     granted = threading.Event()
     ended = threading.Event()
     seen: list[str] = []
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5, reconnect_on_failure=False)
+    client = Client("", clean_session=None, protocol=mqtt.MQTTv5, reconnect_on_failure=False)
     context = ssl.create_default_context(cafile=str(here.platform.certificates.authority))
     context.load_cert_chain(folder / "tls.pem")
     client.tls_set_context(context)
