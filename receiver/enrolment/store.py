@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from receiver.errors import LedgerError
 from receiver.ledger.database import translated
 
 FILE_NAME = "enrolment.db"
@@ -170,6 +171,10 @@ class EnrolmentStore:
             self._db.execute("PRAGMA synchronous = EXTRA")
             with self._transaction() as db:
                 (version,) = db.execute("PRAGMA user_version").fetchone()
+                if version > SCHEMA_VERSION:
+                    hint = "install the version that wrote it, or a later one"
+                    what = f"version {version}, this program knows {SCHEMA_VERSION}"
+                    raise LedgerError(what, where=str(self._path), hint=hint, code="CG-LED-006")
                 if version == 0:
                     for statement in filter(str.strip, _SCHEMA.split(";")):
                         db.execute(statement)

@@ -100,7 +100,7 @@ def test_a_bad_renewal_falls_back_and_is_done_again(here: Town, gateway: Gateway
 
 
 def test_a_revoked_gateway_is_told_so_and_stays_out(here: Town, gateway: GatewayFiles) -> None:
-    with here.platform.process():
+    with here.platform.serving():
         gateway.json("enrol", here.url, "--claim", here.code(), "--ca", here.platform.certificates.authority)
         here.platform.json("gateways", "revoke", EUI.hex())
         done = gateway.run("identity", "renew")
@@ -125,7 +125,7 @@ def test_a_clock_that_is_off_prevents_neither_enrolment_nor_renewal(
     here = town(tmp_path / "platform", Certificates(ca, server, server))
     wrong = Clock()
     code = here.code()
-    with here.platform.process():
+    with here.platform.serving():
         with pytest.raises(LinkError, match=r"not valid before|expired"):
             enrol(gateway.toml, here.url, claim=parse(code), trust=Trust(ca), clock=host_clock())
         enrol(gateway.toml, here.url, claim=parse(code), trust=Trust(ca), clock=wrong)
@@ -148,7 +148,7 @@ def host_clock() -> Clock:
 def test_an_answer_that_was_lost_is_fetched_again_with_the_same_key(
     here: Town, gateway: GatewayFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with here.platform.process():
+    with here.platform.serving():
         gateway.json("enrol", here.url, "--claim", here.code(), "--ca", here.platform.certificates.authority)
         (destination,) = gateway.config.destination
         signer = identity.signer(gateway.config)
@@ -168,7 +168,7 @@ def test_an_answer_that_was_lost_is_fetched_again_with_the_same_key(
 
 
 def test_a_platform_with_another_receipt_key_renews_nothing(here: Town, gateway: GatewayFiles) -> None:
-    with here.platform.process():
+    with here.platform.serving():
         gateway.json("enrol", here.url, "--claim", here.code(), "--ca", here.platform.certificates.authority)
         text = gateway.toml.read_text()
         key = here.platform.json("identity", "show")["public_key"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
 import ssl
 import stat
 import time
@@ -94,7 +95,9 @@ def test_a_code_is_used_once_and_again_only_by_the_same_gateway(here: Town) -> N
 
 
 @pytest.mark.parametrize("problem", ["unknown", "expired", "for another gateway"])
-def test_a_code_that_is_no_good_is_turned_away_without_saying_why_to_strangers(problem: str, here: Town) -> None:
+def test_a_code_that_is_no_good_is_turned_away_without_saying_why_to_strangers(
+    problem: str, here: Town, caplog: pytest.LogCaptureFixture
+) -> None:
     codes: dict[str, Callable[[], str]] = {
         "unknown": claim.generate,
         "expired": lambda: here.code(EUI, "--hours", "0.0000001"),
@@ -102,14 +105,13 @@ def test_a_code_that_is_no_good_is_turned_away_without_saying_why_to_strangers(p
     }
     code = codes[problem]()
     asking = Asking(here)
-    with here.platform.process():
+    with here.platform.serving():
         said = asking.ask(code)
     assert turned(said) is Turned.BAD_CLAIM
     assert isinstance(said, TurnedDown)
-    log = (here.platform.folder / "receiver.log").read_text()
     assert said.detail == "this code does not let this gateway in"
-    assert problem in log
-    assert code not in log
+    assert problem in caplog.text
+    assert code not in caplog.text
     assert here.platform.json("gateways", "list")["gateways"] == []
 
 
@@ -354,6 +356,14 @@ def test_without_an_authority_the_receiver_says_what_to_do(tmp_path: Path, certi
     before = (here.platform.data_dir / "ca" / "ca.key").read_bytes()
     here.platform.json("ca", "create")
     assert (here.platform.data_dir / "ca" / "ca.key").read_bytes() == before
+
+
+def test_a_store_of_a_newer_program_is_left_alone(here: Town) -> None:
+    here.code()
+    with closing(sqlite3.connect(here.platform.data_dir / FILE_NAME)) as db:
+        db.execute("PRAGMA user_version = 2")
+    done = here.platform.run("gateways", "list")
+    assert (done.code, "[CG-LED-006]" in done.err) == (1, True)
 
 
 def test_fifty_codes_for_labels(here: Town) -> None:
