@@ -138,8 +138,9 @@ class Reporter:
         """Write the report of now."""
         try:
             write(self._folder, self._compose())
-        except OSError as error:
-            why = f"{error.filename or self._folder}: {error.strerror or error}"
+        except (OSError, TypeError, ValueError) as error:
+            place = getattr(error, "filename", None) or self._folder
+            why = f"{place}: {getattr(error, 'strerror', None) or error}"
             if why != self._why:
                 self._failed(why)
             self._why = why

@@ -88,6 +88,17 @@ def test_a_folder_that_is_gone_is_told_once_and_used_again(tmp_path: Path) -> No
     assert report.read(folder, BOOT, NOW_US) is None
 
 
+def test_a_value_that_json_cannot_hold_does_not_silence_the_agent(tmp_path: Path) -> None:
+    told: list[str] = []
+    parts: list[dict[str, object]] = [said(odd=object()), said()]
+    reporter = report.Reporter(tmp_path, parts.pop, told.append)
+    parts.reverse()
+    reporter.renew()
+    assert len(told) == 1
+    reporter.renew()
+    assert report.read(tmp_path, BOOT, NOW_US) is not None
+
+
 def test_a_state_that_is_not_ok_stands_out(tmp_path: Path) -> None:
     bad = asdict(SPOOL) | {"state": WriterState.READ_ONLY, "detail": "it is read-only; remount it [CG-SPL-007]"}
     report.write(tmp_path, said(spool=bad | {"shed_frames": 7, "slow_commits": 2, "longest_commit_s": 4.2}))
