@@ -62,7 +62,7 @@ soak: setup
 FUZZ_S ?= 60
 fuzz: setup
 	@mkdir -p build
-	@set -e; for reader in $$($(BIN)/python -c 'from tests.agent.batch.readers import READERS; print(*READERS)'); do \
+	@set -eo pipefail; for reader in $$($(BIN)/python -c 'from tests.agent.batch.readers import READERS; print(*READERS)'); do \
 	  echo "== $$reader"; \
 	  $(BIN)/python -m tests.agent.batch.fuzz $$reader -max_total_time=$(FUZZ_S) -max_len=8192 -print_final_stats=1 \
 	    -artifact_prefix=build/ $(ARGS) 2>&1 | grep -E '^(stat::|Done|==.*ERROR|[A-Za-z]*Error)'; \

@@ -155,7 +155,7 @@ def _lines(found: Audit) -> Iterator[str]:
 def _stream_lines(stream: StreamAudit) -> Iterator[str]:
     chain, account = stream.chain, stream.account
     yield f"gateway {stream.gateway_eui.hex()}  stream {stream.stream_id.hex()}"
-    yield f"  batches     {stream.first:,} to {stream.last:,}: {chain.batches:,}, {stream.repeats:,} of them repeated"
+    yield f"  batches     {stream.first:,} to {stream.last:,}: {chain.batches:,}, and {stream.repeats:,} copies"
     if not stream.from_start:
         yield f"              those before {stream.first:,} are not in these files"
     yield f"  frames      {chain.frames:,}"
