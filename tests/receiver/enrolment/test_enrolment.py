@@ -362,7 +362,7 @@ def test_a_store_of_a_newer_program_is_left_alone(here: Town) -> None:
     here.code()
     with closing(sqlite3.connect(here.platform.data_dir / FILE_NAME)) as db:
         db.execute("PRAGMA user_version = 2")
-    done = here.platform.run("gateways", "list")
+    done = here.platform.run("gateways", "invite")
     assert (done.code, "[CG-LED-006]" in done.err) == (1, True)
 
 
