@@ -13,6 +13,7 @@ in full batches.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ from agent.spool.row import INSERT, ROUTE_FACTOR, SEQ_FACTOR, SESSION_FACTOR, Ro
 from agent.spool.sealing import Sealer
 from agent.spool.signing import Keys
 from agent.spool.state import NOTHING, State, note, save
+
+log = logging.getLogger(__name__)
 
 SEALS_PER_COMMIT = 8
 """Per stream: a long backlog is sealed in several transactions, so that frames do not wait behind it."""
@@ -121,8 +124,15 @@ class Engine:
             state.gateway_eui = gateway_eui
         names = {destination.name for destination in self.destinations}
         for stream in state.open_streams():
+            if stream.destination in names:
+                continue
             left = any(s.sealed for s in state.streams.values() if s.destination == stream.destination)
-            if stream.destination not in names and not stream.unsealed and not left:
+            if left or stream.unsealed:
+                log.warning(
+                    "event=spool_destination_gone destination=%s frames=%d hint=civigate spool forget %s",
+                    *(stream.destination, stream.waiting, stream.destination),
+                )
+            else:
                 stream.open = False  # no longer configured, and nothing waits: its bit is free
         for destination in self.destinations:
             stream = state.stream_of(destination.name) or self.book.begin_stream(destination.name, self._free_bit())

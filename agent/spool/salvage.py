@@ -441,6 +441,9 @@ class _Rescue:
             if len(state.gateway_eui or bytes(8)) != 8:
                 state.gateway_eui = None
         self._target.execute("UPDATE spool SET spool_id = ?", (state.spool_id,))
+        with contextlib.suppress(sqlite3.Error):
+            imported = self._source.execute("SELECT spool_id, last_row FROM imported").fetchall()
+            self._target.executemany("REPLACE INTO imported (spool_id, last_row) VALUES (?, ?)", imported)
 
     def _copy_anchors(self, book: Book) -> None:
         sql = ANCHORS.replace("id >= ?", "id BETWEEN ? AND ?")
