@@ -179,7 +179,9 @@ def _identity(config: GatewayConfig, current: Signer) -> Identity:
     previous = _previous(config)
     if previous is None or _finished(config, current, previous):
         return Identity(current, config.key_place, known_eui(config))
-    return Identity(current, config.key_place, known_eui(config), previous, tuple(_waiting(config, current)))
+    waiting = _waiting(config, current)
+    names = [destination.name for destination in config.destination] if waiting is None else waiting
+    return Identity(current, config.key_place, known_eui(config), previous, tuple(names))
 
 
 def _previous(config: GatewayConfig) -> Signer | None:
@@ -197,18 +199,19 @@ def _previous_path(config: GatewayConfig) -> Path:
 def _finished(config: GatewayConfig, current: Signer, previous: Signer) -> bool:
     """Whether the previous key has nothing to do any more, or is the present one: an interrupted `rotate`."""
     try:
-        return current.kid == previous.kid or not _waiting(config, current)
+        return current.kid == previous.kid or _waiting(config, current) == []
     except IdentityError:
         return False  # a device that is not there: nobody can tell
 
 
-def _waiting(config: GatewayConfig, current: Signer) -> list[str]:
+def _waiting(config: GatewayConfig, current: Signer) -> list[str] | None:
+    """Return the destinations that do not know the newest key yet; None: there is no spool that could tell."""
     with closing(_Spool(config)) as spool:
-        return waiting_for(spool.reader.state(), current.kid) if spool.reader is not None else []
+        return waiting_for(spool.reader.state(), current.kid) if spool.reader is not None else None
 
 
 def _under_way(config: GatewayConfig, current: Signer) -> IdentityError:
-    names = ", ".join(_waiting(config, current))
+    names = ", ".join(_waiting(config, current) or ["any destination"])
     return IdentityError(
         f"a change of keys is under way: not known yet to {names}",
         where=str(config.key_path),

@@ -129,5 +129,6 @@ def _print(args: argparse.Namespace, gateway: Identity) -> int:
     print(f"EUI         {eui}\npublic key  {public.text}\nthumbprint  {public.kid.hex()}\n{where}{gateway.place}")
     if gateway.previous is not None:
         print(f"previous    {gateway.previous.public.text}")
-        print(f"            still signs for {', '.join(gateway.waiting)}, until they have acknowledged the new key")
+        names = ", ".join(gateway.waiting) or "every destination"
+        print(f"            still signs for {names}, until the new key is acknowledged there")
     return 0

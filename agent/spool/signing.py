@@ -39,14 +39,18 @@ class Choice:
 def choose(stream: Stream, keys: Keys) -> Choice:
     """Choose the key of a stream's next batch.
 
-    A new stream takes the newest key. One whose last batch was signed with a key that is not here any more does so too:
-    nobody can announce that, so somebody has to register it at the platform.
+    A new stream begins with the old key, as long as there is one: that is what a platform knows for certain. One whose
+    last batch was signed with a key that is not here any more takes the newest: nobody can announce that, so somebody
+    has to register it at the platform.
 
     Raises:
         IdentityError: a key cannot be asked who it is.
     """
     current, previous = keys.current, keys.previous
-    if previous is None or stream.signed_by != previous.kid or previous.kid == current.kid:
+    if previous is None or previous.kid == current.kid:
+        return Choice(current)
+    new = stream.next_number == 1 and not stream.signed_by
+    if not new and stream.signed_by != previous.kid:
         return Choice(current)
     if stream.successor != current.kid:
         return Choice(previous, current)

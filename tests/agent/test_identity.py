@@ -140,6 +140,16 @@ def test_a_new_key_takes_the_place_of_the_old_one(config: GatewayConfig) -> None
     assert identity.rotate(config).previous is not None, "the next change may begin"
 
 
+def test_without_a_spool_nobody_can_tell_that_a_change_is_complete(config: GatewayConfig) -> None:
+    old = identity.load_or_create(config).signer
+    identity.rotate(config)
+    keys = identity.keys(config)
+    assert keys.previous is not None
+    assert keys.previous.kid == old.kid
+    with pytest.raises(IdentityError, match="not known yet to any destination"):
+        identity.rotate(config)
+
+
 @pytest.mark.parametrize("step", range(5))
 def test_a_change_of_keys_survives_a_power_cut_at_any_step(
     config: GatewayConfig, monkeypatch: pytest.MonkeyPatch, step: int

@@ -170,6 +170,17 @@ def test_a_new_key_takes_over_once_the_platform_knows_it(route: Route) -> None:
     route.audit()
 
 
+def test_a_key_that_changed_before_the_first_start_is_announced(tmp_path: Path) -> None:
+    route = Route(tmp_path, signer=NEW, previous=OLD)
+    for _ in range(2):
+        route.hear(3)
+        route.flush()
+        assert route.deliver() == []
+    assert route.signed() == [OLD.kid, NEW.kid]
+    assert route.waiting_for(NEW) == []
+    route.audit()
+
+
 def test_destinations_change_over_one_by_one(tmp_path: Path) -> None:
     route = Route(tmp_path, ("city", "water"))
     route.hear(12)
