@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 FLUSH_LIMIT_S: Final = 5.0
 
+QUIET_S: Final = 4000.0
+"""After so long without a transmission nothing is on any account: an hour, a step, and what can be scheduled ahead."""
+
 
 class AirtimeMemory:
     """Two files with what was sent in the past hour.
@@ -43,6 +46,7 @@ class AirtimeMemory:
         self._boot = boot_id.hex()
         self._change = Condition()
         self._newest: str | None = None
+        self._empty = self._text(AirtimeLedger((), 0).memory())
         self._writing = False
         self._thread: Thread | None = None
 
@@ -57,6 +61,13 @@ class AirtimeMemory:
             fresh: this gateway has never run, so that it cannot have sent anything.
         """
         bands = tuple(bands)
+        ledger = self._recall(bands, now_ns, fresh=fresh)
+        self._empty = self._text(AirtimeLedger.unused(bands, now_ns).memory())
+        # Also a gateway that sends nothing shall know that next time.
+        self.keep(ledger.memory())
+        return ledger
+
+    def _recall(self, bands: tuple[TransmitBand, ...], now_ns: int, *, fresh: bool) -> AirtimeLedger:
         found = [told for told in (_read(self._quick), _read(self._lasting)) if told is not None]
         for boot, memory in sorted(found, key=lambda told: told[0] != self._boot):
             try:
@@ -73,11 +84,8 @@ class AirtimeMemory:
 
     def keep(self, memory: str) -> None:
         """Write the account down; returns before the card has it."""
-        text = json.dumps({"boot": self._boot, "memory": memory})
-        try:
-            _write(self._quick, text, durable=False)
-        except OSError as error:
-            logger.warning("event=airtime_not_kept file=%s problem=%s", self._quick, error.strerror)
+        text = self._text(memory)
+        self._put(self._quick, text, durable=False)
         with self._change:
             self._newest = text
             self._change.notify_all()
@@ -91,22 +99,34 @@ class AirtimeMemory:
             return self._change.wait_for(lambda: self._newest is None and not self._writing, FLUSH_LIMIT_S)
 
     def _run(self) -> None:
+        written = ""
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._newest is not None)
-                text, self._newest, self._writing = self._newest, None, True
-            assert text is not None
-            try:
-                _write(self._lasting, text, durable=True)
-            except OSError as error:
-                logger.warning("event=airtime_not_kept file=%s problem=%s", self._lasting, error.strerror)
+                if not self._change.wait_for(lambda: self._newest is not None, QUIET_S) and written != self._empty:
+                    # What is old is not to be taken for new by the next boot, which cannot tell.
+                    self._newest = self._empty
+                written, self._newest, self._writing = self._newest or "", None, True
+            if written:
+                self._put(self._lasting, written, durable=True)
             with self._change:
                 self._writing = False
                 self._change.notify_all()
+            written = written or self._empty
+
+    def _text(self, memory: str) -> str:
+        return json.dumps({"boot": self._boot, "memory": memory})
+
+    @staticmethod
+    def _put(path: Path, text: str, *, durable: bool) -> None:
+        try:
+            _write(path, text, durable=durable)
+        except OSError as error:
+            logger.warning("event=airtime_not_kept file=%s problem=%s", path, error.strerror)
 
 
 def _write(path: Path, text: str, *, durable: bool) -> None:
     """Put a file in its place, whole or not at all."""
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     with fresh.open("w", encoding="ascii") as file:
         file.write(text)
