@@ -117,7 +117,7 @@ class Service:
             voice = threading.Thread(target=self._report, args=(writer, ended), name="report", daemon=True)
             voice.start()
             try:
-                self._senders = self._start_senders(writer)
+                self._senders = self._start_senders(writer, keys)
                 self._supervise(writer)
             finally:
                 stop.set()
@@ -193,7 +193,7 @@ class Service:
         self._eui = eui
         self._eui_known.set()
 
-    def _start_senders(self, writer: SpoolWriter) -> list[Sender]:
+    def _start_senders(self, writer: SpoolWriter, keys: Keys) -> list[Sender]:
         """Start a sender for each destination, as soon as the gateway knows its own name."""
         while not self._eui_known.wait(1.0):
             if self._stop.is_set():
@@ -202,7 +202,8 @@ class Service:
         senders = [self._sender(destination, writer, self._eui) for destination in self._config.destination]
         for sender in senders:
             sender.start()
-        self._renewals = Renewals(self._config, self._eui, self._clock.boottime_us)
+        signers = [signer for signer in (keys.current, keys.previous) if signer is not None]
+        self._renewals = Renewals(signers, self._eui, self._clock.boottime_us)
         for destination, sender in zip(self._config.destination, senders, strict=True):
             name = destination.name
             self._renewals.add(destination, self._sets[name], self._times[name], sender.sealed)

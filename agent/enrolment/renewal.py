@@ -13,16 +13,15 @@ import hashlib
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from agent import identity
 from agent.batch.keys import Signer
-from agent.config import Destination, GatewayConfig
+from agent.config import Destination
 from agent.enrolment import certificate
 from agent.enrolment.certificate import Validity, day
-from agent.enrolment.client import Platform, Trust
-from agent.enrolment.message import Kind, Request
+from agent.enrolment.client import NotEnrolledError, Platform, Trust
+from agent.enrolment.message import Kind, Request, Turned
 from agent.enrolment.sets import CertificateSet, CertificateSets
 from agent.errors import AgentError, IdentityError
 from agent.trusted_time import Bounds, TrustedTime
@@ -120,13 +119,13 @@ class Renewals:
     """Keeps the certificates of all enrolled destinations fresh.
 
     Args:
-        config: of the gateway.
+        signers: the gateway's keys, the present one first; the platform may know only the one before as yet.
         eui: of the gateway.
         boottime_us: CLOCK_BOOTTIME.
     """
 
-    def __init__(self, config: GatewayConfig, eui: bytes, boottime_us: Callable[[], int]) -> None:
-        self._config = config
+    def __init__(self, signers: Sequence[Signer], eui: bytes, boottime_us: Callable[[], int]) -> None:
+        self._signers = signers
         self._eui = eui
         self._boottime_us = boottime_us
         self._courses: list[_Course] = []
@@ -165,6 +164,18 @@ class Renewals:
             if not self._ended.is_set():
                 self._noted.wait(LOOK_S)
 
+    def _renew(self, course: _Course) -> CertificateSet:
+        problem: NotEnrolledError | None = None
+        for signer in self._signers:
+            try:
+                return renew(course.destination, course.sets, signer, self._eui, course.time)
+            except NotEnrolledError as error:
+                problem = problem or error
+                if error.reason is not Turned.UNKNOWN:
+                    break
+        assert problem is not None, "a gateway has a key"
+        raise problem
+
     def _look(self, course: _Course) -> None:
         newest = course.sets.newest()
         if newest is None or self._boottime_us() < course.not_before_us or self._ended.is_set():
@@ -175,7 +186,7 @@ class Renewals:
                 return
         name = course.destination.name
         try:
-            made = renew(course.destination, course.sets, identity.signer(self._config), self._eui, course.time)
+            made = self._renew(course)
         except AgentError as error:
             level = logging.DEBUG if course.said == error.code else logging.WARNING
             course.said = error.code

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import identity
-from agent.batch.keys import PublicKey
+from agent.batch.keys import Ed25519Signer, PublicKey
 from agent.demo.authority import Credentials
 from agent.enrolment import renewal
 from agent.enrolment.certificate import Validity, fingerprint
@@ -167,13 +167,31 @@ def test_an_answer_that_was_lost_is_fetched_again_with_the_same_key(
         assert fingerprint(made.der).hex() in {entry["fingerprint"] for entry in issued}
 
 
+def test_a_new_key_that_the_platform_does_not_know_yet_renews_with_the_one_before(
+    here: Town, gateway: GatewayFiles
+) -> None:
+    with here.platform.serving():
+        gateway.json("enrol", here.url, "--claim", here.code(), "--ca", here.platform.certificates.authority)
+        loaded, sets = gateway.config, gateway.sets
+        first = sets.choose()
+        assert first is not None
+        sets.carried(first.name)
+        for _ in range(3):
+            sets.failed(first.name, certain=True)
+        assert sets.urgent
+        renewals = renewal.Renewals([Ed25519Signer.generate(), identity.signer(loaded)], EUI, lambda: 0)
+        woken: list[bool] = []
+        renewals.add(loaded.destination[0], sets, TrustedTime(None, Clock()), lambda: woken.append(True))
+        renewals._look(renewals._courses[0])
+    assert woken
+    assert sets.roles.candidate is not None
+
+
 def test_a_platform_with_another_receipt_key_renews_nothing(here: Town, gateway: GatewayFiles) -> None:
     with here.platform.serving():
         gateway.json("enrol", here.url, "--claim", here.code(), "--ca", here.platform.certificates.authority)
         text = gateway.toml.read_text()
         key = here.platform.json("identity", "show")["public_key"]
-        from agent.batch.keys import Ed25519Signer
-
         gateway.toml.write_text(text.replace(key, Ed25519Signer.generate().public.text))
         done = gateway.run("identity", "renew")
     assert (done.code, "[CG-UPL-011]" in done.err) == (1, True)
@@ -219,8 +237,6 @@ def test_gateways_that_were_enrolled_together_do_not_come_together() -> None:
 def test_a_platform_that_is_away_is_not_asked_all_the_time(
     gateway: GatewayFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agent.batch.keys import Ed25519Signer
-
     with gateway.toml.open("a") as file:
         key = Ed25519Signer.generate().public.text
         file.write(
@@ -239,7 +255,7 @@ def test_a_platform_that_is_away_is_not_asked_all_the_time(
 
     monkeypatch.setattr(renewal, "renew", refuse)
     time = TrustedTime(None, host_clock())
-    renewals = renewal.Renewals(loaded, EUI, lambda: now_us[0])
+    renewals = renewal.Renewals([identity.signer(loaded)], EUI, lambda: now_us[0])
     renewals.add(loaded.destination[0], gateway.sets, time, lambda: None)
     while now_us[0] < 86_400_000_000:
         renewals._look(renewals._courses[0])
