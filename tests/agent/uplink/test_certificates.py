@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.batch.keys import ring
+from agent.batch.receipt import open_answer
 from agent.enrolment.sets import CertificateSets, Roles
 from agent.trusted_time import Bounds, TrustedTime
+from agent.uplink.check import walk
 from agent.uplink.endpoint import Endpoint
 from agent.uplink.port import Fault
 from agent.uplink.sender import Sender
@@ -20,7 +23,17 @@ from agent.uplink.tls import DatedContext, client_context
 from agent.uplink.verifier import Verifier
 from tests.agent.enrolment.issuing import NOW, Issuer
 from tests.agent.test_trusted_time import Clock
-from tests.agent.uplink.scene import PLATFORM_KEY, Broker, Gateway, HttpsServer, MqttConsumer, Platform, until
+from tests.agent.uplink.scene import (
+    EUI,
+    PLATFORM_KEY,
+    Broker,
+    Gateway,
+    HostClock,
+    HttpsServer,
+    MqttConsumer,
+    Platform,
+    until,
+)
 
 Send = Callable[..., Sender]
 
@@ -250,6 +263,25 @@ def test_an_expired_certificate_is_named(scene: Scene, send: Send) -> None:
     # with TLS 1.3 a reset may overtake what the platform says of our certificate
     until(lambda: "by its clock it has expired" in (sender.status.problem or ""))
     until(lambda: scene.sets.urgent)
+
+
+@pytest.mark.parametrize(
+    ("last_day", "bounds", "word"),
+    [
+        (-0.5, SYNCHRONISED, "FAIL our certificate expired on"),
+        (-0.5, Bounds(at(-10)), "by this host's clock, which nobody has set, it has expired"),
+        (5, SYNCHRONISED, "(current) is valid until"),
+        (5, SYNCHRONISED, "expires soon, renew it"),
+    ],
+)
+def test_the_check_says_how_long_our_certificate_is_good(
+    last_day: float, bounds: Bounds, word: str, scene: Scene
+) -> None:
+    scene.current(ISSUER, last_day)
+    endpoint = scene.endpoint(scene.serve().port, bounds=bounds)
+    steps = walk(endpoint, EUI, bytes(16), lambda data: open_answer(data, ring(PLATFORM_KEY.public)), HostClock())
+    (step,) = [step for step in steps if step.name == "cert"]
+    assert word in f"{'FAIL ' if step.error else ''}{step.error.what if step.error else step.detail}"
 
 
 @pytest.fixture
