@@ -241,18 +241,28 @@ def test_a_full_disk_blocks_and_frees_by_itself(tmp_path: Path) -> None:
         assert reader.check() == []
 
 
-def test_a_disk_that_is_full_at_every_position_is_survived(tmp_path: Path) -> None:
-    """On a file system of its own; see the program."""
+def in_a_mount_namespace(program: str, folder: Path) -> str:
+    """Run a program of this package where it may mount; return what it printed."""
     space = ("unshare", "--user", "--map-root-user", "--mount")
     if subprocess.run([*space, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no user namespaces here: cannot mount a small file system")
+        pytest.skip("no user namespaces here: nothing can be mounted")
     done = subprocess.run(
-        [*space, sys.executable, "-m", "tests.agent.spool.crowded", str(tmp_path)],
+        [*space, sys.executable, "-m", f"tests.agent.spool.{program}", str(folder)],
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
+    return done.stdout
+
+
+def test_a_disk_that_is_full_at_every_position_is_survived(tmp_path: Path) -> None:
+    """On a file system of its own; see the program."""
+    told = json.loads(in_a_mount_namespace("crowded", tmp_path))
     assert len(told["met"]) > 40
+
+
+def test_a_file_system_that_is_unmounted_under_the_writer_is_waited_for(tmp_path: Path) -> None:
+    """See the program."""
+    in_a_mount_namespace("unmounted", tmp_path)
