@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The GNSS thread: owns the receiver's port, and makes clock anchors of the pulses whose second is known.
 
-The radio thread brings the pulses as the concentrator latched them; what ties them to UTC is in `drivers.gnss`. An
+The radio thread brings the pulses as the concentrator latched them; what ties them to UTC is in `drivers.gnss`. Both
+are timed by CLOCK_BOOTTIME as `agent.clock` gives it: a clock that is being slewed would move them. An
 anchor is a pulse of that time, and holds for good; while receiver, fix or pulses are away there are just no new ones,
 and the time of frames gets less certain with the distance from the last.
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.batch.model import Anchor, TimeSource
@@ -45,6 +46,8 @@ PAUSE_S = 0.2
 without a pause."""
 ABSENT_PAUSE_S = 0.5
 DEFECT_PAUSE_S = 30.0
+SLEW_PERCENT = 10
+"""How fast a time daemon may slew CLOCK_MONOTONIC at the worst [chrony.conf(5), maxslewrate]."""
 DAY_US = 86_400_000_000
 DETAILS_EVERY_US = 900_000_000
 DETAILS_FOR_US = 60_000_000
@@ -109,7 +112,7 @@ class Gnss:
         self._clock = clock
         self._stop = stop
         self._on_anchor = on_anchor
-        self._receiver = Receiver(open_port, clock, baud=baud)
+        self._receiver = Receiver(open_port, SteadyClock(clock), baud=baud)
         self.synchroniser = Synchroniser(delay_ns=delay_ns)
         """Which the radio thread feeds with pulses; everybody may ask it for the time."""
         self._choice = AnchorChoice()
@@ -136,7 +139,7 @@ class Gnss:
         if not self._receiver.is_open:
             return ABSENT_PAUSE_S
         pulse = self.synchroniser.last_pulse
-        pulsing = pulse is not None and self._clock.monotonic_ns() - pulse.host_ns < LOST_AFTER_S * 1e9
+        pulsing = pulse is not None and self._clock.boottime_us() * 1000 - pulse.host_ns < LOST_AFTER_S * 1e9
         fix = self._receiver.status.state is ReceiverState.FIX
         return 0.0 if fix and pulsing and not self.synchroniser.settled else PAUSE_S
 
@@ -155,13 +158,19 @@ class Gnss:
         self.synchroniser.restart()
 
     def pulse(self, pulse: Pulse) -> None:
-        """Take a pulse; called by the radio's thread."""
-        self.synchroniser.pulse(pulse)
+        """Take a pulse; called by the radio's thread, soon after the chip was asked."""
+        before_ns = self._clock.monotonic_ns()
+        boottime_ns = self._clock.boottime_us() * 1000
+        half_ns = (self._clock.monotonic_ns() - before_ns) // 2
+        since_ns = before_ns + half_ns - pulse.host_ns
+        slewed_ns = max(since_ns - pulse.age_ns, 0) * SLEW_PERCENT // 100
+        error_ns = pulse.host_error_ns + half_ns + slewed_ns + 1000
+        self.synchroniser.pulse(replace(pulse, host_ns=boottime_ns - since_ns, host_error_ns=error_ns))
 
     @property
     def status(self) -> GnssStatus:
         """How receiver and time are; any thread may ask."""
-        now_ns = self._clock.monotonic_ns()
+        now_ns = self._clock.boottime_us() * 1000
         reference, pulse = self.synchroniser.reference, self.synchroniser.last_pulse
         return GnssStatus(
             receiver=self._receiver.status,
@@ -216,27 +225,34 @@ class Gnss:
 
     def _measured(self) -> Anchor | None:
         reference = self.synchroniser.reference
-        return None if reference is None else anchor_from(reference, self._clock)
+        return None if reference is None else anchor_from(reference, self._clock.boot_id)
 
 
-def anchor_from(reference: Reference, clock: HostTime) -> Anchor:
-    """Make an anchor of a pulse whose second is known.
+def anchor_from(reference: Reference, boot_id: bytes) -> Anchor:
+    """Make an anchor of a pulse whose second is known, and whose `host_ns` is CLOCK_BOOTTIME."""
+    error_ns = reference.host_error_ns + reference.utc_error_ns(reference.pulse_ticks)
+    # Boot time and UTC are each rounded to a microsecond.
+    uncertainty_us = -(-error_ns // 1000) + 2
+    return Anchor(boot_id, reference.host_ns // 1000, reference.pulse_utc_ns // 1000, uncertainty_us, TimeSource.GNSS)
 
-    CLOCK_MONOTONIC, in which the pulse was timed, and CLOCK_BOOTTIME differ by the time in suspend, and run alike.
+
+class SteadyClock:
+    """CLOCK_BOOTTIME, which no time daemon slews, as the clock of the driver.
+
+    Args:
+        clock: the host's.
     """
-    before_ns = clock.monotonic_ns()
-    boottime_us = clock.boottime_us()
-    after_ns = clock.monotonic_ns()
-    half_ns = (after_ns - before_ns) // 2
-    error_ns = half_ns + reference.host_error_ns + reference.utc_error_ns(reference.pulse_ticks)
-    return Anchor(
-        clock.boot_id,
-        boottime_us - (before_ns + half_ns - reference.host_ns) // 1000,
-        reference.pulse_utc_ns // 1000,
-        # Boot time, its difference and UTC are each rounded to a microsecond.
-        -(-error_ns // 1000) + 3,
-        TimeSource.GNSS,
-    )
+
+    def __init__(self, clock: HostTime) -> None:
+        self._clock = clock
+
+    def monotonic_ns(self) -> int:
+        """Return it in nanoseconds."""
+        return self._clock.boottime_us() * 1000
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        self._clock.sleep(seconds)
 
 
 class AnchorChoice:

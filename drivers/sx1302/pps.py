@@ -30,11 +30,13 @@ class Pulse:
         counter_ticks: the 32 MHz counter at the pulse, 64 bits, on the scale of `CounterSample.counter_us` times 32.
         host_ns: CLOCK_MONOTONIC at the pulse.
         host_error_ns: `host_ns` is not farther off.
+        age_ns: how old it was when the chip was asked, by the chip's counter; `host_ns` is so much before that moment.
     """
 
     counter_ticks: int
     host_ns: int
     host_error_ns: int
+    age_ns: int = 0
 
 
 class PulseWatch:
@@ -59,4 +61,4 @@ class PulseWatch:
         drift_ns = age_ns * DRIFT_LIMIT_PPM // 1_000_000
         # The counter was sampled somewhere within the reading, whose middle, in whole microseconds, is `host_ns`.
         error_ns = reading.bracket_us * 500 + 1000 + drift_ns
-        return Pulse(now_ticks - age_ticks, reading.host_ns - age_ns, error_ns)
+        return Pulse(now_ticks - age_ticks, reading.host_ns - age_ns, error_ns, age_ns)

@@ -32,9 +32,13 @@ LIMIT_US = 500
 
 
 class HostTime(TestClock):
-    """CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC by some time in suspend."""
+    """CLOCK_BOOTTIME is steady and has some time in suspend; CLOCK_MONOTONIC is being slewed."""
 
     boot_id = BOOT
+    slewed_ppm = 100
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns + self.now_ns * self.slewed_ppm // 1_000_000
 
     def boottime_us(self) -> int:
         return self.now_ns // 1000 + 7_000_000
@@ -128,6 +132,18 @@ def test_a_pulse_becomes_an_anchor_within_seconds_and_then_only_now_and_then(mak
     assert status.pulse_age_s is not None
     assert status.pulse_age_s < 3
     assert status.anchors == len(gateway.anchors)
+
+
+@pytest.mark.parametrize("slewed_ppm", [-20_000, 20_000])
+def test_a_time_daemon_that_slews_the_hosts_clock_moves_nothing(slewed_ppm: int) -> None:
+    gateway = Gateway()
+    gateway.run(30)
+    gateway.clock.slewed_ppm = slewed_ppm
+    gateway.start_chip()  # the counter is watched against the same clock, which has just made a step
+    gateway.run(700)
+    gateway.check()
+    gateway.check_reference()
+    assert len(gateway.anchors) >= 3
 
 
 def test_without_pulses_there_are_no_anchors() -> None:
