@@ -57,7 +57,7 @@ class LyingClock(HostClock):
 
 
 if __name__ == "__main__":
-    agent.service.HostClock = LyingClock  # type: ignore[misc]  # the seam of this test
+    agent.service.HostClock = LyingClock  # type: ignore[attr-defined]  # the seam of this test
     agent.service.ANCHOR_HASTE_S = 0.5
     sys.argv = ["civigate", *sys.argv[2:]]
     sys.exit(main())
