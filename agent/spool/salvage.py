@@ -62,6 +62,14 @@ _SAVED = 1000
 LOOKED_BACK = 100_000
 """Frames that are compared with the journal; it never holds more."""
 DAMAGED = "CG-SPL-004"
+FLIPPED_BITS = 2
+_DECLARED = "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema"
+_HEADER = {  # [SQLite database file format, 1.3], for a file of ours
+    0: b"SQLite format 3\0" + store.PAGE_BYTES.to_bytes(2, "big") + bytes([2, 2, 0, 64, 32, 32]),
+    44: (4).to_bytes(4, "big"),
+    52: bytes(4) + (1).to_bytes(4, "big"),
+    64: bytes(4) + store.APPLICATION_ID.to_bytes(4, "big") + bytes(20),
+}
 UNKNOWN_END = 100_000
 """Row numbers that are left out where the end of the frames cannot be read: none may be used twice."""
 
@@ -165,7 +173,11 @@ def _readable(source: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     never migrated.
     """
     with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
-        if source.execute("SELECT count(*) FROM spool").fetchone()[0] >= 0:
+        if (
+            not header_damaged(path)
+            and schema_fits(source)
+            and source.execute("SELECT count(*) FROM spool").fetchone()[0] >= 0
+        ):
             return source
     source.close()
     copy = path.with_name(path.name + ".part-source")
@@ -191,6 +203,32 @@ def _readable(source: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     return _open(copy)
 
 
+def header_damaged(path: Path) -> bool:
+    """Say whether what never changes in the header of the file differs by a bit or two: SQLite believes most of it."""
+    with path.open("rb") as file:
+        found = file.read(100)
+    if len(found) < 100:
+        return False
+    right = bytearray(found)
+    for place, value in _HEADER.items():
+        right[place : place + len(value)] = value
+    if int.from_bytes(found[60:64], "big") & 0xFFFF == 0:  # user_version of a file that was never completed
+        right[63] |= 1
+    return 0 < sum((a ^ b).bit_count() for a, b in zip(found, right, strict=True)) <= FLIPPED_BITS
+
+
+def schema_fits(connection: sqlite3.Connection) -> bool:
+    """Say whether the tables are declared as this version declares them; of other versions nothing is known here."""
+    version = store.versions(connection)[0]
+    known = store.schema()
+    if version != int(known[-1][0].partition("_")[0]):
+        return True
+    with contextlib.closing(sqlite3.connect(":memory:")) as model:
+        for _, script in known:
+            model.executescript(script)
+        return sorted(model.execute(_DECLARED)) == sorted(connection.execute(_DECLARED))
+
+
 def _sweep(path: Path) -> None:
     for rest in path.parent.glob(f"{path.name}.part*"):
         rest.unlink(missing_ok=True)
@@ -209,13 +247,18 @@ def mend(path: Path, destinations: Sequence[str]) -> Salvaged | None:
     _sweep(path)
     if not path.exists() or not path.stat().st_size:
         return None
+    if header_damaged(path):
+        log.error("event=spool_damaged problem=%s: its header is damaged", path)
+        return salvage(path, destinations)
     try:
         with contextlib.closing(store.open_reader(path, older=True)) as connection, store.explained(path):
             if scalar(connection, "PRAGMA user_version", int):  # else it was never completed
                 connection.execute("BEGIN")
                 load(connection)
+                if not schema_fits(connection):
+                    raise sqlite3.DatabaseError("the schema is damaged")
     except SpoolError as error:
-        if error.code != DAMAGED:
+        if error.code != DAMAGED and "no such" not in error.what:  # a table or column whose name has changed
             raise
         log.error("event=spool_damaged problem=%s", error)  # noqa: TRY400 - it is dealt with
         return salvage(path, destinations)

@@ -114,14 +114,15 @@ def test_flipped_bits_all_over_the_file_are_found_and_all_the_rest_is_delivered_
             got = arrived(platforms)
             with again.reader() as reader:
                 assert reader.check() == [], f"trial {trial}"
-                status = reader.status()
-                assert status.frames == 0, f"trial {trial}"
+                left = reader.status().frames
             missing = set(FRAMES[80:]) - set(got)
             assert len(got) == len(set(got)), f"trial {trial}: doubled"
             assert set(got) <= set(FRAMES), f"trial {trial}: invented"
             stones = [s for p in platforms.values() for o in p.batches.values() for s in o.body.tombstones]
             declared = sum(stone.count for stone in stones if stone.reason is Loss.DAMAGED)
             assert len(missing) <= declared, f"trial {trial}: {len(missing)} lost, {declared} declared"
+            # a changed key in the tree can hide rows from all but a count
+            assert left <= declared, f"trial {trial}: {left} rows are left"
             worst = max(worst, len(missing))
             harmful += bool(missing) or again.salvaged is not None
             if again.salvaged is not None:
