@@ -8,6 +8,7 @@ import argparse
 import importlib
 import json
 import pkgutil
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,8 @@ def main() -> int:
     arguments.add_argument("--out", type=Path, default=Path("build/bench.json"), help="where the rows go as JSON")
     arguments.add_argument("--part", action="append", choices=parts(), help="only this part (may be repeated)")
     args = arguments.parse_args()
+    # by default it would leave behind what was mounted and started to be measured
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     progress = Console(stderr=True)
     rows: list[Row] = []
     for part in args.part or parts():
