@@ -76,8 +76,8 @@ class HostClock:
         return self._suspended_ns
 
     def monotonic_ns(self) -> int:
-        """Return CLOCK_MONOTONIC, nanoseconds."""
-        return time.monotonic_ns()
+        """Return CLOCK_MONOTONIC_RAW, nanoseconds: the concentrator's counter is held against it."""
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
 
     def sleep(self, seconds: float) -> None:
         """Wait at least `seconds`."""

@@ -103,7 +103,7 @@ class Clock(Protocol):
     """The host's monotonic time; handed in, so that tests decide how it passes."""
 
     def monotonic_ns(self) -> int:
-        """Nanoseconds of CLOCK_MONOTONIC, never going back."""
+        """Nanoseconds of a clock that nobody slews and that never goes back (CLOCK_MONOTONIC_RAW)."""
 
     def sleep(self, seconds: float) -> None:
         """Wait; returns no earlier than `seconds` later."""

@@ -119,7 +119,7 @@ class RxFetch:
         faults: damage by kind (`Fault`), only those that occurred.
         counter_us: the 64-bit counter, sampled after the FIFO was emptied, or up to a second ago when it was
             empty.
-        host_monotonic_ns: CLOCK_MONOTONIC at that sample; the two belong together.
+        host_monotonic_ns: CLOCK_MONOTONIC_RAW at that sample; the two belong together.
         pulse: the newest PPS since the visit before; None when none came. The chip is asked once a second, so hardly
             one is missed.
         late_copies: further receptions of packets that an earlier visit handed up.
@@ -467,7 +467,7 @@ class Concentrator:
         that came before the trouble began, and for what followed without a pause of 134 s.
 
         Args:
-            looked_ns: CLOCK_MONOTONIC of the last look into this chip that did not fail; None when that is not known:
+            looked_ns: CLOCK_MONOTONIC_RAW of the last look into this chip that did not fail; None when that is not known:
                 then it is taken to be less than 134 s ago.
 
         Raises:

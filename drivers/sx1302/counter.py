@@ -41,7 +41,7 @@ class CounterSample:
 
     Attributes:
         counter_us: unwrapped, microseconds since the chip's start.
-        host_ns: CLOCK_MONOTONIC in the middle of the reading.
+        host_ns: CLOCK_MONOTONIC_RAW in the middle of the reading.
         bracket_us: how long the reading took; the counter was sampled within it.
     """
 
@@ -57,7 +57,7 @@ class CounterReading:
     Attributes:
         ticks: the 32 MHz counter, 32 bits.
         pps_ticks: the same counter at the last PPS, 32 bits.
-        host_ns: CLOCK_MONOTONIC in the middle of the reading.
+        host_ns: CLOCK_MONOTONIC_RAW in the middle of the reading.
         bracket_us: how long the reading took.
     """
 

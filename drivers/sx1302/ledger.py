@@ -4,7 +4,7 @@
 
 A duty cycle is a share of *any* hour [EN 300 220-1]. So each transmission stays on the account until an
 hour after its end; ends are rounded up to a minute, which keeps the account small and errs on the safe side.
-Times are CLOCK_MONOTONIC of the host: nothing can set it, and should it stand still while the host sleeps, an entry
+Times are CLOCK_MONOTONIC_RAW of the host: nothing can set it, and should it stand still while the host sleeps, an entry
 only stays longer.
 
 An account without memory is one that is used up: who does not know what was sent an hour ago must not send.
@@ -65,7 +65,7 @@ class AirtimeLedger:
 
     Args:
         bands: of the plan.
-        now_ns: CLOCK_MONOTONIC.
+        now_ns: CLOCK_MONOTONIC_RAW.
         keep: called with `memory` after each charge, to be written down; must not wait.
     """
 
@@ -101,7 +101,7 @@ class AirtimeLedger:
 
         Args:
             bands: of the plan, which may be another than then.
-            now_ns: CLOCK_MONOTONIC.
+            now_ns: CLOCK_MONOTONIC_RAW.
             memory: what the earlier process kept.
             same_boot: the host has not been started anew since. If it has, all was sent before that, at the latest
                 when the clock was zero, and `REBOOT_US` more.
@@ -123,11 +123,11 @@ class AirtimeLedger:
         return ledger
 
     def check(self, band: TransmitBand, now_ns: int, start_ns: int, airtime_us: int) -> int | None:
-        """Return None when a band has room for a transmission, else when it has: CLOCK_MONOTONIC, nanoseconds.
+        """Return None when a band has room for a transmission, else when it has: CLOCK_MONOTONIC_RAW, nanoseconds.
 
         Args:
             band: of this ledger.
-            now_ns: CLOCK_MONOTONIC; what is on the account now counts, also if it will be too old at the start.
+            now_ns: CLOCK_MONOTONIC_RAW; what is on the account now counts, also if it will be too old at the start.
             start_ns: when the transmission begins.
             airtime_us: how long it lasts; not more than the band's share of an hour.
         """
@@ -164,7 +164,7 @@ class AirtimeLedger:
         Args:
             low_hz: lower edge of the signal.
             high_hz: upper edge of the signal.
-            now_ns: CLOCK_MONOTONIC.
+            now_ns: CLOCK_MONOTONIC_RAW.
             end_ns: when it ends, give or take `SLACK_S`.
             airtime_us: how long it lasts.
         """

@@ -116,7 +116,7 @@ def check_past(permit: Permit, ledger: AirtimeLedger, now_ns: int, start_ns: int
     Args:
         permit: what `check` said.
         ledger: of the plan's bands.
-        now_ns: CLOCK_MONOTONIC.
+        now_ns: CLOCK_MONOTONIC_RAW.
         start_ns: when it begins.
 
     Raises:

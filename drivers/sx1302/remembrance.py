@@ -57,7 +57,7 @@ class AirtimeMemory:
 
         Args:
             bands: of the plan.
-            now_ns: CLOCK_MONOTONIC.
+            now_ns: CLOCK_MONOTONIC_RAW.
             fresh: this gateway has never run, so that it cannot have sent anything.
         """
         bands = tuple(bands)
