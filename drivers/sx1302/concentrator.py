@@ -467,7 +467,7 @@ class Concentrator:
         that came before the trouble began, and for what followed without a pause of 134 s.
 
         Args:
-            looked_ns: CLOCK_MONOTONIC_RAW of the last look into this chip that did not fail; None when that is not known:
+            looked_ns: CLOCK_MONOTONIC_RAW of the last look into this chip that did not fail; None when not known:
                 then it is taken to be less than 134 s ago.
 
         Raises:
