@@ -65,8 +65,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     rotate.set_defaults(func=_rotate)
     revoke = verbs.add_parser("revoke", help="take nothing from a gateway any more")
     revoke.add_argument("eui", type=_eui, metavar="EUI", help="16 hex digits")
-    revoke.add_argument("--kid", type=_kid, metavar="HEX", help="only this key; all of the gateway otherwise")
-    revoke.add_argument("--serial", type=_serial, metavar="HEX", help="only this certificate; its key stays good")
+    only = revoke.add_mutually_exclusive_group()
+    only.add_argument("--kid", type=_kid, metavar="HEX", help="only this key; all of the gateway otherwise")
+    only.add_argument("--serial", type=_serial, metavar="HEX", help="only this certificate; its key stays good")
     revoke.set_defaults(func=_revoke)
     gateways_enrolment.add_verbs(verbs)
     for verb in (add, listing, rotate, revoke):
@@ -198,24 +199,43 @@ def _day(utc_us: int) -> str:
 
 def _revoke(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
-    data_dir = loaded.receiver.data_dir
+    # a certificate goes with its gateway, or by itself; when one key of several goes, the others still need it
+    certificates, invitations = (0, 0) if args.kid is not None else _revoke_certificates(loaded, args.eui, args.serial)
     revoked = 0
     if args.serial is None:
-        with administration(data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
-            revoked = admin.revoke(args.eui, args.kid)
-    certificates = 0
-    # a certificate goes with its gateway, or by itself; when one key of several goes, the others still need it
-    if args.kid is None and (data_dir / ENROLMENT_FILE_NAME).exists():
-        with contextlib.closing(EnrolmentStore(data_dir)) as store:
-            store.withdraw(args.eui)
-            certificates = store.revoke(args.eui, args.serial, time.time_ns() // 1000)
-        if ca.has_authority(loaded):
-            ca.write_crl(loaded)
+        try:
+            with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
+                revoked = admin.revoke(args.eui, args.kid)
+        except RegistryError:
+            # who was only invited has no key yet
+            if not invitations:
+                raise
+    counts = {"revoked": revoked, "certificates": certificates, "invitations": invitations}
     if args.json:
-        print(json.dumps({"gateway": args.eui.hex(), "revoked": revoked, "certificates": certificates}))
+        print(json.dumps({"gateway": args.eui.hex(), **counts}))
     else:
         text = f"{revoked} active {'key' if revoked == 1 else 'keys'} revoked"
         if certificates:
             text += f", {certificates} {'certificate' if certificates == 1 else 'certificates'} revoked"
+        if invitations:
+            text += f", {invitations} {'invitation' if invitations == 1 else 'invitations'} taken back"
         print(f"gateway {args.eui.hex()}: {text}")
     return 0
+
+
+def _revoke_certificates(loaded: config.ReceiverConfig, eui: bytes, serial: int | None) -> tuple[int, int]:
+    """Revoke one certificate, or all and the open invitations; return how many of each."""
+    certificates = invitations = 0
+    known: set[int] = set()
+    if (loaded.receiver.data_dir / ENROLMENT_FILE_NAME).exists():
+        with contextlib.closing(EnrolmentStore(loaded.receiver.data_dir)) as store:
+            if serial is None:
+                invitations = store.withdraw(eui)
+            known = {issued.serial for issued in store.certificates_of(eui)}
+            certificates = store.revoke(eui, serial, time.time_ns() // 1000)
+        if ca.has_authority(loaded):
+            ca.write_crl(loaded)
+    if serial is not None and serial not in known:
+        hint = "'civigate-receiver ca show' shows those that were issued"
+        raise RegistryError("no such certificate", where=f"gateway {eui.hex()}", hint=hint, code="CG-REG-003")
+    return certificates, invitations

@@ -173,18 +173,24 @@ class Desk:
             raise _TurnedDownError(Turned.UNKNOWN, "the present certificate was not issued here for this gateway")
         if present.revoked_us is not None:
             raise _TurnedDownError(Turned.REVOKED, "the present certificate was revoked")
+        latest = self._store.certificates_of(request.eui)[-1]
+        if latest.revoked_us is not None:
+            raise _TurnedDownError(Turned.REVOKED, "the gateway's latest certificate was revoked")
         if self._utc_us() > present.not_after_us + self._policy.grace_days * _DAY_US:
             raise _TurnedDownError(
                 Turned.EXPIRED, f"the certificate expired on {day(present.not_after_us)}, longer ago than is forgiven"
             )
 
     def _lapsed(self, eui: bytes) -> bool:
-        """Tell whether all certificates of a gateway expired longer ago than is forgiven, or were revoked."""
+        """Tell whether a gateway had a certificate, and needs a new code for the next.
+
+        The latest decides: when that is revoked, who has the gateway's keys must not get another with an older one.
+        """
         every = self._store.certificates_of(eui)
+        if not every:
+            return False
         limit_us = self._utc_us() - self._policy.grace_days * _DAY_US
-        return bool(every) and not any(
-            issued.revoked_us is None and issued.not_after_us >= limit_us for issued in every
-        )
+        return every[-1].revoked_us is not None or every[-1].not_after_us < limit_us
 
     def _admit(self, request: Request, sender: str, *, known: bool) -> Pending | None:
         """Let a gateway in, or say why not; None when it is in."""
@@ -194,7 +200,8 @@ class Desk:
             kid, request.eui, request.key.text, _printable(request.name), sender, "pending", now_us, now_us
         )
         if request.claim:
-            self._take_claim(request.claim, applicant, occupied=any(key.kid != kid for key in keys))
+            occupied = any(key.kid != kid for key in keys)
+            self._take_claim(request.claim, applicant, occupied=occupied, known=known)
         elif known:
             raise _TurnedDownError(Turned.EXPIRED, "its certificates have expired or were revoked: it needs a new code")
         elif not self._policy.ask:
@@ -212,14 +219,14 @@ class Desk:
         self._register(request)
         return None
 
-    def _take_claim(self, text: str, applicant: Applicant, *, occupied: bool) -> None:
+    def _take_claim(self, text: str, applicant: Applicant, *, occupied: bool, known: bool) -> None:
         try:
             digest = claim.digest(claim.parse(text))
         except IdentityError as error:
             raise _TurnedDownError(Turned.BAD_CLAIM, error.what) from error
         if wait_s := self._codes.take(digest):
             raise TooOftenError("claim code", wait_s)
-        admission = self._store.claimed(digest, applicant, occupied=occupied)
+        admission = self._store.claimed(digest, applicant, occupied=occupied, again=not known)
         if admission is not Admission.TAKEN:
             _log.warning(
                 "claim gateway=%s sender=%s problem=%r", applicant.eui.hex(), applicant.sender, admission.value

@@ -70,7 +70,7 @@ class Admission(Enum):
     """It let this gateway in, now or before."""
     UNKNOWN = "unknown"
     EXPIRED = "expired"
-    USED = "used by another gateway"
+    USED = "used already"
     ELSEWHERE = "for another gateway"
     OCCUPIED = "for any gateway, but this EUI is registered with another key"
 
@@ -207,15 +207,16 @@ class EnrolmentStore:
         with self._transaction() as db:
             return db.execute("DELETE FROM claim WHERE eui = ? AND used_us IS NULL", (eui,)).rowcount
 
-    def claimed(self, digest: bytes, applicant: Applicant, *, occupied: bool) -> Admission:
+    def claimed(self, digest: bytes, applicant: Applicant, *, occupied: bool, again: bool) -> Admission:
         """Let a gateway in with a code: use the code up and note the gateway as approved, both or neither.
 
-        The gateway that used a code may come with it again: the answer it got may have been lost.
+        The gateway that used a code may come with it again as long as it is not in: it may have been interrupted.
 
         Args:
             digest: of the code.
             applicant: the gateway, now.
             occupied: whether its EUI is registered with another key; then only a code for that EUI will do.
+            again: whether the code that it has used already will do.
         """
         with self._transaction() as db:
             row = db.execute(
@@ -227,7 +228,7 @@ class EnrolmentStore:
             claim = Claim(*row)
             if claim.used_by is not None:
                 known = _applicant(db, applicant.kid)
-                same = claim.used_by == applicant.kid and known is not None and known.eui == applicant.eui
+                same = again and claim.used_by == applicant.kid and known is not None and known.eui == applicant.eui
                 return Admission.TAKEN if same else Admission.USED
             if claim.expires_us <= applicant.last_us:
                 return Admission.EXPIRED

@@ -298,6 +298,55 @@ def test_what_is_revoked_is_turned_away_by_name(here: Town) -> None:
     assert crl.is_signature_valid(public)
 
 
+def test_after_a_revocation_neither_the_old_code_nor_an_older_certificate_lets_it_in(here: Town) -> None:
+    asking, code = Asking(here), here.code()
+    newer = dataclasses.replace(asking, tls_key=ec.generate_private_key(ec.SECP256R1()))
+    with here.platform.serving():
+        first = asking.enrolled(code).chain[0]
+        newer.enrolled(present=first)
+        latest = here.platform.json("ca", "show")["issued"][-1]
+        here.platform.json("gateways", "revoke", EUI.hex(), "--serial", latest["serial"])
+        fresh = dataclasses.replace(asking, tls_key=ec.generate_private_key(ec.SECP256R1()))
+        # the code may stand on a label of the very gateway
+        assert turned(fresh.ask(code)) is Turned.BAD_CLAIM
+        assert turned(fresh.ask(present=first)) is Turned.REVOKED
+        assert turned(fresh.ask()) is Turned.EXPIRED
+        fresh.enrolled(here.code(EUI))
+
+
+def test_an_older_certificate_can_be_revoked_without_harm(here: Town) -> None:
+    asking = Asking(here)
+    newer = dataclasses.replace(asking, tls_key=ec.generate_private_key(ec.SECP256R1()))
+    with here.platform.serving():
+        first = asking.enrolled(here.code()).chain[0]
+        latest = newer.enrolled(present=first).chain[0]
+        oldest = here.platform.json("ca", "show")["issued"][0]
+        here.platform.json("gateways", "revoke", EUI.hex(), "--serial", oldest["serial"])
+        newest = dataclasses.replace(asking, tls_key=ec.generate_private_key(ec.SECP256R1()))
+        newest.enrolled(present=latest)
+
+
+def test_an_invitation_is_taken_back_also_where_nobody_has_come_yet(here: Town) -> None:
+    code = here.code()
+    said = here.platform.json("gateways", "revoke", EUI.hex())
+    assert (said["revoked"], said["certificates"], said["invitations"]) == (0, 0, 1)
+    assert here.platform.json("gateways", "list")["invited"] == []
+    with here.platform.serving():
+        assert turned(Asking(here).ask(code)) is Turned.BAD_CLAIM
+
+
+def test_what_cannot_be_revoked_is_an_error(here: Town) -> None:
+    with here.platform.serving():
+        asking = Asking(here)
+        asking.enrolled(here.code())
+        unknown = here.platform.run("gateways", "revoke", EUI.hex(), "--serial", "abcdef")
+        assert unknown.code == 1
+        assert "no such certificate" in unknown.err
+        both = ("--kid", asking.signer.kid.hex(), "--serial", "abcdef")
+        with pytest.raises(SystemExit):
+            here.platform.run("gateways", "revoke", EUI.hex(), *both)
+
+
 def test_the_answer_is_signed_with_the_receipt_key(here: Town) -> None:
     key = PublicKey.from_text(here.platform.json("identity", "show")["public_key"])
     with here.platform.serving():
