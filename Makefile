@@ -17,7 +17,7 @@ DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
 JAVASCRIPT := tests/agent/batch/javascript
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo test lint check fuzz bench soak clean
+.PHONY: setup demo test lint check fuzz bench soak deb deb-test clean
 
 setup: $(VENV)/.ready
 
@@ -67,6 +67,16 @@ fuzz: setup
 	  $(BIN)/python -m tests.agent.batch.fuzz $$reader -max_total_time=$(FUZZ_S) -max_len=8192 -print_final_stats=1 \
 	    -artifact_prefix=build/ $(ARGS) 2>&1 | grep -E '^(stat::|Done|==.*ERROR|[A-Za-z]*Error)'; \
 	done
+
+# Two packages and their bills of materials, the same bytes from the same commit.
+deb: setup
+	@$(BIN)/python packaging/deb.py --out build/deb $(ARGS)
+	@$(BIN)/python packaging/sbom.py check build/deb/*.cdx.json
+
+# Installation, use, upgrade, downgrade and purge in a clean Debian of each kind; needs root, debootstrap, gpg.
+SUITES ?= bookworm trixie
+deb-test: setup
+	@packaging/deb-test $(SUITES)
 
 clean:
 	rm -rf $(VENV) $(JAVASCRIPT)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Tests of the packages; installing them is `make deb-test`."""

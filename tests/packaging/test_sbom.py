@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The bill of materials has the fields of BSI TR-03183-2, says what is in the package, and is checked."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sbom
+
+from tests.packaging.conftest import Built
+
+pytestmark = pytest.mark.xdist_group("packaging")
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def said(built: Built) -> Document:
+    document: Document = json.loads(built.bill.read_text())
+    return document
+
+
+def test_it_is_right_and_tells_of_every_file(built: Built, said: Document) -> None:
+    assert sbom.check(said) == []
+    assert sbom.compare(said, built.deb, built.tree) == []
+
+
+def test_it_names_every_package_that_is_needed(built: Built, said: Document) -> None:
+    control = (built.control / "control").read_text()
+    needed = re.search("^Depends: (.*)$", control, re.MULTILINE)
+    assert needed is not None
+    assert {relation.split()[0] for relation in needed[1].split(", ")} <= {one["name"] for one in said["components"]}
+
+
+def test_a_licence_that_is_not_ours_is_told(said: Document) -> None:
+    others = {json.dumps(one["licenses"]) for one in said["components"] if one["type"] == "file"}
+    assert any("EUPL-1.2" in one for one in others)
+
+
+def test_a_changed_added_or_missing_file_is_noticed(built: Built, said: Document) -> None:
+    files = [one for one in said["components"] if one["type"] == "file"]
+    files[0]["hashes"][0]["content"] = "0" * 128
+    files[1]["name"] = "/usr/bin/else"
+    assert len(sbom.compare(said, built.deb, built.tree)) == 3
+
+
+def _first(said: Document) -> Document:
+    found: Document = said["components"][0]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda said: said.pop("serialNumber"), "serialNumber"),
+        (lambda said: said.update(specVersion="1.5"), "specVersion"),
+        (lambda said: said.update(vulnerabilities=[]), "vulnerabilities"),
+        (lambda said: said["metadata"].update(timestamp="yesterday"), "timestamp"),
+        (lambda said: said["metadata"].pop("manufacturer"), "creator of the document"),
+        (lambda said: said["metadata"]["component"].pop("purl"), "purl"),
+        (lambda said: _first(said).pop("manufacturer"), "creator"),
+        (lambda said: _first(said).pop("name"), "no name"),
+        (lambda said: _first(said).pop("version"), "no version"),
+        (lambda said: _first(said).pop("licenses"), "no licence"),
+        (lambda said: _first(said).pop("externalReferences"), "no SHA-512"),
+        (lambda said: _first(said)["externalReferences"][0]["hashes"][0].update(alg="SHA-256"), "no SHA-512"),
+        (lambda said: _first(said)["properties"].pop(0), "bsi:component:filename"),
+        (lambda said: _first(said)["properties"].append(_first(said)["properties"][1]), "bsi:component:executable"),
+        (lambda said: _first(said)["properties"][2].update(value="yes"), "bsi:component:archive"),
+        (lambda said: _first(said)["properties"].pop(3), "bsi:component:structured"),
+        (lambda said: said["components"].append(_first(said)), "twice"),
+        (lambda said: said["dependencies"].pop(), "nothing is said of what it depends on"),
+        (lambda said: said["dependencies"][0]["dependsOn"].append("x"), "not listed"),
+        (lambda said: said["compositions"].pop(), "complete"),
+    ],
+)
+def test_the_checker_sees_what_lacks(said: Document, spoil: Callable[[Document], object], complaint: str) -> None:
+    spoilt = copy.deepcopy(said)
+    spoil(spoilt)
+    assert any(complaint in fault for fault in sbom.check(spoilt))
