@@ -100,8 +100,11 @@ class PublicKey:
         match text.strip().split(":"):
             case [prefix, name, encoded] if prefix == TEXT_PREFIX and name in _NAMES.values():
                 pass
+            case _ if "PRIVATE KEY" in text:
+                raise _bad_key("this is a private key, which belongs nowhere but on its gateway")
             case _:
-                raise _bad_key(f"{text[:60]!r} does not look like {TEXT_PREFIX}:ed25519:...")
+                # short, because it may be a secret all the same
+                raise _bad_key(f"{text.strip()[:16]!r} does not look like {TEXT_PREFIX}:ed25519:...")
         try:
             raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):

@@ -6,6 +6,8 @@ import hashlib
 
 import cbor2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,6 +87,13 @@ def test_a_mistyped_key_is_refused_in_one_clause(text: str) -> None:
         PublicKey.from_text(text)
     assert caught.value.code == "CG-IDN-001"
     assert "\n" not in str(caught.value)
+
+
+def test_a_private_key_in_its_place_is_not_repeated() -> None:
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with pytest.raises(IdentityError, match="this is a private key") as caught:
+        PublicKey.from_text(pem.decode())
+    assert pem.decode().splitlines()[1][:8] not in str(caught.value)
 
 
 @given(st.text(max_size=80) | st.text(max_size=60).map(lambda text: "civigate-key:ed25519:" + text))
