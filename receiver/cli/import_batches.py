@@ -13,6 +13,7 @@ from receiver import config
 from receiver.administration import administration
 from receiver.batchfile import read_batches
 from receiver.cli.arguments import add_config, add_json
+from receiver.errors import EvidenceError
 
 EXIT_INTEGRITY = 4
 _GOOD = ("accepted", "repeated")
@@ -22,7 +23,7 @@ _EXAMPLES = """examples:
   civigate-receiver import -c receiver.toml /media/stick/*.batches
 
 Batches that are there already are stored once; the order of files does not matter. Works while the receiver runs.
-The exit code is 4 when a batch was refused.
+The exit code is 4 when a batch was refused, or a file is damaged; the other files are taken all the same.
 """
 
 
@@ -47,11 +48,17 @@ def _run(args: argparse.Namespace) -> int:
     refused: list[dict[str, object]] = []
     with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
         for path in args.files:
-            for number, wire in enumerate(read_batches(path), 1):
-                outcome, detail = admin.submit(wire, f"file {path.name}")
-                outcomes[outcome] += 1
-                if outcome not in _GOOD:
-                    refused.append({"file": str(path), "batch": number, "reason": outcome, "detail": detail})
+            number = 0
+            try:
+                for number, wire in enumerate(read_batches(path), 1):
+                    outcome, detail = admin.submit(wire, f"file {path.name}")
+                    outcomes[outcome] += 1
+                    if outcome not in _GOOD:
+                        refused.append({"file": str(path), "batch": number, "reason": outcome, "detail": detail})
+            except EvidenceError as error:
+                # one damaged file must not keep the others on the stick
+                detail = f"{error.what}; {error.hint}"
+                refused.append({"file": str(path), "batch": number + 1, "reason": "unreadable", "detail": detail})
     sums = {"accepted": outcomes["accepted"], "repeated": outcomes["repeated"], "refused": len(refused)}
     if args.json:
         print(json.dumps({**sums, "refusals": refused}))

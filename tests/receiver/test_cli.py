@@ -62,7 +62,6 @@ def test_gateways_are_registered_listed_and_revoked(made: Platform) -> None:
         (("gateways", "list"), 1, "[CG-LED-005]"),
         (("status",), 1, "[CG-LED-005]"),
         (("identity", "create"), 1, "[CG-IDN-005]"),
-        (("import", "/nowhere/export"), 4, "[CG-EVI-001]"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], code: int, what: str, made: Platform) -> None:
@@ -115,13 +114,15 @@ def test_batches_come_on_a_stick(running: bool, made: Platform, known: Gateway) 
 
 
 def test_a_damaged_stick_gives_what_is_good(made: Platform, known: Gateway) -> None:
-    wires = known.wires(3)
-    path = made.folder / "export"
+    wires = known.wires(4)
+    path = made.folder / "damaged"
     path.write_bytes(wires[0] + wires[1] + wires[2][:-20])
-    done = made.run("import", path)
+    done = made.run("import", path, "/nowhere/export", stick(made.folder, wires[3:]))
     assert done.code == 4
-    assert f"no batch at byte {len(wires[0]) + len(wires[1])}" in done.err
-    assert made.json("status")["frames"] == 6
+    assert "3 accepted, 0 repeated, 2 refused" in done.out
+    assert f"batch 3: unreadable: no batch at byte {len(wires[0]) + len(wires[1])}" in done.out
+    assert "/nowhere/export, batch 1: unreadable: cannot be read: No such file or directory" in done.out
+    assert made.json("status")["frames"] == 9
 
 
 def test_a_stick_of_a_stranger_is_refused(made: Platform) -> None:
