@@ -35,6 +35,7 @@ LIFETIME = datetime.timedelta(days=3653)
 CRL_LIFETIME = datetime.timedelta(days=30)
 BACKDATED = datetime.timedelta(hours=1)
 """Clocks of brokers and receivers may differ by so much."""
+_PASSAGE = 0o711
 
 
 class Authority:
@@ -128,7 +129,7 @@ def create(folder: Path, name: str) -> Authority:
     """Make an authority; one that is there is never replaced, one that was begun is finished.
 
     Args:
-        folder: for its files, mode 0700.
+        folder: for its files, mode 0711: a broker that knows their names reads certificate and list of revoked ones.
         name: of the operator, as certificates show it.
 
     Raises:
@@ -137,7 +138,9 @@ def create(folder: Path, name: str) -> Authority:
     """
     path = folder / CERTIFICATE_FILE
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            folder.chmod(_PASSAGE)
     except OSError as error:
         raise _unwritable(folder, error) from error
     if path.exists():
@@ -213,9 +216,12 @@ def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.new")
+    # of this process alone: a command and the receiver may write the list at the same moment
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with draft.open("wb") as file:
+            # whatever the service's umask: what is written here is public
+            os.fchmod(file.fileno(), 0o644)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -75,7 +75,10 @@ def test_the_certificate_is_good_for_this_gateway_as_a_client_and_for_nothing_el
     constraints = root.extensions.get_extension_for_class(x509.NameConstraints)
     assert constraints.critical
     assert stat.S_IMODE((here.platform.data_dir / "ca" / "ca.key").stat().st_mode) == 0o600
-    assert stat.S_IMODE((here.platform.data_dir / "ca").stat().st_mode) == 0o700
+    # a broker, another user, reads what is public
+    assert stat.S_IMODE((here.platform.data_dir / "ca").stat().st_mode) == 0o711
+    for public in ("ca.pem", "crl.pem"):
+        assert stat.S_IMODE((here.platform.data_dir / "ca" / public).stat().st_mode) == 0o644
     assert stat.S_IMODE((here.platform.data_dir / FILE_NAME).stat().st_mode) == 0o600
 
 
