@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from agent.batch.keys import Ed25519Signer
 from agent.enrolment.client import parse_fingerprint
 from agent.enrolment.sets import Roles
+from tests.agent.batch.devices import PATIENCE_S, SoftwareToken
 from tests.agent.enrolment.pair import GatewayFiles
 from tests.receiver.enrolment.town import Town, town
 from tests.receiver.gateway import EUI
@@ -62,6 +64,19 @@ def test_an_enrolment_can_be_repeated(here: Town, gateway: GatewayFiles) -> None
             said = gateway.json("enrol", here.url, "--claim", code, "--ca", here.platform.certificates.authority)
             assert said["configured"] is configured
     assert len(gateway.config.destination) == 1
+
+
+def test_a_gateway_enrols_whose_key_is_in_a_token(here: Town, gateway: GatewayFiles, tmp_path: Path) -> None:
+    token = SoftwareToken(tmp_path)
+    gateway.toml.write_text(f'{gateway.toml.read_text()}\n[identity]\nkey = "{token.uri()}"\n')
+    environment = {**os.environ, "SOFTHSM2_CONF": str(token.configuration)}
+    enrol = ("enrol", here.url, "--claim", here.code(), "--ca", str(here.platform.certificates.authority))
+    with here.platform.serving():
+        # each in a process of its own, as by hand: the token's library starts in the middle of the conversation
+        for command in (("identity", "create"), enrol, ("identity", "renew")):
+            program = [sys.executable, "-m", "agent.cli.main", *command, "-c", str(gateway.toml)]
+            done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+            assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("trust", ["system", "another fingerprint", "another authority", "another name"])
