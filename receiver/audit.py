@@ -8,7 +8,7 @@ Keys that follow it are learnt from the batches that announce them. Files may co
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -149,22 +149,24 @@ class _Gathered:
     flaws: list[str] = field(default_factory=list)
 
 
-def audit(paths: Iterable[Path], trusted: Iterable[PublicKey]) -> Audit:
+def audit(paths: Iterable[Path], trusted: Iterable[PublicKey], owners: Mapping[bytes, bytes] | None = None) -> Audit:
     """Read files and say what they prove.
 
     Args:
         paths: of files with batches (docs/batch-format.md, chapter 10.3).
         trusted: public keys of the gateways; those that follow them need not be given.
+        owners: EUI-64 of the gateway by kid, as far as it is known; of others the first batch says it.
 
     Raises:
         EvidenceError: CG-EVI-001, a file cannot be read.
     """
-    return _Reader([Path(path) for path in paths], trusted).read()
+    return _Reader([Path(path) for path in paths], trusted, owners or {}).read()
 
 
 class _Reader:
-    def __init__(self, paths: Sequence[Path], trusted: Iterable[PublicKey]) -> None:
+    def __init__(self, paths: Sequence[Path], trusted: Iterable[PublicKey], owners: Mapping[bytes, bytes]) -> None:
         self._paths = paths
+        self._owners = dict(owners)
         self._keys = {key.kid: key for key in trusted}
         self._announced_by: dict[bytes, bytes] = {}
         self._gathered: dict[bytes, _Gathered] = {}
@@ -244,6 +246,9 @@ class _Reader:
             return
         if header.gateway_eui != stream.gateway_eui:
             stream.flaws.append(f"batch {header.number} is of another gateway, {header.gateway_eui.hex()}")
+        owner = self._owners.setdefault(opened.kid, header.gateway_eui)
+        if owner != header.gateway_eui:
+            stream.flaws.append(f"batch {header.number} is signed with a key of another gateway, {owner.hex()}")
         if not body.account.balanced:
             stream.flaws.append(f"the account of batch {header.number} does not add up")
         if body.hours and sum((part.account for part in body.hours), Account()) != body.account:

@@ -51,7 +51,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _run(args: argparse.Namespace) -> int:
-    found = audit(args.files, _keys(args))
+    keys, owners = _keys(args)
+    found = audit(args.files, keys, owners)
     if args.json:
         print(json.dumps(_as_json(found)))
     else:
@@ -60,15 +61,18 @@ def _run(args: argparse.Namespace) -> int:
     return 0 if found.ok else EXIT_INTEGRITY
 
 
-def _keys(args: argparse.Namespace) -> list[PublicKey]:
+def _keys(args: argparse.Namespace) -> tuple[list[PublicKey], dict[bytes, bytes]]:
+    """Return the keys to verify with, and whose they are where the registry says it."""
     if args.config is not None:
         path = config.load(args.config).receiver.data_dir / FILE_NAME
         with contextlib.closing(LedgerReader(path)) as ledger:
-            return [PublicKey.from_text(key.public_key) for key in ledger.registry()]
+            registered = ledger.registry()
+        keys = [PublicKey.from_text(key.public_key) for key in registered]
+        return keys, {key.kid: key.eui for key in registered}
     if not args.key:
         hint = "give --key with the gateway's public key, or -c with a receiver.toml"
         raise EvidenceError("no key to verify with", where="verify", hint=hint, code="CG-EVI-003")
-    return [PublicKey.from_text(_key_text(text)) for text in args.key]
+    return [PublicKey.from_text(_key_text(text)) for text in args.key], {}
 
 
 def _key_text(given: str) -> str:

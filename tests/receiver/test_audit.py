@@ -68,6 +68,16 @@ def test_an_old_key_that_goes_on_is_a_flaw(tmp_path: Path) -> None:
     assert any("after its successor had signed" in flaw for flaw in only(found).chain.flaws)
 
 
+def test_a_key_speaks_for_its_own_gateway_alone(tmp_path: Path) -> None:
+    gateway = Gateway()
+    other = Gateway(signer=gateway.signer, eui=bytes(8), seed=b"other")
+    path = stick(tmp_path, other.wires(2))
+    assert audit([path], [gateway.signer.public]).ok, "nobody has said whose key it is"
+    found = audit([path], [gateway.signer.public], {gateway.signer.kid: gateway.eui})
+    assert any("a key of another gateway" in flaw for flaw in only(found).chain.flaws)
+    assert not read(tmp_path, [*gateway.wires(2), *other.wires(2)], gateway).ok
+
+
 def test_the_sums_say_what_is_not_here(tmp_path: Path) -> None:
     gateway = Gateway()
     account = Account(heard=12, bad_crc=1, filtered=1, spooled=10, evicted=2, quarantined=1)
