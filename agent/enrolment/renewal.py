@@ -34,7 +34,7 @@ LOOK_S = 60.0
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 6 * 3600.0
 AFTER_SUCCESS_S = 3600.0
-"""At most one certificate in so long, whatever a clock or a platform says."""
+"""At most one certificate in so long, or in a twelfth of its time, whatever a clock or a platform says."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +44,11 @@ def renew_at_us(validity: Validity, name: str) -> int:
     span_us = validity.not_after_us - validity.not_before_us
     jitter = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / (1 << 32)
     return validity.not_before_us + round(span_us * (DUE_PART + JITTER_PART * jitter))
+
+
+def rest_s(validity: Validity) -> float:
+    """Return the least time from one renewal to the next, which a certificate for minutes must outlive too."""
+    return min(AFTER_SUCCESS_S, (validity.not_after_us - validity.not_before_us) * JITTER_PART / 1e6)
 
 
 def due(one: CertificateSet, bounds: Bounds) -> bool:
@@ -200,7 +205,7 @@ class Renewals:
             course.not_before_us = self._boottime_us() + round(pause_s * 1e6)
             course.pause_s = min(2 * course.pause_s, LONGEST_PAUSE_S)
             return
-        course.not_before_us = self._boottime_us() + round(AFTER_SUCCESS_S * 1e6)
+        course.not_before_us = self._boottime_us() + round(rest_s(made.validity) * 1e6)
         course.pause_s, course.said = FIRST_PAUSE_S, ""
         _log.info("event=renewed destination=%s set=%s until=%r", name, made.name, day(made.validity.not_after_us))
         course.wake()

@@ -24,11 +24,12 @@ from agent.enrolment.certificate import Validity, fingerprint
 from agent.enrolment.claim import parse
 from agent.enrolment.client import Trust
 from agent.enrolment.enrolling import enrol
-from agent.enrolment.renewal import renew, renew_at_us
+from agent.enrolment.renewal import renew, renew_at_us, rest_s
 from agent.enrolment.sets import CertificateSets, Roles
 from agent.errors import AgentError
 from agent.trusted_time import TrustedTime
 from agent.uplink.port import LinkError
+from receiver.enrolment.authority import BACKDATED
 from tests.agent.enrolment.issuing import Issuer
 from tests.agent.enrolment.pair import GatewayFiles
 from tests.agent.test_trusted_time import Clock
@@ -82,6 +83,12 @@ def test_an_agent_renews_in_time_and_keeps_what_carried_a_receipt(
         check = gateway.run("uplink", "check")
         assert check.code == 0, check.out
         assert "our certificate (candidate) is valid until" in check.out
+
+
+@pytest.mark.parametrize("days", [0.01, 0.04, 1, 90])
+def test_a_certificate_lives_longer_than_the_rest_after_its_renewal(days: float) -> None:
+    validity = Validity(0, round((BACKDATED.total_seconds() + days * 86400) * 1e6))
+    assert rest_s(validity) <= min(3600, days * 86400 / 2)
 
 
 def test_a_bad_renewal_falls_back_and_is_done_again(here: Town, gateway: GatewayFiles) -> None:
