@@ -24,6 +24,7 @@ from agent.listener import open_sx1261, read_patch
 from agent.reception import Reception, fingerprints
 from agent.silence import Silence
 from agent.spool.intake import Fingerprint, Heard, hour_of
+from agent.watchdog import ORDINARY_S
 from drivers.boards import load_board
 from drivers.emulator.firmware import synthetic_agc, synthetic_arb
 from drivers.emulator.remote import SocketBus, SocketPowerLine, SocketResetLine
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+START_LIMIT_S = 120.0
+"""How long the chip may take to be opened, rescued and started: ten times what it takes."""
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 """Between attempts to start a concentrator that fails; each pause is twice the one before."""
@@ -223,6 +226,7 @@ class Radio:
         poll_interval_s: pause after a look that found nothing.
         on_eui: told the chip's EUI after each start.
         pulses: gets the pulses of a GNSS receiver that the chip latched; None where there is no receiver.
+        beat: told within how many seconds the thread will be heard of again (`agent.watchdog`).
     """
 
     def __init__(
@@ -236,6 +240,7 @@ class Radio:
         poll_interval_s: float = 0.01,
         on_eui: Callable[[bytes], None] = lambda _: None,
         pulses: PulseSink | None = None,
+        beat: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._open = open_concentrator
         self._sink = sink
@@ -246,6 +251,7 @@ class Radio:
         self._poll_interval_s = poll_interval_s
         self._on_eui = on_eui
         self._pulses = pulses
+        self._beat = beat
         self._seen: deque[Fingerprint] = deque(sink.recovered.seen, maxlen=KEPT_FINGERPRINTS)
         earlier = sink.recovered.session
         self._knows_chip = earlier is not None and earlier.boot_id == clock.boot_id
@@ -270,6 +276,7 @@ class Radio:
         pause_s = FIRST_PAUSE_S
         while not self._stop.is_set():
             begin_ns = self._clock.monotonic_ns()
+            self._beat(START_LIMIT_S)
             try:
                 self._attempt()
             except (DriverError, AgentError) as error:
@@ -282,6 +289,7 @@ class Radio:
             healthy = self._clock.monotonic_ns() - begin_ns >= HEALTHY_S * 1e9
             if healthy:
                 pause_s, self._failures_in_a_row = FIRST_PAUSE_S, 1
+            self._beat(pause_s + ORDINARY_S)
             self._stop.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         self._become(RadioState.OFF)
@@ -332,6 +340,7 @@ class Radio:
             return False
         self._next_reload_ns = now_ns + round(RELOAD_INTERVAL_S * 1e9)
         self._count_repair(Repair.RELOAD, f"code={illness.code}")
+        self._beat(START_LIMIT_S)
         try:
             concentrator.revive()
         except DriverError as error:
@@ -342,6 +351,7 @@ class Radio:
     def _listen(self, concentrator: Receiver, session: Session) -> None:
         while True:
             last = self._stop.is_set()
+            self._beat(ORDINARY_S)
             try:
                 fetch = concentrator.receive()
             except DriverError as error:

@@ -23,6 +23,7 @@ from agent.enrolment.enrolling import folder_of, sets_of
 from agent.enrolment.renewal import Renewals
 from agent.errors import AgentError, SpoolError
 from agent.filter import Filter
+from agent.notify import Notifier
 from agent.radio import Radio, concentrator_opener
 from agent.radiohealth import RadioHealth
 from agent.spool import orders
@@ -36,6 +37,7 @@ from agent.uplink.machine import LINKED
 from agent.uplink.pace import Pace
 from agent.uplink.sender import Sender
 from agent.uplink.verifier import Verifier
+from agent.watchdog import ORDINARY_S, Watchdog
 from agent.wear import Card, Forecast
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ class Service:
         self._config = config
         self._clock = HostClock()
         self._stop = threading.Event()
+        self._watchdog = Watchdog(Notifier())
+        self._main = self._watchdog.pulse("main")
         names = [destination.name for destination in config.destination]
         self._sets = {name: sets_of(config, name) for name in names}
         self._times = {name: TrustedTime(folder_of(config, name), self._clock) for name in names}
@@ -94,7 +98,7 @@ class Service:
         keys = identity.keys(self._config)
         open_concentrator = concentrator_opener(self._config, self._clock)
         filters = [Filter(destination.filter) for destination in self._config.destination]
-        with self._open_spool(keys, filters) as writer:
+        with self._watchdog, self._open_spool(keys, filters) as writer:
             logger.info("event=started gateway=%s destinations=%d", self._config.gateway.name, len(filters))
             if not filters:
                 logger.warning("event=no_destination what=frames are counted by nobody; add a [[destination]]")
@@ -110,16 +114,19 @@ class Service:
                 poll_interval_s=self._config.concentrator.poll_interval_ms / 1000,
                 on_eui=partial(self._learn_eui, writer),
                 pulses=self._gnss,
+                beat=self._watchdog.pulse("radio").beat,
             )
             ear = threading.Thread(target=radio.run, name="radio", daemon=True)
             ear.start()
             ended = threading.Event()
             voice = threading.Thread(target=self._report, args=(writer, ended), name="report", daemon=True)
             voice.start()
+            self._watchdog.ready()
             try:
                 self._senders = self._start_senders(writer, keys)
                 self._supervise(writer)
             finally:
+                self._watchdog.stopping()
                 stop.set()
                 ear.join(RADIO_STOP_S)
                 writer.flush(DRAIN_S)
@@ -172,6 +179,7 @@ class Service:
             commit_window_s=section.commit_window_s,
             commit_frames=section.commit_frames,
             daily_bytes=self._config.card.daily_bytes,
+            beat=self._watchdog.pulse("spool").beat,
         )
 
     def _health(self) -> dict[str, int]:
@@ -196,6 +204,7 @@ class Service:
     def _start_senders(self, writer: SpoolWriter, keys: Keys) -> list[Sender]:
         """Start a sender for each destination, as soon as the gateway knows its own name."""
         while not self._eui_known.wait(1.0):
+            self._main.beat()
             if self._stop.is_set():
                 return []
         assert self._eui is not None
@@ -228,6 +237,7 @@ class Service:
             answer_timeout_s=destination.answer_timeout_s,
             sealed=writer.on_sealed(destination.name),
             pace=self._pace(destination),
+            beat=self._watchdog.pulse(f"uplink-{destination.name}").beat,
         )
 
     def _pace(self, destination: Destination) -> Pace | None:
@@ -285,7 +295,9 @@ class Service:
                 writer.anchor(anchor)
                 if self._gnss is not None:
                     self._gnss.compare(anchor)
-            self._stop.wait(ANCHOR_HASTE_S if anchor is None else ANCHOR_INTERVAL_S)
+            pause_s = ANCHOR_HASTE_S if anchor is None else ANCHOR_INTERVAL_S
+            self._main.beat(pause_s + ORDINARY_S)
+            self._stop.wait(pause_s)
 
     @staticmethod
     def _end(senders: list[Sender]) -> None:

@@ -30,7 +30,7 @@ _NAMESPACE = uuid.UUID("6b0a9d52-6a55-5c2c-9b41-0c3f6e1c7f3d")
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _SERIAL = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHA512 = re.compile(r"[0-9a-f]{128}")
-_TAG = re.compile(rb"SPDX-License-Identifier: ([A-Za-z0-9.+ ()-]*[A-Za-z0-9.+)])")
+_TAG = re.compile(rb"SPDX-" rb"License-Identifier: ([A-Za-z0-9.+ ()-]*[A-Za-z0-9.+)])")
 _PROPERTIES = {
     "bsi:component:executable": ("executable", "non-executable"),
     "bsi:component:archive": ("archive", "no archive"),

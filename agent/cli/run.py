@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import signal
 import threading
 from pathlib import Path
@@ -36,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from agent import config, logs
     from agent.service import Service
 
+    # systemd ends a process that hangs with SIGABRT: then the log says where each thread stood.
+    faulthandler.enable()
     settings = config.load(args.config)
     logs.configure(settings.logging.level)
     stop = threading.Event()

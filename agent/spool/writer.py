@@ -39,6 +39,7 @@ from agent.spool.reader import SpoolReader
 from agent.spool.row import WEIGHT_BYTES
 from agent.spool.salvage import Salvaged, mend, salvage, unless_kept
 from agent.spool.window import CommitWindow
+from agent.watchdog import ORDINARY_S
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,12 @@ ROOM_EVERY_S = 10.0
 """How often the room that is left is looked at."""
 MOST_SALVAGES = 3
 """In one life; each keeps the file that was damaged. A machine that damages files faster needs a person."""
+COMMIT_LIMIT_S = 120.0
+"""A commit that takes longer hangs: no card that works does that, and the kernel gives up on it sooner."""
+SALVAGE_LIMIT_S = 3600.0
+"""The same after an error, when a large file may have to be read row by row."""
+LOOK_S = 10.0
+"""How often the thread shows that it is there while nothing is to be done."""
 STOP_S = 30.0
 _DAMAGED = "CG-SPL-004"
 """How long a clean stop may take before the rest is left to the journal."""
@@ -154,6 +161,7 @@ class SpoolWriter:
         commit_window_s: float = 1.0,
         commit_frames: int = 500,
         daily_bytes: float | None = None,
+        beat: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Open or create the spool, and take over what an earlier process has left in the journal.
 
@@ -170,6 +178,7 @@ class SpoolWriter:
             commit_frames: commit at once when so many wait.
             daily_bytes: that may be written to the card in a day; as far as they go, a frame waits shorter. None:
                 it always waits the longest.
+            beat: told within how many seconds the thread will be heard of again (`agent.watchdog`).
 
         Raises:
             SpoolError: spool or journal cannot be used.
@@ -234,6 +243,7 @@ class SpoolWriter:
         """What an earlier process has left; its frames are queued already."""
         left = self.recovered.session
         self._session = max(known.session, left.number if left else 0)
+        self._beat = beat
         self._changed = threading.Condition()
         self._queue: deque[Entry] = deque()
         self._queued_frames = 0
@@ -510,11 +520,14 @@ class SpoolWriter:
         while True:
             with self._changed:
                 while not more and not self._ready():
-                    self._changed.wait(self._patience_s())
+                    patience_s = self._patience_s()
+                    self._beat(ORDINARY_S)
+                    self._changed.wait(LOOK_S if patience_s is None else min(patience_s, LOOK_S))
                 stopping = self._stopping
                 flushes, self._flushes = self._flushes, []
                 entries, orders = self._group(failing=failures > 0)
                 begin_s = self._busy_since = time.monotonic()
+                self._beat(SALVAGE_LIMIT_S if failures else COMMIT_LIMIT_S)
             try:
                 if failures:
                     self._reopen()

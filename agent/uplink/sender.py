@@ -35,6 +35,7 @@ from agent.uplink.port import (
     UnreadableBatchError,
     Uplink,
 )
+from agent.watchdog import ORDINARY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +55,10 @@ STANDING_CAP_S = 900.0
 """Longest pause while the platform refuses this gateway: each try costs the bytes of a batch."""
 ANCHOR_EVERY_S = 600.0
 """A clock anchor is kept at least this often, and whenever one is twice as good as the last."""
+WORK_LIMIT_S = 600.0
+"""How long one turn may take: the transport gives each wait for the other side a limit, and there may be several."""
+LOOK_S = 10.0
+"""How often the thread shows that it is there while nothing is to be done."""
 WORST_ANCHOR_S = 10.0
 """A round trip longer than twice this gives no anchor."""
 
@@ -117,6 +122,7 @@ class Sender:
         sealed: set by the spool when it has sealed something for this destination; cleared here.
         pace: says when batches may travel; None for always.
         pause: waits between two tries, at most as long as told; returns early at `stop`.
+        beat: told within how many seconds the thread will be heard of again (`agent.watchdog`).
     """
 
     def __init__(
@@ -133,6 +139,7 @@ class Sender:
         sealed: threading.Event | None = None,
         pace: Pace | None = None,
         pause: Callable[[float], object] | None = None,
+        beat: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.name = name
         self._uplink = uplink
@@ -145,6 +152,7 @@ class Sender:
         self._window = max(1, min(window, uplink.window))
         self._answer_timeout_us = round(answer_timeout_s * _SECOND_US)
         self._stopping = threading.Event()
+        self._beat = beat
         self._pause = pause or self._stopping.wait
         # Sealed, arrived, stopping: whatever it is, the thread looks at everything.
         self._wake = sealed or threading.Event()
@@ -230,6 +238,7 @@ class Sender:
     def _try(self) -> None:
         """Run one session over one link, and leave the state machine waiting when it fails."""
         self._retry_at_us = None
+        self._beat(WORK_LIMIT_S)
         if self._stopping.is_set():
             return
         try:
@@ -258,7 +267,11 @@ class Sender:
         while not self._stopping.is_set():
             deadline_us = machine.deadline_us(self._state)
             left_us = None if deadline_us is None else max(0, deadline_us - self._clock.boottime_us())
-            self._wake.wait(None if left_us is None else left_us / _SECOND_US)
+            self._beat(ORDINARY_S)
+            woken = self._wake.wait(LOOK_S if left_us is None else min(LOOK_S, left_us / _SECOND_US))
+            if not woken and (deadline_us is None or self._clock.boottime_us() < deadline_us):
+                continue  # nothing to do, but to show that it is there
+            self._beat(WORK_LIMIT_S)
             self._wake.clear()
             # The spool first: with HTTPS every answer is followed by a send that blocks, and live goes before backlog.
             self._look()
@@ -558,6 +571,7 @@ class Sender:
     def _pause_s(self, seconds: float) -> None:
         self._retry_at_us = self._clock.boottime_us() + round(seconds * _SECOND_US)
         self._publish()
+        self._beat(seconds + ORDINARY_S)
         self._pause(seconds)
 
     def _publish(self) -> None:

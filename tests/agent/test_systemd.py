@@ -37,3 +37,11 @@ def test_a_clean_end_fits_into_the_time_that_systemd_gives(settings: list[tuple[
 def test_the_journal_outlives_a_stop(settings: list[tuple[str, str]]) -> None:
     """While the card does not write, what was heard is nowhere else."""
     assert dict(settings)["RuntimeDirectoryPreserve"] == "yes"
+
+
+def test_systemd_waits_for_the_start_and_feeds_on_signs_of_life(settings: list[tuple[str, str]]) -> None:
+    said = dict(settings)
+    assert said["Type"] == "notify"
+    assert said["NotifyAccess"] == "main"
+    assert "AF_UNIX" in said["RestrictAddressFamilies"], "the socket on which systemd listens"
+    assert float(said["WatchdogSec"]) > 0
