@@ -96,7 +96,7 @@ def create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer:
         raise IdentityError(
             f"cannot be written: {error.strerror}",
             where=str(path),
-            hint="check that the folder exists and belongs to the user that runs civigate",
+            hint="check that the folder exists, has room, and belongs to the user that runs civigate",
             code="CG-IDN-006",
         ) from error
     return load(path)

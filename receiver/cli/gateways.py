@@ -19,13 +19,14 @@ from receiver.cli import ca, gateways_enrolment
 from receiver.cli.arguments import add_config, add_json
 from receiver.enrolment.store import FILE_NAME as ENROLMENT_FILE_NAME
 from receiver.enrolment.store import EnrolmentStore
-from receiver.errors import RegistryError
+from receiver.errors import ReceiverError, RegistryError
 from receiver.ledger.database import FILE_NAME
 from receiver.ledger.port import RegisteredKey
 from receiver.ledger.reader import LedgerReader
 
 MAX_KEY_FILE_BYTES = 4096
 MAX_NAME_CHARACTERS = 100
+NOT_REGISTERED = "CG-REG-003"
 
 _EXAMPLES = """examples:
   civigate-receiver gateways add 0016c001ff10a235 --key civigate-key:ed25519:... --name "town hall"
@@ -206,9 +207,9 @@ def _revoke(args: argparse.Namespace) -> int:
         try:
             with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
                 revoked = admin.revoke(args.eui, args.kid)
-        except RegistryError:
+        except ReceiverError as error:
             # who was only invited has no key yet
-            if not invitations:
+            if not invitations or error.code != NOT_REGISTERED:
                 raise
     counts = {"revoked": revoked, "certificates": certificates, "invitations": invitations}
     if args.json:
@@ -237,5 +238,5 @@ def _revoke_certificates(loaded: config.ReceiverConfig, eui: bytes, serial: int 
             ca.write_crl(loaded)
     if serial is not None and serial not in known:
         hint = "'civigate-receiver ca show' shows those that were issued"
-        raise RegistryError("no such certificate", where=f"gateway {eui.hex()}", hint=hint, code="CG-REG-003")
+        raise RegistryError("no such certificate", where=f"gateway {eui.hex()}", hint=hint, code=NOT_REGISTERED)
     return certificates, invitations
