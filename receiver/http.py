@@ -26,7 +26,7 @@ from agent.batch.model import Reason
 from receiver.errors import LedgerError
 from receiver.intake import Answer, Intake, TooFastError
 from receiver.listener import CLIENT_CERTIFICATE
-from receiver.rate import Buckets
+from receiver.rate import Buckets, origin
 
 ANSWER_TYPE = "application/cose"
 BODY_GRACE_S = 15.0
@@ -116,7 +116,7 @@ def gateway_app(intake: Intake, door: Door, revoked: Callable[[bytes], bool] | N
     @app.post("/v1/batches")
     async def post_batch(request: Request) -> Response:
         address = request.client.host if request.client else "unknown"
-        if door.strangers is not None and (wait_s := door.strangers.wait_s(address)):
+        if door.strangers is not None and (wait_s := door.strangers.wait_s(origin(address))):
             return _later(429, wait_s, "too many batches from here did not verify", close=True)
         wire = await door.read(request)
         if isinstance(wire, Response):
@@ -136,7 +136,7 @@ def gateway_app(intake: Intake, door: Door, revoked: Callable[[bytes], bool] | N
         finally:
             door.done(len(wire))
         if door.strangers is not None and answer.refusal is not None and answer.refusal.reason in _NOT_OURS:
-            door.strangers.take(address)
+            door.strangers.take(origin(address))
         return _answer(answer)
 
     @app.get("/v1/streams/{stream}/receipt")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 from collections import OrderedDict
@@ -14,6 +15,17 @@ Who = TypeVar("Who", bound=Hashable)
 
 MAX_BUCKETS = 100_000
 """Parties that are remembered; the one that was quiet longest is forgotten first, with a full bucket."""
+
+
+def origin(address: str) -> str:
+    """Return what stands for everybody at an address: of IPv6 the network, since one subscriber has a whole /64."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return address if parsed.ipv4_mapped is not None else str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))
 
 
 class Buckets(Generic[Who]):

@@ -25,7 +25,9 @@ SCHEMA_VERSION = 1
 BUSY_LIMIT_S = 10.0
 MAX_CLAIMS = 100_000
 MAX_PENDING = 1000
-"""Gateways that wait for approval; one more is turned away, so that strangers cannot fill the disk."""
+"""Gateways that wait for approval; one more is turned away, so that strangers cannot fill the disk, unless ..."""
+LEFT_US = 3_600_000_000
+"""... one has not asked for so long: it gives way, so that strangers cannot keep the others out for ever either."""
 
 _SCHEMA = """
 CREATE TABLE claim (
@@ -252,7 +254,13 @@ class EnrolmentStore:
             if known is None:
                 (waiting,) = db.execute("SELECT count(*) FROM applicant WHERE state = 'pending'").fetchone()
                 if waiting >= MAX_PENDING:
-                    return None
+                    left = db.execute(
+                        "DELETE FROM applicant WHERE kid = (SELECT kid FROM applicant WHERE state = 'pending'"
+                        " AND last_us < ? ORDER BY last_us LIMIT 1)",
+                        (applicant.last_us - LEFT_US,),
+                    )
+                    if left.rowcount == 0:
+                        return None
                 _note(db, applicant, "pending", applicant.name)
             elif known.state == "pending":
                 db.execute(

@@ -22,7 +22,7 @@ from agent.errors import BatchError, IdentityError
 from receiver.enrolment.desk import Desk, TooOftenError
 from receiver.errors import CertificateError, LedgerError
 from receiver.http import Door
-from receiver.rate import Buckets
+from receiver.rate import Buckets, origin
 
 WORKERS = 2
 
@@ -41,7 +41,7 @@ def enrolment_app(desk: Desk, door: Door, strangers: Buckets[str] | None) -> Fas
     workers = anyio.CapacityLimiter(WORKERS)
 
     def held_back(address: str) -> Response | None:
-        wait_s = 0.0 if strangers is None else strangers.wait_s(address)
+        wait_s = 0.0 if strangers is None else strangers.wait_s(origin(address))
         return _later(429, wait_s, "too many requests from here were not granted") if wait_s else None
 
     @app.post(CHALLENGE_PATH)
@@ -83,7 +83,7 @@ def _address(request: Request) -> str:
 
 def _count(strangers: Buckets[str] | None, address: str) -> None:
     if strangers is not None:
-        strangers.take(address)
+        strangers.take(origin(address))
 
 
 def _plain(status: int, text: str) -> Response:

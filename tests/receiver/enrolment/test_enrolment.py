@@ -26,8 +26,9 @@ from agent.enrolment import certificate, claim, message
 from agent.enrolment.message import Enrolled, Pending, Turned, TurnedDown
 from receiver.enrolment.authority import Authority
 from receiver.enrolment.desk import Desk, Policy
-from receiver.enrolment.store import FILE_NAME, EnrolmentStore
+from receiver.enrolment.store import FILE_NAME, Applicant, EnrolmentStore
 from receiver.ledger.sqlite import SqliteLedger
+from receiver.rate import origin
 from tests.receiver.enrolment.town import Asking, Town, town
 from tests.receiver.gateway import EUI, Gateway
 from tests.receiver.platform import Certificates
@@ -368,6 +369,36 @@ def test_strangers_are_not_listened_to_after_a_while(tmp_path: Path, certificate
             held = client.post(message.CHALLENGE_PATH)
         assert held.status_code == 429
         assert 1 <= int(held.headers["retry-after"]) <= 20
+
+
+def test_strangers_who_wait_keep_nobody_out_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receiver.enrolment.store.MAX_PENDING", 3)
+
+    def waiting(number: int, minute: int) -> Applicant:
+        asked_us = minute * 60_000_000
+        return Applicant(bytes([number]) * 32, EUI, "-", "-", "-", "pending", asked_us, asked_us)
+
+    with closing(EnrolmentStore(tmp_path)) as store:
+        for number in range(3):
+            assert store.applied(waiting(number, number)) is not None
+        assert store.applied(waiting(3, 60)) is None
+        assert store.applied(waiting(0, 60)) is not None, "it asks again, and stays"
+        assert store.applied(waiting(3, 62)) is not None
+        assert [one.kid[0] for one in store.applicants("pending")] == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("unknown", "unknown", True),
+    ],
+)
+def test_who_has_a_network_has_one_share(one: str, other: str, same: bool) -> None:
+    assert (origin(one) == origin(other)) is same
 
 
 def test_one_key_cannot_ask_for_ever(here: Town, monkeypatch: pytest.MonkeyPatch) -> None:
