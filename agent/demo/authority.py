@@ -25,6 +25,19 @@ class Credentials:
     key: Path
 
 
+_CERTIFYING = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """Issue certificates for a platform and its gateways.
 
@@ -39,6 +52,8 @@ class Authority:
         self.certificate = folder / "ca.pem"
         builder = self._builder(self._name, self._key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        # Python 3.13 takes no authority that does not say what its key is for [RFC 5280 section 4.2.1.9].
+        builder = builder.add_extension(_CERTIFYING, critical=True)
         self._write(self.certificate, builder.sign(self._key, hashes.SHA256()))
 
     def server(self, name: str, address: str = "127.0.0.1") -> Credentials:
