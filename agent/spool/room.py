@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -177,6 +178,9 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
         number: of the batch.
         reason: why; with `Loss.DAMAGED` a batch that is found sound is not given up,
         sound: unless it shall be: its key is not accepted any more.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged in more than single rows.
     """
     batch = stream.sealed[number]
     good: list[Frame] = []
@@ -185,6 +189,9 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
         f"SELECT {COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq",  # noqa: S608 - constants
         (batch.first_row, batch.last_row, 1 << stream.bit),
     ):
+        if not batch.first_row <= columns[0] <= batch.last_row:
+            # Its key was changed where it stands: to look for it, and to delete it, leads elsewhere.
+            raise sqlite3.DatabaseError(f"frame {columns[0]} is out of order")
         try:
             frame = from_row(columns, book.sessions)
         except DamagedRowError:

@@ -346,6 +346,9 @@ class Bisected:
             try:
                 for found in self.connection.execute(sql, (low, high)):
                     if not isinstance(found[0], int) or not low <= found[0] <= high:
+                        # What its key was is not known; most likely the one that is next here.
+                        self.lose(low, low)
+                        low += 1
                         raise sqlite3.DatabaseError("row out of order")
                     low = found[0] + 1
                     yield found

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -115,6 +116,7 @@ class Sealer:
 
         Raises:
             IdentityError: the key cannot sign; the transaction has to be given up.
+            sqlite3.DatabaseError: the file is damaged in more than single rows.
         """
         state = self._book.state
         assert state.gateway_eui is not None
@@ -130,6 +132,9 @@ class Sealer:
             if frames or damaged or end is None:
                 break
             stream.next_row = end  # nothing was left of what an earlier filter selected
+        if stream.unsealed and not frames and not damaged:
+            # The way to them in the file is damaged; empty batches without end would come of it.
+            raise sqlite3.DatabaseError(f"{stream.unsealed} frames that wait for a batch are not to be found")
         if damaged:
             lose(stream, Loss.DAMAGED, damaged)
             # no part of the batch any more; other destinations find out for themselves
@@ -231,6 +236,9 @@ class Sealer:
             (stream.next_row, last_row, 1 << stream.bit, limit),
         )
         for columns in cursor:
+            if columns[0] < stream.next_row:
+                # Its key was changed where it stands, and may be that of a sound frame elsewhere.
+                raise sqlite3.DatabaseError(f"frame {columns[0]} is out of order")
             try:
                 frame = from_row(columns, self._book.sessions)
             except DamagedRowError:
