@@ -230,17 +230,17 @@ def test_a_used_up_plan_holds_everything_says_so_and_outlives_the_process(
     trust: Trust, server: HttpsServer, platform: Platform, send: Send, pace_of: PaceOf
 ) -> None:
     gateway = Gateway(300)
-    sender = send(trust.endpoint("https", server.port), gateway, pace=pace_of(plan_bytes=60_000))
+    sender = send(trust.endpoint("https", server.port), gateway, pace=pace_of(plan_bytes=120_000))
     until(lambda: sender.status.held is not None)
     sender.stop()
     kept = json.loads(pace_of.path.read_text())
     assert kept["month"] == datetime.now(UTC).strftime("%Y-%m")
     assert kept["bytes"] == sum((sender.status.traffic.up_bytes, sender.status.traffic.down_bytes))
-    assert 60_000 * (1 - LIVE_SHARE) <= kept["bytes"] < 60_000
+    assert 120_000 * (1 - LIVE_SHARE) <= kept["bytes"] < 120_000
     before = len(platform.arrivals)
     assert 0 < before < 300
 
-    second = send(trust.endpoint("https", server.port), gateway, pace=pace_of(plan_bytes=60_000))
+    second = send(trust.endpoint("https", server.port), gateway, pace=pace_of(plan_bytes=120_000))
     until(lambda: second.status.held is not None)
     gateway.seal()
     second.sealed()
