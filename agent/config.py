@@ -315,6 +315,14 @@ class Destination:
         expected="the line that 'civigate-receiver identity show' prints, from civigate-key: on",
         example=_PLACEHOLDER_KEY,
     )
+    next_receipt_keys: tuple[PublicKey, ...] = setting(
+        "Further keys of the platform, taken as well: while it changes its key, the next one, or the one before.",
+        default=(),
+        items=(0, 4),
+        parse=_parse_receipt_key,
+        expected="lines like receipt_key",
+        example=["civigate-key:ed25519:O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik"],
+    )
     ca_file: Path | None = setting(
         "PEM file with the only authorities trusted to certify the platform. Left out: those of the system.",
         default=None,
@@ -406,6 +414,11 @@ class Destination:
         rate = None if self.backlog_kb_s is None else self.backlog_kb_s * 1000
         plan = None if self.data_plan_mb is None else self.data_plan_mb * 1_000_000
         return pace.Rules(rate, plan, self.quiet_hours)
+
+    @property
+    def receipt_keys(self) -> tuple[PublicKey, ...]:
+        """All keys that its receipts may be signed with."""
+        return (self.receipt_key, *self.next_receipt_keys)
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -231,7 +231,7 @@ class Service:
             Alternatives([open_uplink(endpoint(url), eui, self._clock) for url in destination.urls]),
             open_source=outlet.open,
             sink=outlet,
-            verify=Verifier(destination.receipt_key, trusted, sets),
+            verify=Verifier(destination.receipt_keys, trusted, sets),
             clock=self._clock,
             window=destination.window,
             answer_timeout_s=destination.answer_timeout_s,

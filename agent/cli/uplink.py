@@ -92,7 +92,7 @@ def _steps(settings: GatewayConfig, destination: Destination, url: str) -> Itera
     from agent.uplink.check import walk
     from agent.uplink.endpoint import Endpoint
 
-    keys = ring(destination.receipt_key)
+    keys = ring(*destination.receipt_keys)
     eui, stream_id = _known(settings, destination.name)
     clock = HostClock()
     time = TrustedTime(folder_of(settings, destination.name), clock)

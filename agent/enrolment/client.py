@@ -14,7 +14,7 @@ import http.client
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,13 +165,13 @@ class Platform:
         self._time = time
         self.where = f"{self._host}:{self._port}"
 
-    def ask(self, make: Callable[[bytes], Request], signer: Signer, expected: PublicKey | None) -> Granted:
+    def ask(self, make: Callable[[bytes], Request], signer: Signer, expected: Sequence[PublicKey]) -> Granted:
         """Ask for a certificate.
 
         Args:
             make: makes the request of a challenge.
             signer: the gateway's key.
-            expected: the platform's receipt key; None at the first contact, where the connection vouches for it.
+            expected: the platform's receipt keys; none at the first contact, where the connection vouches for it.
 
         Raises:
             NotEnrolledError: the platform says no, or not yet.
@@ -189,7 +189,7 @@ class Platform:
                 said, key = message.open_answer(answer, message.digest_of(data), expected)
             except (BatchError, IdentityError) as error:
                 what = f"the answer does not verify: {error}"
-                hint = "if the platform has a new receipt key, this gateway must enrol anew"
+                hint = "if the platform has a new receipt key, add it to next_receipt_keys of the destination"
                 raise LinkError(Fault.FORGED, what, where=self.where, hint=hint) from error
             self._time.signed(said.utc_us)
             stale = isinstance(said, TurnedDown) and said.reason is Turned.STALE

@@ -103,7 +103,7 @@ def enrol(
             name=loaded.gateway.name,
         ),
         signer,
-        None,
+        (),
     )
     given = _given(granted, platform.where, name)
     destination = str(given["name"])
@@ -113,7 +113,7 @@ def enrol(
         what = "the platform does not say which authorities certify it, and the fingerprint is good for once only"
         raise IdentityError(what, where=platform.where, hint=hint, code="CG-ENR-009")
     present = next((one for one in loaded.destination if one.name == destination), None)
-    if present is not None and present.receipt_key != granted.receipt_key:
+    if present is not None and granted.receipt_key not in present.receipt_keys:
         hint = f"correct receipt_key of destination {destination}, or enrol under another name with --name"
         what = f"the platform signs with {granted.receipt_key.text}, gateway.toml expects another key"
         raise ConfigError(what, where=f"{path}: destination {destination}", hint=hint, code="CG-ENR-011")

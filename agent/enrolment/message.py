@@ -11,6 +11,7 @@ so that no answer fits another one. The kinds are others than those of batches a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -189,13 +190,13 @@ def sign_answer(said: Said, request_digest: bytes, signer: Signer) -> bytes:
     return cose.sign(cbor.encode(head, where="enrolment answer", max_bytes=MAX_ANSWER_BYTES), signer)
 
 
-def open_answer(data: bytes, request_digest: bytes, expected: PublicKey | None) -> tuple[Said, PublicKey]:
+def open_answer(data: bytes, request_digest: bytes, expected: Sequence[PublicKey]) -> tuple[Said, PublicKey]:
     """Read and verify an answer.
 
     Args:
         data: as it came.
         request_digest: of the request that it must answer.
-        expected: the platform's receipt key, None at the first contact, where the connection vouches for it.
+        expected: the platform's receipt keys; none at the first contact, where the connection vouches for what it says.
 
     Returns:
         What it says, and the platform's receipt key.
@@ -208,10 +209,10 @@ def open_answer(data: bytes, request_digest: bytes, expected: PublicKey | None) 
     message = cose.read(data, where=where, max_bytes=MAX_ANSWER_BYTES)
     match _payload(message.payload, where, MAX_ANSWER_BYTES):
         case [int(kind), _, bytes(answered), bytes(cose_key), *rest]:
-            key = PublicKey.from_cose_key(cose_key) if expected is None else expected
+            key = PublicKey.from_cose_key(cose_key)
         case _:
             raise _bad(where, "not an answer of version 1")
-    cose.verify(message, ring(key), where=where)
+    cose.verify(message, ring(*(expected or (key,))), where=where)
     if answered != request_digest:
         raise _bad(where, "it answers another request")
     return _said(kind, rest, where), key

@@ -85,7 +85,7 @@ def renew(
                     certificate=certificate.fingerprint(present.der),
                 ),
                 signer,
-                destination.receipt_key,
+                destination.receipt_keys,
             )
         except LinkError as error:
             if error.fault not in {Fault.CERTIFICATE, Fault.FILES}:

@@ -13,6 +13,8 @@ from agent.batch.receipt import open_answer
 from agent.errors import IdentityError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.enrolment.sets import CertificateSets
     from agent.trusted_time import TrustedTime
 
@@ -23,13 +25,13 @@ class Verifier:
     """Opens the signed answers of one platform.
 
     Args:
-        key: the platform's.
+        keys: the platform's.
         time: that a signed answer narrows.
         sets: whose set in use a receipt confirms.
     """
 
-    def __init__(self, key: PublicKey, time: TrustedTime, sets: CertificateSets) -> None:
-        self._resolve = ring(key)
+    def __init__(self, keys: Sequence[PublicKey], time: TrustedTime, sets: CertificateSets) -> None:
+        self._resolve = ring(*keys)
         self._time = time
         self._sets = sets
         self._said = False

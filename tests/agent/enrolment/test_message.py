@@ -60,8 +60,11 @@ def test_a_request_says_what_was_asked_whatever_signs_it(request: Request) -> No
 @given(said)
 def test_an_answer_says_what_was_answered(answer: Said) -> None:
     data = message.sign_answer(answer, DIGEST, PLATFORM)
-    assert message.open_answer(data, DIGEST, None) == (answer, PLATFORM.public)
-    assert message.open_answer(data, DIGEST, PLATFORM.public) == (answer, PLATFORM.public)
+    assert message.open_answer(data, DIGEST, ()) == (answer, PLATFORM.public)
+    assert message.open_answer(data, DIGEST, [Ed25519Signer.generate().public, PLATFORM.public]) == (
+        answer,
+        PLATFORM.public,
+    )
 
 
 @given(st.data())
@@ -79,7 +82,7 @@ def test_any_bytes_are_refused_by_name(data: bytes) -> None:
     with pytest.raises((RefusedError, IdentityError)):
         message.open_request(data)
     with pytest.raises((RefusedError, IdentityError)):
-        message.open_answer(data, DIGEST, None)
+        message.open_answer(data, DIGEST, ())
 
 
 def test_who_does_not_have_the_key_cannot_ask_in_its_name() -> None:
@@ -91,9 +94,9 @@ def test_who_does_not_have_the_key_cannot_ask_in_its_name() -> None:
 def test_an_answer_of_another_platform_or_to_another_request_is_not_taken() -> None:
     data = message.sign_answer(Pending("wait", 1), DIGEST, PLATFORM)
     with pytest.raises(RefusedError):
-        message.open_answer(data, DIGEST, Ed25519Signer.generate().public)
+        message.open_answer(data, DIGEST, [Ed25519Signer.generate().public])
     with pytest.raises(RefusedError, match="another request"):
-        message.open_answer(data, b"\1" * 32, PLATFORM.public)
+        message.open_answer(data, b"\1" * 32, [PLATFORM.public])
 
 
 def test_neither_side_takes_an_enrolment_for_a_receipt() -> None:

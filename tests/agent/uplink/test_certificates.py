@@ -103,7 +103,7 @@ class Scene:
 
     @property
     def verify(self) -> Verifier:
-        return Verifier(PLATFORM_KEY.public, self.time, self.sets)
+        return Verifier([PLATFORM_KEY.public], self.time, self.sets)
 
     def close(self) -> None:
         for server in self._servers:

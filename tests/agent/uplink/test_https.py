@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from agent.batch import receipt
-from agent.batch.keys import Ed25519Signer
+from agent.batch.keys import Ed25519Signer, ring
 from agent.batch.model import Reason, Receipt
 from agent.demo.authority import Authority
 from agent.uplink.machine import Phase
 from agent.uplink.port import Fault
 from agent.uplink.sender import NEAR_CAP_S, STANDING, Sender
 from tests.agent.uplink.scene import (
+    PLATFORM_KEY,
     Gateway,
     Handler,
     HostClock,
@@ -290,6 +291,21 @@ def test_an_answer_without_end_is_not_read_to_its_end(trust: Trust, server: Http
     sender = send(trust.endpoint("https", server.port), Gateway(1))
     _problem(sender, Fault.OVERSIZE)
     assert sender.status.traffic.down_bytes < 5_000_000
+
+
+def test_the_platform_can_change_its_key_while_both_are_configured(
+    trust: Trust, server: HttpsServer, platform: Platform, send: Send
+) -> None:
+    following, gateway = Ed25519Signer.generate(), Gateway(1)
+    both = ring(PLATFORM_KEY.public, following.public)
+    sender = send(trust.endpoint("https", server.port), gateway, verify=lambda data: receipt.open_answer(data, both))
+    assert sender.drain(15)
+    platform.signer = following
+    gateway.seal(2)
+    sender.sealed()
+    assert sender.drain(15)
+    assert sender.status.through == 3
+    assert sender.status.counts["receipts"] >= 3
 
 
 def test_a_forged_receipt_frees_nothing(trust: Trust, server: HttpsServer, platform: Platform, send: Send) -> None:

@@ -195,7 +195,7 @@ def test_no_request_is_taken_twice_nor_with_a_challenge_of_somebody_else(here: T
         for replayed in (data, asking.request(bytes(message.NONCE_BYTES), code=code)):
             response = asking.send(replayed)
             assert response.status_code == 403
-            said, _ = message.open_answer(response.content, message.digest_of(replayed), None)
+            said, _ = message.open_answer(response.content, message.digest_of(replayed), ())
             assert turned(said) is Turned.STALE
 
 

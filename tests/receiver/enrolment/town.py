@@ -99,7 +99,7 @@ class Asking:
         data = self.request(self.nonce(), code=code, present=present, csr=csr)
         response = self.send(data)
         assert response.headers["content-type"] == message.CONTENT_TYPE, response.text
-        said, _ = message.open_answer(response.content, message.digest_of(data), key)
+        said, _ = message.open_answer(response.content, message.digest_of(data), () if key is None else (key,))
         return said
 
     def enrolled(self, code: str = "", *, present: bytes | None = None) -> Enrolled:
