@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The configuration of a gateway: what gateway.toml may say, and what its values mean together."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ from agent.settings import Unfit, setting, table
 from agent.spool.intake import MAX_DESTINATIONS
 from agent.uplink import pace
 from agent.uplink.pace import QuietHours
+from agent.values import parse_name, parse_url
 from drivers.boards import load_board
 from drivers.errors import ProfileError
 from drivers.plans import load_plan
@@ -26,7 +26,6 @@ from drivers.sx1302.firmware import SYSTEM_FOLDER
 
 BUSES = ("spi", "usb", "emulator")
 SCHEMES = ("https", "mqtts", "mqtt")
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _PLACEHOLDER_KEY = "civigate-key:ed25519:REPLACE-THIS-WITH-THE-KEY-OF-YOUR-PLATFORM8"
 
 
@@ -61,12 +60,6 @@ def _parse_profile(text: str) -> str:
     return text
 
 
-def _parse_name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("other characters or too long")
-    return text
-
-
 def _parse_receipt_key(text: str) -> PublicKey:
     if text == _PLACEHOLDER_KEY:
         raise ValueError("still the example's placeholder")
@@ -86,17 +79,7 @@ def _parse_any_key(text: str) -> KeyPlace:
 
 
 def _parse_url(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in SCHEMES:
-        raise ValueError(f'unknown scheme "{url.scheme}"')
-    if url.username is not None or url.password is not None:
-        raise ValueError("user and password do not belong into it")
-    if not url.hostname or any(char <= " " for char in text):
-        raise ValueError("no host")
-    if url.query or url.fragment or (url.scheme != "https" and url.path not in ("", "/")):
-        raise ValueError("more than host, port and, for https, a path")
-    _ = url.port  # says no by itself beyond 65535
-    return text
+    return parse_url(text, SCHEMES)
 
 
 def _parse_enrolment(text: str) -> str:
@@ -291,7 +274,7 @@ class Destination:
 
     name: str = setting(
         "Its name in logs and status; another name is another destination, with a new queue.",
-        parse=_parse_name,
+        parse=parse_name,
         expected="1 to 32 of a-z, 0-9 and -",
         example="city",
     )

@@ -13,46 +13,20 @@ from agent import settings
 from agent.batch.model import MAX_WIRE_BYTES
 from agent.filter import FilterRules
 from agent.settings import Unfit, setting, table
+from agent.values import parse_name, parse_url
 from receiver.ledger.port import QuarantineLimits
 
 DEFAULT_PORTS = {"mqtts": 8883, "mqtt": 1883}
 DESTINATION_SCHEMES = ("https", "mqtts")
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def _parse_broker(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in DEFAULT_PORTS:
-        raise ValueError(f'unknown scheme "{url.scheme}"')
-    if url.username is not None or url.password is not None:
-        raise ValueError("user and password do not belong into it")
-    if not url.hostname or any(char <= " " for char in text):
-        raise ValueError("no host")
-    if url.query or url.fragment or url.path not in ("", "/"):
-        raise ValueError("more than host and port")
-    _ = url.port  # says no by itself beyond 65535
-    return text
+    return parse_url(text, DEFAULT_PORTS)
 
 
 def _parse_destination(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in DESTINATION_SCHEMES:
-        raise ValueError(f'unknown scheme "{url.scheme}"')
-    if url.username is not None or url.password is not None:
-        raise ValueError("user and password do not belong into it")
-    if not url.hostname or any(char <= " " for char in text):
-        raise ValueError("no host")
-    if url.query or url.fragment or (url.scheme != "https" and url.path not in ("", "/")):
-        raise ValueError("more than host, port and, for https, a path")
-    _ = url.port  # says no by itself beyond 65535
-    return text
-
-
-def _parse_name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("other characters or too long")
-    return text
+    return parse_url(text, DESTINATION_SCHEMES)
 
 
 def _parse_address(text: str) -> str:
@@ -245,7 +219,7 @@ class EnrolmentSection:
     name: str = setting(
         "Name of the destination that gateways configure.",
         default="city",
-        parse=_parse_name,
+        parse=parse_name,
         expected="1 to 32 of a-z, 0-9 and -",
     )
     url: str = setting(
