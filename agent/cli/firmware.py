@@ -6,13 +6,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from drivers.errors import FirmwareError
     from drivers.sx1302.firmware import FirmwareId, Mcu
     from drivers.sx1302.firmware_search import FoundImage
@@ -66,36 +63,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _import(args: argparse.Namespace) -> int:
-    from drivers import sx1261_patch
-    from drivers.sx1302.firmware import FILE_NAMES
-    from drivers.sx1302.firmware_search import search
+    from agent.firmware import look_into, missing, not_found
 
     folders = _folders(args)
     folder = folders[0]
-    images = search(args.path)
-    taken = {
-        one.identity.mcu: one for one in images if one.identity and one.identity.required and not one.identity.synthetic
-    }
-    written = {mcu: folder / FILE_NAMES[mcu] for mcu in FILE_NAMES if mcu in taken}
-    for mcu, target in written.items():
-        _write(target, taken[mcu].image)
-    patch = sx1261_patch.find(args.path)
-    if patch is not None:
-        _write(folder / sx1261_patch.FILE_NAME, patch[1])
+    source = look_into(args.path)
+    written = source.install(folder)
+    taken = list(source.taken.values())
     if args.json:
-        found = [_as_json(one.path, one.identity, written if one in taken.values() else {}) for one in images]
+        found = [_as_json(one.path, one.identity, written if one in taken else {}) for one in source.images]
         print(json.dumps({"folder": str(folder), "images": found}))
     else:
-        for one in images:
+        for one in source.images:
             outcome = _refusal(one)
-            if one.identity and one in taken.values():
+            if one.identity and one in taken:
                 outcome = f"written to {written[one.identity.mcu]}"
             print(f"{one.path}: {one.identity or 'unknown image'}: {outcome}")
-        if patch is not None:
-            print(f"{patch[0]}: patch for the SX1261: written to {folder / sx1261_patch.FILE_NAME}")
-    missing = [mcu for mcu in FILE_NAMES if mcu not in taken and not _usable(folders, mcu)]
-    if missing:
-        raise _not_found(args.path, missing)
+        if source.patch is not None:
+            print(f"{source.patch[0]}: patch for the SX1261: written beside them into {folder}")
+    if lacking := missing(folders, besides=written):
+        raise not_found(args.path, lacking)
     return 0
 
 
@@ -139,17 +126,6 @@ def _folders(args: argparse.Namespace) -> tuple[Path, ...]:
     return DEFAULT_FOLDER, SYSTEM_FOLDER
 
 
-def _usable(folders: Sequence[Path], mcu: Mcu) -> bool:
-    from drivers.errors import FirmwareError
-    from drivers.sx1302.firmware import check_file, find
-
-    try:
-        check_file(find(folders, mcu), mcu)
-    except FirmwareError:
-        return False
-    return True
-
-
 def _refusal(one: FoundImage) -> str:
     if one.identity is None:
         return "left: of no release that is known"
@@ -160,44 +136,6 @@ def _refusal(one: FoundImage) -> str:
     if not one.identity.required:
         return "left: too old, take sx1302_hal V2.1.0"
     return "left: the same as another"
-
-
-def _write(target: Path, image: bytes) -> None:
-    """Put an image in its place, whole or not at all.
-
-    Raises:
-        FirmwareError: the folder cannot be written.
-    """
-    from drivers.errors import FirmwareError
-
-    fresh = target.with_suffix(".new")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(image)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(target)
-    except OSError as error:
-        raise FirmwareError(
-            f"cannot be written: {error.strerror}",
-            op="import firmware",
-            where=str(target),
-            hint="run this as a user who may write there (sudo), or name another folder with --to",
-            code="CG-FW-010",
-        ) from error
-
-
-def _not_found(path: Path, missing: Iterable[Mcu]) -> FirmwareError:
-    from drivers.errors import FirmwareError
-
-    return FirmwareError(
-        f"no image for the {' and the '.join(mcu.upper() for mcu in missing)} that this program can use",
-        op="import firmware",
-        where=str(path),
-        hint="take sx1302_hal V2.1.0 from https://github.com/Lora-net/sx1302_hal, unpacked",
-        code="CG-FW-011",
-    )
 
 
 def _as_json(path: Path, identity: FirmwareId | None, written: dict[Mcu, Path]) -> dict[str, object]:
