@@ -125,7 +125,7 @@ PACKAGES = (
         config="receiver.toml",
         depends=(*_BOTH, "python3-fastapi (>= 0.110)", "python3-uvicorn (>= 0.27)"),
         recommends=(),
-        suggests=("mosquitto",),
+        suggests=("mosquitto", "python3-prometheus-client (>= 0.16)"),
         summary="platform side of civigate gateways: verify, store, acknowledge",
         description=(
             "Takes the batches of civigate gateways over HTTPS and MQTT, verifies and stores them, signs receipts, and "

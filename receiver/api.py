@@ -13,7 +13,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -113,6 +113,14 @@ class AlarmEntry(BaseModel):
     count: int
 
 
+class Figures(Protocol):
+    """What a monitoring system asks for."""
+
+    def text(self, accept: str) -> tuple[bytes, str]:
+        """Write them; return body and content type."""
+        ...
+
+
 def read_token(path: Path) -> str:
     """Read the token that readers must present.
 
@@ -133,8 +141,14 @@ def read_token(path: Path) -> str:
     return token
 
 
-def reading_app(ledger: Queries, token: str | None) -> FastAPI:
-    """Make the application that readers talk to."""
+def reading_app(ledger: Queries, token: str | None, metrics: Figures | None = None) -> FastAPI:
+    """Make the application that readers talk to.
+
+    Args:
+        ledger: what they read.
+        token: that they must present, None for none.
+        metrics: what a monitoring system gets, None for nothing.
+    """
     app = FastAPI(
         title="civigate receiver",
         description="What gateways delivered: receptions in the order of their commit, streams, accounts, alarms.",
@@ -205,6 +219,14 @@ def reading_app(ledger: Queries, token: str | None) -> FastAPI:
             )
             for row in ledger.alarms()
         ]
+
+    if metrics is not None:
+
+        @app.get("/metrics", response_class=Response)
+        def figures(request: Request) -> Response:
+            """Figures for a monitoring system, in the text format of Prometheus."""
+            body, content_type = metrics.text(request.headers.get("accept", ""))
+            return Response(body, headers={"content-type": content_type})
 
     return app
 

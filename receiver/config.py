@@ -176,6 +176,15 @@ class ApiSection:
         default=None,
         example="api-token",
     )
+    metrics: bool = setting(
+        "Also give figures to a monitoring system, at /metrics, in the text format of Prometheus.", default=False
+    )
+    metrics_gateways: int = setting(
+        "Gateways that have figures of their own there; those first that were silent longest.",
+        default=200,
+        minimum=0,
+        maximum=10_000,
+    )
 
     def __post_init__(self) -> None:
         if self.token_file is None and not _is_loopback(self.listen):

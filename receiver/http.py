@@ -52,6 +52,7 @@ class Door:
         body_grace_s: any body may take so long.
         what: comes, for messages.
         monotonic_s: clock.
+        held_back: is told the name of a limit when something is turned away for it.
     """
 
     max_body_bytes: int
@@ -59,6 +60,7 @@ class Door:
     body_grace_s: float = BODY_GRACE_S
     what: str = "a batch"
     monotonic_s: Callable[[], float] = time.monotonic
+    held_back: Callable[[str], None] = lambda _limit: None
     _buffered_bytes: int = 0
 
     async def read(self, request: Request) -> bytes | Response:
@@ -80,6 +82,7 @@ class Door:
                 if len(body) > self.max_body_bytes:
                     problem = self._too_large()
                 elif self._buffered_bytes > MAX_BUFFERED_BYTES:
+                    self.held_back("memory")
                     problem = _plain(503, "too much at a time, try again", close=True)
         except StopAsyncIteration:
             return bytes(body)
@@ -117,6 +120,7 @@ def gateway_app(intake: Intake, door: Door, revoked: Callable[[bytes], bool] | N
     async def post_batch(request: Request) -> Response:
         address = request.client.host if request.client else "unknown"
         if door.strangers is not None and (wait_s := door.strangers.wait_s(origin(address))):
+            door.held_back("strangers")
             return _later(429, wait_s, "too many batches from here did not verify", close=True)
         wire = await door.read(request)
         if isinstance(wire, Response):

@@ -9,10 +9,9 @@ nothing that is committed is ever overwritten.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.batch.codec import Opened, glimpse, open_wire
 from agent.batch.errors import RefusedError
@@ -23,6 +22,7 @@ from receiver.errors import ReceiverError
 from receiver.ledger.chain import Alarm, Denied
 from receiver.ledger.port import Ledger, Parked, Raised, RegisteredKey, StreamState
 from receiver.rate import Buckets
+from receiver.tally import Tally
 
 MAX_RANGES = 64
 """Ranges beyond `through` in a receipt; to say less is always safe."""
@@ -79,29 +79,6 @@ class Answer:
     repeat: bool = False
 
 
-@dataclass(slots=True)
-class Tally:
-    """What became of the batches since the start."""
-
-    accepted: int = 0
-    repeated: int = 0
-    refused: int = 0
-    frames: int = 0
-    wire_bytes: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(
-        self, *, accepted: int = 0, repeated: int = 0, refused: int = 0, frames: int = 0, wire_bytes: int = 0
-    ) -> None:
-        """Count one batch."""
-        with self._lock:
-            self.accepted += accepted
-            self.repeated += repeated
-            self.refused += refused
-            self.frames += frames
-            self.wire_bytes += wire_bytes
-
-
 class Intake:
     """The way of a batch into the ledger. Safe to use from several threads.
 
@@ -111,22 +88,25 @@ class Intake:
         utc_us: the platform's clock, microseconds since 1970-01-01.
         committed: called after each commit of a new batch.
         rate: of verified batches, by gateway; None for no limit.
+        tally: where it is counted.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         signer: Signer,
+        *,
         utc_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         committed: Callable[[], None] = lambda: None,
         rate: Buckets[bytes] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._ledger = ledger
         self._signer = signer
         self._utc_us = utc_us
         self._committed = committed
         self._rate = rate
-        self.tally = Tally()
+        self.tally = tally or Tally()
 
     def submit(self, wire: bytes, *, sender: str, topic_eui: bytes | None = None) -> Answer:
         """Take a batch.
@@ -141,18 +121,24 @@ class Intake:
             TooFastError: nothing was decided; it may come again after a while.
         """
         signed_by: list[RegisteredKey] = []
+        started_s = time.perf_counter()
         try:
             opened = open_wire(wire, lambda kid: self._resolve(kid, signed_by))
         except RefusedError as error:
             return self._refuse_unopened(wire, error.reason, error.what, sender)
+        finally:
+            verified_s = time.perf_counter()
+            self.tally.verify.add(verified_s - started_s)
         key = signed_by[0]
         wait_s = self._rate.take(key.eui) if self._rate is not None else 0
         if wait_s:
+            self.tally.hold_back("gateway")
             raise TooFastError(key.eui, wait_s)
         denied = _not_of(opened, key, topic_eui)
         if denied is None:
             now_us = self._utc_us()
             outcome = self._ledger.admit(opened, now_us, MAX_RANGES)
+            self.tally.commit.add(time.perf_counter() - verified_s)
             if not isinstance(outcome, Denied):
                 return self._accepted(opened, outcome.state, outcome.repeat, wire)
             denied = outcome
@@ -176,7 +162,7 @@ class Intake:
         Raises:
             LedgerError: the ledger cannot be read.
         """
-        return sign_receipt(self._receipt(self._ledger.state(stream_id, MAX_RANGES)), self._signer)
+        return self._sign(self._receipt(self._ledger.state(stream_id, MAX_RANGES)))
 
     def revise(self) -> bool:
         """Estimate a portion of the frames anew whose time later anchors tell better; True while more are waiting."""
@@ -193,11 +179,14 @@ class Intake:
     def _receipt(self, state: StreamState) -> Receipt:
         return Receipt(state.stream_id, state.through, state.hash, self._utc_us(), state.beyond)
 
+    def _sign(self, receipt: Receipt) -> bytes:
+        self.tally.acknowledge()
+        return sign_receipt(receipt, self._signer)
+
     def _accepted(self, opened: Opened, state: StreamState, repeat: bool, wire: bytes) -> Answer:
         receipt = self._receipt(state)
-        data = sign_receipt(receipt, self._signer)
-        frames = 0 if repeat else opened.header.frame_count
-        self.tally.add(accepted=not repeat, repeated=repeat, frames=frames, wire_bytes=len(wire))
+        data = self._sign(receipt)
+        self.tally.accept(frames=opened.header.frame_count, wire_bytes=len(wire), repeat=repeat)
         if not repeat:
             if opened.body.succession:
                 # whoever has a gateway's key can do this: somebody should be able to see that it was meant
@@ -218,7 +207,7 @@ class Intake:
                 raised = Raised(alarm, subject, parked.stream_id, parked.number, parked.detail)
             self._ledger.park(parked, raised, now_us)
         refusal = Refusal(parked.stream_id, parked.number, parked.batch_hash, parked.reason, parked.detail, now_us)
-        self.tally.add(refused=1, wire_bytes=len(parked.wire))
+        self.tally.refuse(parked.reason, len(parked.wire))
         _log.warning(
             "refused reason=%s sender=%s subject=%s stream=%s number=%d detail=%r",
             parked.reason.name,

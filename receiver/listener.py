@@ -160,6 +160,7 @@ class Listener:
         self._sock = sock
         self._ended = ended
         self._up = threading.Event()
+        self.name = name
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -172,6 +173,11 @@ class Listener:
         if not self._up.wait(START_LIMIT_S) or not self._server.started:
             where = f"listener {self._thread.name}"
             raise ServiceError("did not start", where=where, hint="see the log", code="CG-SRV-003")
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.server_state.connections)
 
     def stop(self) -> None:
         """Finish what is being answered, for a bounded time, and end."""

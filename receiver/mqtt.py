@@ -108,6 +108,9 @@ class _Inbox:
             self._changed.notify_all()
             return taken
 
+    def __len__(self) -> int:
+        return len(self._messages)
+
     def close(self) -> None:
         """End every wait."""
         with self._changed:
@@ -145,6 +148,11 @@ class MqttConsumer:
         suffix = "" if self._keeps_session else f"-{secrets.token_hex(4)}"
         self._client = self._new_client(f"civigate-receiver-{client_name}{suffix}")
         self._worker = threading.Thread(target=self._run, name="mqtt-intake", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """Batches that wait to be verified."""
+        return len(self._inbox)
 
     def start(self) -> None:
         """Connect, now or whenever the broker is there, and take batches."""

@@ -11,22 +11,32 @@ import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from agent.batch import keyfile
 from receiver.administration import Local
 from receiver.api import read_token, reading_app
 from receiver.config import ApiSection, EnrolmentSection, HttpsSection, ReceiverConfig
 from receiver.control import ControlServer
+from receiver.enrolment.authority import CERTIFICATE_FILE
 from receiver.enrolment.office import Office
+from receiver.errors import ServiceError
 from receiver.http import Door, gateway_app
 from receiver.intake import Intake
 from receiver.ledger.sqlite import SqliteLedger
 from receiver.listener import Listener, bind
 from receiver.mqtt import MqttConsumer
 from receiver.rate import Buckets
+from receiver.tally import Tally
 from receiver.tls import server_context
+
+if TYPE_CHECKING:
+    from receiver.ledger.port import Queries
+    from receiver.metrics import Metrics
 
 REVISION_PAUSE_S = 0.01
 """Between two portions of times that are estimated anew: batches that wait go first."""
@@ -34,6 +44,8 @@ BROKER_LIMIT_S = 3.0
 """How long to wait for a broker before saying "ready" without it."""
 API_CONNECTIONS = 100
 API_IDLE_S = 30
+FORGOTTEN_US = 30 * 24 * 3600 * 1_000_000
+"""A gateway whose certificate ended longer ago is out of use, and warns nobody any more."""
 ENROLMENT_IDLE_S = 10
 _ASKED = "asked to"
 
@@ -71,17 +83,18 @@ class Service:
                 contextlib.closing(SqliteLedger(config.receiver.data_dir, config.limits.quarantine))
             )
             rate = Buckets[bytes](config.limits.batches_per_s, config.limits.burst)
-            self.intake = Intake(ledger, signer, committed=self._changed.set, rate=rate)
+            tally = Tally()
+            self.intake = Intake(ledger, signer, committed=self._changed.set, rate=rate, tally=tally)
             # who has entered the data folder is trusted to bring as much as he likes
-            by_hand = Intake(ledger, signer, committed=self._changed.set)
+            by_hand = Intake(ledger, signer, committed=self._changed.set, tally=tally)
             self._office = None
             if enrolment is not None:
-                self._office = Office(enrolment, config.receiver.data_dir, ledger, signer)
+                self._office = Office(enrolment, config.receiver.data_dir, ledger, signer, tally.hold_back)
                 undo.callback(self._office.close)
             self.mqtt = None if config.mqtt is None else MqttConsumer(config.mqtt, self.intake, signer.kid[:6].hex())
             self._listeners = []
             if https is not None:
-                door = Door(https.max_body_bytes, _strangers(https.strangers_per_minute))
+                door = Door(https.max_body_bytes, _strangers(https.strangers_per_minute), held_back=tally.hold_back)
                 self._listeners.append(
                     Listener(
                         "https",
@@ -109,7 +122,7 @@ class Service:
                 self._listeners.append(
                     Listener(
                         "api",
-                        reading_app(ledger, token),
+                        reading_app(ledger, token, self._metrics(ledger) if config.api.metrics else None),
                         sockets["api"],
                         lambda: self._why.put("a listener ended"),
                         tls=None,
@@ -191,6 +204,30 @@ class Service:
         if self._config.mqtt is not None:
             yield f"mqtt={self._config.mqtt.host}:{self._config.mqtt.port}"
 
+    def _metrics(self, ledger: Queries) -> Metrics:
+        # most receivers do without; its library is loaded for those that do not
+        try:
+            from receiver import metrics  # noqa: PLC0415
+        except ImportError as error:
+            hint = "install prometheus-client (Debian: python3-prometheus-client), or take the line out"
+            raise ServiceError("a library is missing", where="[api] metrics", hint=hint, code="CG-SRV-006") from error
+
+        mqtt, office, listeners = self.mqtt, self._office, self._listeners
+        sources = metrics.Sources(
+            self.intake.tally,
+            ledger,
+            connections=lambda: {listener.name: listener.connections for listener in listeners},
+            certificates=dict(_certificates(self._config)),
+            gateways_end_us=(lambda: None)
+            if office is None
+            else lambda: office.store.first_end_us(time.time_ns() // 1000 - FORGOTTEN_US),
+            broker=None
+            if mqtt is None
+            else lambda: metrics.Broker(mqtt.subscribed.is_set(), mqtt.dropped, mqtt.waiting),
+            max_gateways=0 if self._config.api is None else self._config.api.metrics_gateways,
+        )
+        return metrics.Metrics(sources)
+
     def _sums(self) -> str:
         tally = self.intake.tally
         return f"accepted={tally.accepted} repeated={tally.repeated} refused={tally.refused} frames={tally.frames}"
@@ -202,6 +239,18 @@ def _enrolment_context(config: ReceiverConfig, section: EnrolmentSection) -> ssl
         return server_context(section.certificate, section.key, None)
     assert config.https is not None, "the configuration was checked"
     return server_context(config.https.certificate, config.https.key, None)
+
+
+def _certificates(config: ReceiverConfig) -> Iterator[tuple[str, Path]]:
+    """Give the certificates that end, by their use."""
+    if config.https is not None:
+        yield "https", config.https.certificate
+    if config.enrolment is not None:
+        if config.enrolment.certificate is not None:
+            yield "enrolment", config.enrolment.certificate
+        yield "authority", config.enrolment.folder(config.receiver.data_dir) / CERTIFICATE_FILE
+    if config.mqtt is not None and config.mqtt.cert_file is not None:
+        yield "mqtt", config.mqtt.cert_file
 
 
 def _strangers(per_minute: int) -> Buckets[str] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -41,12 +42,20 @@ class Office:
         data_dir: of the receiver.
         ledger: open.
         signer: the receipt key.
+        held_back: is told the name of a limit when something is turned away for it.
 
     Raises:
         ReceiverError: the authority, a file or the store cannot be used.
     """
 
-    def __init__(self, section: EnrolmentSection, data_dir: Path, ledger: Ledger, signer: Signer) -> None:
+    def __init__(
+        self,
+        section: EnrolmentSection,
+        data_dir: Path,
+        ledger: Ledger,
+        signer: Signer,
+        held_back: Callable[[str], None] = lambda _limit: None,
+    ) -> None:
         self._authority = Authority(section.folder(data_dir))
         policy = Policy(
             certificate_days=section.certificate_days,
@@ -59,7 +68,7 @@ class Office:
         desk = Desk(self.store, ledger, self._authority, signer, policy=policy)
         per_minute = section.strangers_per_minute
         strangers = None if per_minute == 0 else Buckets[str](per_minute / 60, per_minute)
-        door = Door(MAX_REQUEST_BYTES, body_grace_s=BODY_GRACE_S, what="a request")
+        door = Door(MAX_REQUEST_BYTES, body_grace_s=BODY_GRACE_S, what="a request", held_back=held_back)
         self.app: FastAPI = enrolment_app(desk, door, strangers)
         self._ended = threading.Event()
         self._clerk = threading.Thread(target=self._run, name="crl", daemon=True)

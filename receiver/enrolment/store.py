@@ -313,6 +313,16 @@ class EnrolmentStore:
             rows = db.execute(f"{_ISSUED} ORDER BY eui, issued_us").fetchall()
         return [_issued(row) for row in rows]
 
+    def first_end_us(self, since_us: int) -> int | None:
+        """Return when the first gateway's certificate ends, of those that have one which ends after a moment."""
+        with self._transaction() as db:
+            (end_us,) = db.execute(
+                "SELECT min(end_us) FROM (SELECT max(not_after_us) AS end_us FROM certificate"
+                " WHERE revoked_us IS NULL GROUP BY eui) WHERE end_us > ?",
+                (since_us,),
+            ).fetchone()
+        return None if end_us is None else int(end_us)
+
     def keep(self, issued: Issued) -> None:
         """Keep a certificate before it is given away: what nobody knows of could not be revoked."""
         with self._transaction() as db:

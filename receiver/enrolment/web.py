@@ -42,7 +42,10 @@ def enrolment_app(desk: Desk, door: Door, strangers: Buckets[str] | None) -> Fas
 
     def held_back(address: str) -> Response | None:
         wait_s = 0.0 if strangers is None else strangers.wait_s(origin(address))
-        return _later(429, wait_s, "too many requests from here were not granted") if wait_s else None
+        if not wait_s:
+            return None
+        door.held_back("enrolment")
+        return _later(429, wait_s, "too many requests from here were not granted")
 
     @app.post(CHALLENGE_PATH)
     async def post_challenge(request: Request) -> Response:
@@ -63,6 +66,7 @@ def enrolment_app(desk: Desk, door: Door, strangers: Buckets[str] | None) -> Fas
             _count(strangers, address)
             return _plain(400, str(error))
         except TooOftenError as error:
+            door.held_back("enrolment")
             return _later(429, error.wait_s, str(error))
         except (LedgerError, CertificateError) as error:
             _log.error("enrolment error=%r hint=%r code=%s", str(error), error.hint, error.code)

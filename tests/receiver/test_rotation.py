@@ -41,7 +41,7 @@ def clock() -> Clock:
 @pytest.fixture
 def take(ledger: SqliteLedger, signer: Ed25519Signer, clock: Clock) -> Callable[[bytes], Reason | int]:
     """Submit a batch; return the reason of the refusal, or how far the receipt reaches."""
-    intake = Intake(ledger, signer, clock)
+    intake = Intake(ledger, signer, utc_us=clock)
 
     def submit(sent: bytes) -> Reason | int:
         answer: Answer = intake.submit(sent, sender=HERE)
