@@ -13,7 +13,10 @@ import pytest
 from agent.clock import HostClock
 from agent.gnss import Gnss, anchor_from
 from drivers.gnss.reference import NS_PER_S
-from hil_tests.bench import Bench, wait_for
+from hil_tests.bench.model import Bench
+from hil_tests.bench.strategy import State
+from hil_tests.marks import begins, hil, needs
+from hil_tests.measured import Measure
 
 FIX_S = 90.0
 """A receiver that had a fix lately has one again in this time."""
@@ -24,14 +27,16 @@ UNCERTAINTY_LIMIT_US = 20_000
 @pytest.fixture(scope="module")
 def gnss(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gnss]:
     """Return the agent's part that listens to both, once it knows the time and the rate of the counter."""
-    if bench.gnss is None:
-        pytest.skip(f"bench {bench.name} has no GNSS receiver")
-    concentrator = bench.open()
+    if bench.missing(("spi", "gnss")):
+        pytest.skip(f"bench {bench.name} has no role {', '.join(bench.missing(('spi', 'gnss')))}")
+    assert bench.spi is not None
+    assert bench.gnss is not None
+    concentrator = bench.spi.open_concentrator()
     with ExitStack() as stack:
         stack.callback(concentrator.close)
         concentrator.start()
         stack.callback(concentrator.stop)
-        open_port = stack.enter_context(bench.gnss(tmp_path_factory.mktemp("gnss")))
+        open_port = stack.enter_context(bench.gnss.port(tmp_path_factory.mktemp("gnss")))
         listening = Gnss(open_port, HostClock(), Event(), on_anchor=lambda _: None, baud=9600)
 
         def look() -> Gnss | None:
@@ -41,15 +46,22 @@ def gnss(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gns
             listening.look()
             return None if listening.status.drift_ppb is None else listening
 
-        yield wait_for(look, within_s=FIX_S, what="receiver and pulses to agree on the time (see civigate gnss)")
+        yield bench.wait_for(look, "receiver and pulses to agree on the time (see civigate gnss)", FIX_S)
 
 
-def test_h06_the_crystal_is_within_its_tolerance(bench: Bench, gnss: Gnss) -> None:
+@hil("H06")
+@needs("spi", "gnss")
+@begins(State.BOOTED)
+def test_h06_the_crystal_is_within_its_tolerance(bench: Bench, gnss: Gnss, measure: Measure) -> None:
     drift_ppb = gnss.status.drift_ppb
     assert drift_ppb is not None
-    assert abs(drift_ppb) <= bench.limits.counter_error_ppm * 1000
+    limit_ppm = bench.limits.counter_error_ppm
+    measure("drift of the crystal against GNSS", drift_ppb / 1000, "ppm", low=-limit_ppm, high=limit_ppm)
 
 
+@hil("H18")
+@needs("spi", "gnss")
+@begins(State.BOOTED)
 def test_h18_the_time_is_exact_and_that_of_the_host_if_the_host_knows_it(bench: Bench, gnss: Gnss) -> None:
     clock, reference = HostClock(), gnss.synchroniser.reference
     assert reference is not None

@@ -1,0 +1,39 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The bench that needs nothing: an emulated concentrator in this process, everything else real programs.
+
+Chip, node and path are `virtual`. There is no golden gateway, and nothing here proves anything about hardware.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import metadata
+
+from drivers.emulator import Emulator
+from hil_tests.bench.limits import Limits
+from hil_tests.bench.model import Bench, Run
+from hil_tests.bench.trace import Trace
+from hil_tests.bench.virtual import VirtualDoor, VirtualGnss, VirtualNode, VirtualPath
+
+
+@contextmanager
+def bench(run: Run) -> Iterator[Bench]:
+    """Open it."""
+    del run
+    # the same clock as the tests and drivers: no time daemon slews it
+    emulator, path = Emulator(monotonic_ns=partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC_RAW)), VirtualPath()
+    door = VirtualDoor(emulator, Trace())
+    yield Bench(
+        "emulator",
+        simulated=True,
+        limits=Limits(),
+        description={"board": f"emulated {door.board.name}", "emulator": metadata.version("civigate")},
+        spi=door,
+        node=VirtualNode(emulator, path),
+        rf=path,
+        gnss=VirtualGnss(emulator),
+    )
