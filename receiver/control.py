@@ -89,7 +89,7 @@ class ControlServer:
             told = {"what": error.what, "where": error.where, "hint": error.hint, "code": error.code}
             return {"error": {**told, "exit_code": error.exit_code}}
         except Exception:
-            _log.exception("control request failed command=%s", request["command"])
+            _log.exception("event=control_failed command=%s", request["command"])
             told = {"what": "failed", "where": "receiver", "hint": "see the receiver's log", "code": "CG-CTL-002"}
             return {"error": told}
 

@@ -177,5 +177,5 @@ def _later(status: int, wait_s: float, text: str, *, close: bool = False) -> Res
 
 
 def _unavailable(error: LedgerError) -> Response:
-    _log.error("ledger error=%r hint=%r code=%s", str(error), error.hint, error.code)
+    _log.error("event=ledger_failed error=%r hint=%r code=%s", str(error), error.hint, error.code)
     return _later(503, 10, "the ledger does not take anything now")

@@ -190,7 +190,7 @@ class Intake:
         if not repeat:
             if opened.body.succession:
                 # whoever has a gateway's key can do this: somebody should be able to see that it was meant
-                _log.warning("key announced gateway=%s kid=%s", opened.header.gateway_eui.hex(), opened.kid.hex())
+                _log.warning("event=key_announced gateway=%s kid=%s", opened.header.gateway_eui.hex(), opened.kid.hex())
             self._committed()
         return Answer(data, receipt=receipt, repeat=repeat)
 
@@ -209,7 +209,7 @@ class Intake:
         refusal = Refusal(parked.stream_id, parked.number, parked.batch_hash, parked.reason, parked.detail, now_us)
         self.tally.refuse(parked.reason, len(parked.wire))
         _log.warning(
-            "refused reason=%s sender=%s subject=%s stream=%s number=%d detail=%r",
+            "event=refused reason=%s sender=%s subject=%s stream=%s number=%d detail=%r",
             parked.reason.name,
             parked.sender,
             subject or "-",

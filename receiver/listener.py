@@ -190,7 +190,7 @@ class Listener:
             with asyncio.Runner(loop_factory=_Loop) as runner:
                 runner.run(self._serve())
         except Exception:
-            _log.exception("listener failed name=%s", self._thread.name)
+            _log.exception("event=listener_failed name=%s", self._thread.name)
         finally:
             self._sock.close()
             self._up.set()

@@ -152,7 +152,7 @@ class Metrics:
             try:
                 self._known = _Known(now_s, ledger.streams(), ledger.alarms(), ledger.quarantined())
             except LedgerError as error:
-                _log.warning("metrics error=%r hint=%r code=%s", str(error), error.hint, error.code)
+                _log.warning("event=metrics_failed error=%r hint=%r code=%s", str(error), error.hint, error.code)
             return self._known
 
 

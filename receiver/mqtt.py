@@ -258,7 +258,7 @@ class MqttConsumer:
     def _on_message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
         match = _TOPIC.fullmatch(message.topic)
         if match is None:
-            _log.warning("ignored topic=%r", message.topic[:100])
+            _log.warning("event=ignored topic=%r", message.topic[:100])
             return
         queued = _Message(bytes.fromhex(match[1]), bytes(message.payload), message.mid, message.qos, self._connections)
         if not self._inbox.put(queued):
@@ -270,7 +270,7 @@ class MqttConsumer:
         if state != self._said:
             self._said = state
             level = logging.INFO if state == "subscribed" else logging.WARNING
-            _log.log(level, "broker=%s:%d state=%r", self._section.host, self._section.port, state)
+            _log.log(level, "event=broker broker=%s:%d state=%r", self._section.host, self._section.port, state)
 
     # -- our thread
 
@@ -297,10 +297,10 @@ class MqttConsumer:
                 answer = self._intake.submit(message.wire, sender=f"mqtt {message.eui.hex()}", topic_eui=message.eui)
             except TooFastError as error:
                 # no answer: the gateway sends it again when it has waited long enough
-                _log.warning("held back %s", error)
+                _log.warning("event=held_back gateway=%s wait_s=%.1f", message.eui.hex(), error.wait_s)
                 return True
             except LedgerError as error:
-                _log.error("ledger error=%r hint=%r code=%s", str(error), error.hint, error.code)
+                _log.error("event=ledger_failed error=%r hint=%r code=%s", str(error), error.hint, error.code)
                 if not error.retryable:
                     return True  # it would not help this batch to hold up all others; its gateway keeps it
                 if self._stop.wait(pause_s):
@@ -308,7 +308,7 @@ class MqttConsumer:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
             except Exception:
-                _log.exception("batch failed gateway=%s", message.eui.hex())
+                _log.exception("event=batch_failed gateway=%s", message.eui.hex())
                 return True
             if answer.receipt is not None:
                 receipts[message.eui, answer.receipt.stream_id] = answer.data

@@ -141,9 +141,9 @@ class Service:
         with self.serving():
             if self.mqtt is not None:
                 self.mqtt.tried.wait(BROKER_LIMIT_S)
-            _log.info("ready %s", " ".join(self._places()))
+            _log.info("event=ready %s", " ".join(self._places()))
             why = self._why.get()
-            _log.info("stopping why=%r", why)
+            _log.info("event=stopping why=%r", why)
         return 0 if why == _ASKED else 1
 
     def stop(self) -> None:
@@ -174,7 +174,7 @@ class Service:
                 self._control.stop()
                 if self._reviser.is_alive():
                     self._reviser.join()
-                _log.info("stopped %s", self._sums())
+                _log.info("event=stopped %s", self._sums())
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.stop()
@@ -189,7 +189,7 @@ class Service:
                 while self.intake.revise() and not self._ended.wait(REVISION_PAUSE_S):
                     pass
             except OSError as error:
-                _log.warning("revision error=%r", str(error))
+                _log.warning("event=revision_failed error=%r", str(error))
 
     def _listening(self) -> tuple[tuple[str, HttpsSection | EnrolmentSection | ApiSection | None], ...]:
         """Return the sections that listen, with their names."""

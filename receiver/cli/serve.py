@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "serve",
         help="take batches from gateways",
-        description="Take batches over HTTPS and MQTT until SIGTERM or Ctrl-C. Logs 'ready' when it accepts.",
+        description="Take batches over HTTPS and MQTT until SIGTERM or Ctrl-C. Logs 'event=ready' when it accepts.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -36,6 +36,7 @@ FRESH_PART = 2 / 3
 """A certificate with so much of its time left is given again to who asks again with the same key."""
 _DAY_US = 86_400_000_000
 _HOUR_S = 3600
+_WHO = "event=enrolment kind=%s gateway=%s kid=%s sender=%s"
 
 _log = logging.getLogger(__name__)
 
@@ -133,14 +134,14 @@ class Desk:
             said = self._decide(request, sender)
         except _TurnedDownError as error:
             said = TurnedDown(error.reason, error.detail, self._utc_us())
-        name = f"{request.kind.name.lower()} gateway={request.eui.hex()} kid={request.key.kid.hex()} sender={sender}"
+        who = request.kind.name.lower(), request.eui.hex(), request.key.kid.hex(), sender
         match said:
             case Enrolled():
-                _log.info("%s outcome=granted certificate=%s", name, fingerprint(said.chain[0]).hex())
+                _log.info(f"{_WHO} outcome=granted certificate=%s", *who, fingerprint(said.chain[0]).hex())
             case Pending():
-                _log.info("%s outcome=pending", name)
+                _log.info(f"{_WHO} outcome=pending", *who)
             case TurnedDown(reason, detail, _):
-                _log.warning("%s outcome=%s detail=%r", name, reason.name, detail)
+                _log.warning(f"{_WHO} outcome=%s detail=%r", *who, reason.name.lower(), detail)
         return message.sign_answer(said, message.digest_of(data), self._signer), said
 
     def _decide(self, request: Request, sender: str) -> Said:
@@ -229,7 +230,10 @@ class Desk:
         admission = self._store.claimed(digest, applicant, occupied=occupied, again=not known)
         if admission is not Admission.TAKEN:
             _log.warning(
-                "claim gateway=%s sender=%s problem=%r", applicant.eui.hex(), applicant.sender, admission.value
+                "event=claim_refused gateway=%s sender=%s problem=%r",
+                applicant.eui.hex(),
+                applicant.sender,
+                admission.value,
             )
             raise _TurnedDownError(Turned.BAD_CLAIM, "this code does not let this gateway in")
 

@@ -89,7 +89,7 @@ class Office:
             try:
                 self._authority.write_crl((item.serial, item.revoked_us or 0) for item in self.store.revoked())
             except ReceiverError as error:
-                _log.error("crl error=%r hint=%r code=%s", str(error), error.hint, error.code)
+                _log.error("event=crl_failed error=%r hint=%r code=%s", str(error), error.hint, error.code)
             if self._ended.wait(CRL_INTERVAL_S):
                 return
 

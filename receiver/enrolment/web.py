@@ -69,7 +69,7 @@ def enrolment_app(desk: Desk, door: Door, strangers: Buckets[str] | None) -> Fas
             door.held_back("enrolment")
             return _later(429, error.wait_s, str(error))
         except (LedgerError, CertificateError) as error:
-            _log.error("enrolment error=%r hint=%r code=%s", str(error), error.hint, error.code)
+            _log.error("event=enrolment_failed error=%r hint=%r code=%s", str(error), error.hint, error.code)
             return _later(503, 10, "nothing can be decided now")
         finally:
             door.done(len(data))

@@ -107,7 +107,7 @@ class Platform:
         with log.open("wb") as file:
             started = subprocess.Popen([*PROGRAM, "serve", "-c", str(self.toml)], stderr=file)
         try:
-            until(lambda: b" ready " in log.read_bytes() or started.poll() is not None)
+            until(lambda: b"event=ready " in log.read_bytes() or started.poll() is not None)
             assert started.poll() is None, log.read_text()
             yield started
         finally:

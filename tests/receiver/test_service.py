@@ -50,7 +50,7 @@ def test_it_says_ready_and_ends_cleanly(number: signal.Signals, made: Platform) 
         os.kill(process.pid, number)
         assert process.wait(LIMIT_S) == 0
     log = (made.folder / "receiver.log").read_text()
-    assert log.count(" ready ") == 1
+    assert log.count("event=ready ") == 1
     assert f"https=127.0.0.1:{made.port}" in log
     assert "stopped" in log
     assert not (made.data_dir / "control.sock").exists()

@@ -27,7 +27,7 @@ def test_a_receiver_that_is_killed_costs_neither_code_nor_certificate(
     with log.open("wb") as file:
         killed = subprocess.Popen(command, stderr=file)
     try:
-        until(lambda: b" ready " in log.read_bytes() or killed.poll() is not None)
+        until(lambda: b"event=ready " in log.read_bytes() or killed.poll() is not None)
         with pytest.raises(httpx.TransportError):
             asking.ask(code)
         assert killed.wait(LIMIT_S) == -signal.SIGKILL
