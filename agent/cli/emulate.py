@@ -10,10 +10,13 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 from typing import TYPE_CHECKING, Final
+
+from agent.notify import Notifier
 
 if TYPE_CHECKING:
     from drivers.boards import Board
@@ -30,6 +33,8 @@ _EXAMPLES: Final = """examples:
       a board with USB, for programs that open /tmp/ttyACM0
   civigate emulate --control /tmp/air.sock -- ./lora_pkt_fwd -c global_conf.json
       runs somebody else's forwarder: it finds /dev/spidev0.0, /dev/i2c-1 and /dev/gpiochip0
+  civigate emulate --cuse --board /etc/board.toml --control /run/air.sock
+      in a virtual machine, as root: programs find /dev/spidev0.0 and a gpiochip of the kernel
   civigate emulate --spi-socket /tmp/spi.sock --control /tmp/air.sock --air city.toml --gnss /tmp/ttyGNSS
       with devices around it, and a GNSS receiver for programs that open /tmp/ttyGNSS
 """
@@ -53,6 +58,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--control", type=Path, metavar="PATH", help="Unix socket for the air: JSON lines")
     parser.add_argument(
         "--usb", type=Path, metavar="LINK", help="make LINK a serial port with the USB variant of the board behind it"
+    )
+    parser.add_argument(
+        "--cuse",
+        action="store_true",
+        help="make /dev/spidev0.0 and a gpiochip (cp2112_gpio) of the kernel lead to the board: as root, in a virtual "
+        "machine, with its modules cuse, uhid and hid-cp2112",
     )
     parser.add_argument("--model", choices=("sx1302", "sx1303"), default="sx1302", help="the chip (%(default)s)")
     parser.add_argument(
@@ -113,8 +124,9 @@ def run(args: argparse.Namespace) -> int:
     from drivers.emulator.usb import UsbPort
 
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    if not command and args.usb is None and (args.spi_socket is None or args.control is None):
-        args.refuse("give --spi-socket and --control, or --usb, or -- and a command to run")
+    alone = args.usb is not None or args.cuse
+    if not command and not alone and (args.spi_socket is None or args.control is None):
+        args.refuse("give --spi-socket and --control, or --usb, or --cuse, or -- and a command to run")
     board = load_board(args.board)
     emulator = Emulator(
         model=Model(args.model),
@@ -127,11 +139,23 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         if args.usb is not None:
             stack.enter_context(UsbPort(emulator, args.usb, time.monotonic_ns))
+        if args.cuse:
+            _plug_in(emulator, stack, sx1261=args.sx1261)
         if args.gnss is not None:
             stack.enter_context(GnssPort(emulator, args.gnss, args.gnss_with))
         if args.air is not None or args.replay is not None:
             stack.enter_context(Player(_air(emulator, board, args)))
         return _run_command(emulator, command, args) if command else _serve(emulator, args)
+
+
+def _plug_in(emulator: Emulator, stack: ExitStack, *, sx1261: bool) -> None:
+    from drivers.emulator.cuse import CuseSpi
+    from drivers.emulator.uhid import UhidGpio
+
+    stack.enter_context(UhidGpio(lambda line, high: emulator.set_gpio(line, high=high)))
+    for chip_select in (0, 1) if sx1261 else (0,):
+        exchange = partial(emulator.transfer, chip_select=chip_select)
+        stack.enter_context(CuseSpi(f"spidev0.{chip_select}", exchange))
 
 
 def _air(emulator: Emulator, board: Board, args: argparse.Namespace) -> Air:
@@ -165,8 +189,13 @@ def _serve(emulator: Emulator, args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     with TemporaryDirectory(prefix="civigate-emulate-") as folder:
         spi_socket, control = args.spi_socket or Path(folder) / "spi", args.control or Path(folder) / "control"
-        serve(emulator, spi_socket, control, stop=stop, ready=lambda: print("ready", flush=True))
+        serve(emulator, spi_socket, control, stop=stop, ready=_tell_ready)
     return 0
+
+
+def _tell_ready() -> None:
+    print("ready", flush=True)
+    Notifier().ready()
 
 
 def _speed(text: str) -> float:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from drivers.errors import BusError
+from drivers.linux import gpiochip
 
 if TYPE_CHECKING:
     from drivers.boards import GpioLine
@@ -93,7 +95,12 @@ class HeaderLine:
 
 @cache
 def _lgpio() -> Any:
-    """Import lgpio; it leaves a FIFO in its working directory, so it is given one to throw away."""
+    """Import lgpio; it leaves a FIFO in its working directory, so it is given one to throw away.
+
+    Where it is missing, as in Debian's archive, what little is needed of it is asked of the kernel directly.
+    """
+    if find_spec("lgpio") is None:
+        return gpiochip
     working_directory, setting = Path.cwd(), os.environ.get("LG_WD")
     with TemporaryDirectory(prefix="civigate-lgpio-") as scratch:
         os.environ["LG_WD"] = scratch

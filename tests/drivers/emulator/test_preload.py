@@ -223,6 +223,45 @@ else:
     )
 
 
+def test_our_line_without_lgpio(runner: Runner) -> None:
+    """Debian's archive has no lgpio: a gateway there must reset its chip all the same."""
+    runner.python(
+        """
+import importlib.util, sys
+sys.modules["lgpio"] = None
+importlib.util.find_spec = lambda name: None
+from drivers.boards import GpioLine
+from drivers.errors import BusError
+from drivers.linux.gpio import HeaderLine
+from drivers.linux.spi import SpidevBus
+bus = SpidevBus("/dev/spidev0.0", 2_000_000)
+version = bytes([0, 0x56, 6, 0, 0])
+line = HeaderLine(GpioLine(23, active_high=True))
+line.set(active=True)
+assert bus.transfer(version)[4] == 0x00, "held in reset"
+try:
+    HeaderLine(GpioLine(23, active_high=True)).set(active=True)
+except BusError as error:
+    assert error.code == "CG-GPIO-003", error.code
+else:
+    raise AssertionError("a line was taken twice")
+line.set(active=False)
+assert bus.transfer(version)[4] == 0x10
+line.let_go()
+line.set(active=True)
+assert bus.transfer(version)[4] == 0x00
+line.close()
+line.close()
+try:
+    HeaderLine(GpioLine(3, active_high=True, controller="somewhere-else")).set(active=True)
+except BusError as error:
+    assert "gpiochip0 (pinctrl-bcm2711)" in error.hint, error.hint
+else:
+    raise AssertionError("a controller was made up")
+"""
+    )
+
+
 def test_a_board_profile_says_which_line_resets(runner: Runner) -> None:
     runner.python(
         """
