@@ -173,6 +173,6 @@ def _verified(link: SignedLink, summary: StreamSummary, chain: Chain) -> Step:
     header = read_header(link.signed_header)
     if (header.gateway_eui, header.stream_id, header.number) != (summary.eui, summary.stream_id, link.number):
         chain.flaw(f"the stored header of {where} belongs to another batch")
-    if link.frames != header.frame_count:
+    if link.frames is not None and link.frames != header.frame_count:
         chain.flaw(f"{where} was signed with {header.frame_count} frames, {link.frames} are stored")
     return Step(header, link.hash)

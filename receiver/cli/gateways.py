@@ -22,7 +22,7 @@ from receiver.enrolment.store import EnrolmentStore
 from receiver.errors import ReceiverError, RegistryError
 from receiver.ledger.database import FILE_NAME
 from receiver.ledger.port import RegisteredKey
-from receiver.ledger.reader import LedgerReader
+from receiver.ledger.sqlite import SqliteReader
 
 MAX_KEY_FILE_BYTES = 4096
 MAX_NAME_CHARACTERS = 100
@@ -128,7 +128,7 @@ def _key_text(given: str) -> str:
 
 def _list(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
-    with contextlib.closing(LedgerReader(loaded.receiver.data_dir / FILE_NAME)) as ledger:
+    with contextlib.closing(SqliteReader(loaded.receiver.data_dir / FILE_NAME)) as ledger:
         keys = ledger.registry()
     waiting, invitations = [], []
     if (loaded.receiver.data_dir / ENROLMENT_FILE_NAME).exists():
@@ -181,7 +181,7 @@ def _rotate(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
     key = PublicKey.from_text(_key_text(args.key))
     with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
-        with contextlib.closing(LedgerReader(loaded.receiver.data_dir / FILE_NAME)) as ledger:
+        with contextlib.closing(SqliteReader(loaded.receiver.data_dir / FILE_NAME)) as ledger:
             present = [one.kid for one in ledger.registry() if one.eui == args.eui and one.kid != key.kid]
         before = admin.rotate(args.eui, key)
         revoked = sum(admin.revoke(args.eui, kid) for kid in present) if args.revoke else 0

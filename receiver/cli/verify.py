@@ -17,7 +17,7 @@ from receiver.audit import Audit, StreamAudit, audit
 from receiver.cli.arguments import add_json
 from receiver.errors import EvidenceError
 from receiver.ledger.database import FILE_NAME
-from receiver.ledger.reader import LedgerReader
+from receiver.ledger.sqlite import SqliteReader
 
 MAX_KEY_FILE_BYTES = 4096
 EXIT_INTEGRITY = 4
@@ -65,7 +65,7 @@ def _keys(args: argparse.Namespace) -> tuple[list[PublicKey], dict[bytes, bytes]
     """Return the keys to verify with, and whose they are where the registry says it."""
     if args.config is not None:
         path = config.load(args.config).receiver.data_dir / FILE_NAME
-        with contextlib.closing(LedgerReader(path)) as ledger:
+        with contextlib.closing(SqliteReader(path)) as ledger:
             registered = ledger.registry()
         keys = [PublicKey.from_text(key.public_key) for key in registered]
         return keys, {key.kid: key.eui for key in registered}

@@ -12,20 +12,43 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import sqlite3
-from collections.abc import Iterator
-from importlib import resources
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from receiver.errors import LedgerError
+from receiver.ledger.schema import SCHEMA_VERSION, scripts
+from receiver.ledger.sql import Row, Value, marks
 
 FILE_NAME = "ledger.db"
+ENGINE = "sqlite"
 LOCK_NAME = "ledger.lock"
-SCHEMA_VERSION = 3
 APPLICATION_ID = 0x43475231
 """Marks the file as a ledger of civigate ("CGR1")."""
 BUSY_LIMIT_S = 10.0
+
+
+class Connection(sqlite3.Connection):
+    """One connection (`receiver.ledger.sql.Database`)."""
+
+    def append(self, table: str, columns: str, rows: Iterable[Sequence[Value]], /) -> None:
+        """Insert many rows."""
+        count = columns.count(",") + 1
+        self.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks(count)})", rows)  # noqa: S608 - our own words
+
+    def stream(self, statement: str, parameters: Sequence[Value] = (), /) -> Iterator[Row]:
+        """Give the rows of a query one by one."""
+        return self.execute(statement, parameters)
+
+    def hold(self, eui: bytes, /) -> None:
+        """Do nothing: one connection writes at a time."""
+
+    def take_turn(self, received_us: int, /) -> None:
+        """Do nothing: one connection writes at a time."""
+
+    def utc_us(self) -> int | None:
+        """Return None: there is no server."""
+        return None
 
 
 class WriterLock:
@@ -85,7 +108,7 @@ _MEANING = {
 }
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
+def open_writer(path: Path) -> Connection:
     """Open the ledger for writing, make it where it does not exist, bring an older one up to date.
 
     Raises:
@@ -98,7 +121,9 @@ def open_writer(path: Path) -> sqlite3.Connection:
             raise LedgerError(
                 f"cannot be written: {error.strerror}", where=str(path), hint=_RIGHTS, code="CG-LED-002"
             ) from error
-        db = sqlite3.connect(path, timeout=BUSY_LIMIT_S, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(
+            path, timeout=BUSY_LIMIT_S, isolation_level=None, check_same_thread=False, factory=Connection
+        )
         try:
             version = _check(db, path, writing=True)
             db.execute("PRAGMA journal_mode = WAL")
@@ -112,7 +137,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return db
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path) -> Connection:
     """Open the ledger for reading only.
 
     Raises:
@@ -128,6 +153,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
             timeout=BUSY_LIMIT_S,
             isolation_level=None,
             check_same_thread=False,
+            factory=Connection,
         )
         try:
             _check(db, path, writing=False)
@@ -138,7 +164,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _check(db: sqlite3.Connection, path: Path, *, writing: bool) -> int:
+def _check(db: Connection, path: Path, *, writing: bool) -> int:
     """Return the schema version of the file, 0 for an empty one."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     application = int(db.execute("PRAGMA application_id").fetchone()[0])
@@ -156,17 +182,10 @@ def _check(db: sqlite3.Connection, path: Path, *, writing: bool) -> int:
     return version
 
 
-def _migrate(db: sqlite3.Connection, version: int) -> None:
-    scripts = sorted(
-        (entry for entry in resources.files("receiver.ledger").joinpath("schema").iterdir()),
-        key=lambda entry: entry.name,
-    )
-    for script in scripts:
-        match = re.fullmatch(r"(\d{4})_\w+\.sql", script.name)
-        if match is None or int(match[1]) <= version:
-            continue
+def _migrate(db: Connection, version: int) -> None:
+    for number, script in scripts(ENGINE, version):
         # one transaction: a crash leaves the old version or the new one, never half of it
         db.executescript(
-            f"BEGIN IMMEDIATE;\nPRAGMA application_id = {APPLICATION_ID};\n{script.read_text()}\n"
-            f"PRAGMA user_version = {int(match[1])};\nCOMMIT;"
+            f"BEGIN IMMEDIATE;\nPRAGMA application_id = {APPLICATION_ID};\n{script}\n"
+            f"PRAGMA user_version = {number};\nCOMMIT;"
         )

@@ -1,19 +1,19 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The keys of the gateways in the SQLite ledger: registration, and how one takes the place of another.
+"""The keys of the gateways in the ledger: registration, and how one takes the place of another.
 
 Every function works in the transaction that the caller has begun.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 
 from receiver.errors import RegistryError
 from receiver.ledger import queries
 from receiver.ledger.chain import Standing
 from receiver.ledger.port import RegisteredKey
+from receiver.ledger.sql import Database
 
 MAX_ACTIVE_KEYS = 8
 """Of one gateway, after which it may announce no more; what people register is not limited."""
@@ -28,7 +28,7 @@ _OLDER = (
 )
 
 
-def add(db: sqlite3.Connection, key: RegisteredKey) -> bool:
+def add(db: Database, key: RegisteredKey) -> bool:
     """Register a key, with its gateway where that is new; False if it was registered already, unchanged.
 
     Raises:
@@ -51,7 +51,7 @@ def add(db: sqlite3.Connection, key: RegisteredKey) -> bool:
     return True
 
 
-def announce(db: sqlite3.Connection, key: RegisteredKey) -> None:
+def announce(db: Database, key: RegisteredKey) -> None:
     """Register a key that another one of its gateway announces; one that is registered already becomes its successor.
 
     Raises:
@@ -71,7 +71,7 @@ def announce(db: sqlite3.Connection, key: RegisteredKey) -> None:
         db.execute("UPDATE gateway_key SET follows = ? WHERE kid = ?", (key.follows, key.kid))
 
 
-def rotate(db: sqlite3.Connection, key: RegisteredKey) -> bytes:
+def rotate(db: Database, key: RegisteredKey) -> bytes:
     """Register a key in the place of the one that its gateway has; return the kid of that.
 
     Raises:
@@ -85,7 +85,17 @@ def rotate(db: sqlite3.Connection, key: RegisteredKey) -> bytes:
     return before
 
 
-def replace_older(db: sqlite3.Connection, kid: bytes, at_us: int) -> None:
+def revoke(db: Database, eui: bytes, kid: bytes | None, at_us: int) -> int:
+    """Revoke one key of a gateway, or all; return how many were active until now."""
+    only = "" if kid is None else " AND kid = ?"
+    return db.execute(
+        "UPDATE gateway_key SET revoked_us = ? WHERE revoked_us IS NULL"  # noqa: S608 - our own words
+        f" AND gateway = (SELECT id FROM gateway WHERE eui = ?){only}",
+        (at_us, eui) if kid is None else (at_us, eui, kid),
+    ).rowcount
+
+
+def replace_older(db: Database, kid: bytes, at_us: int) -> None:
     """Note that a key signs: those before it are replaced from now on."""
     db.execute(
         f"{_OLDER} UPDATE gateway_key SET replaced_us = ? WHERE replaced_us IS NULL AND kid IN older",  # noqa: S608 - our own words
@@ -93,7 +103,7 @@ def replace_older(db: sqlite3.Connection, kid: bytes, at_us: int) -> None:
     )
 
 
-def standing(db: sqlite3.Connection, kid: bytes, stream: int | None, number: int) -> Standing:
+def standing(db: Database, kid: bytes, stream: int | None, number: int) -> Standing:
     """Look up what a key may sign in a stream (its row, None for a new one) under a number."""
     key = queries.key(db, kid)
     if key is None or key.revoked_us is not None:
@@ -113,7 +123,7 @@ def standing(db: sqlite3.Connection, kid: bytes, stream: int | None, number: int
     return Standing(replaced_us=key.replaced_us, above=above, below=below)
 
 
-def _active(db: sqlite3.Connection, eui: bytes) -> int:
+def _active(db: Database, eui: bytes) -> int:
     (count,) = db.execute(
         "SELECT count(*) FROM gateway_key JOIN gateway ON gateway.id = gateway_key.gateway"
         " WHERE eui = ? AND revoked_us IS NULL AND replaced_us IS NULL",
@@ -122,7 +132,7 @@ def _active(db: sqlite3.Connection, eui: bytes) -> int:
     return int(count)
 
 
-def _older(db: sqlite3.Connection, kid: bytes | None) -> set[bytes]:
+def _older(db: Database, kid: bytes | None) -> set[bytes]:
     return {row[0] for row in db.execute(f"{_OLDER} SELECT kid FROM older", (kid,))}  # noqa: S608 - as above
 
 

@@ -150,14 +150,14 @@ class StreamSummary:
 
 @dataclass(frozen=True, slots=True)
 class SignedLink:
-    """The evidence of one committed batch."""
+    """The evidence of one committed batch; `frames` that are stored, None where they are not kept any more."""
 
     number: int
     hash: bytes
     kid: bytes
     public_key: str
     signed_header: bytes
-    frames: int
+    frames: int | None
     account: Account
 
 
@@ -272,4 +272,15 @@ class Ledger(Queries, Protocol):
 
     def revise(self, limit: int) -> bool:
         """Estimate the time of up to `limit` frames anew, from anchors that came later; True while more wait."""
+        ...
+
+    def retain(self, from_us: int, limit: int) -> bool:
+        """Keep no frames any more that were received before a moment; True while some of them are still there.
+
+        Their batches stay, as evidence, and are not taken again.
+
+        Args:
+            from_us: microseconds since 1970-01-01, UTC; an earlier one than before changes nothing.
+            limit: about how many are dropped in one transaction.
+        """
         ...

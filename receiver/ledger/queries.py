@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""What is read from the SQLite ledger; each on a connection that the caller provides."""
+"""What is read from the ledger; each on a connection that the caller provides."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 
 from agent.batch.model import BUCKETS, Account
@@ -20,27 +19,27 @@ from receiver.ledger.port import (
     StreamSummary,
     Withdrawn,
 )
+from receiver.ledger.sql import Database, names
 
 _KEY = (
     "SELECT eui, name, kid, public_key, gateway_key.added_us, revoked_us, follows, replaced_us"
     " FROM gateway_key JOIN gateway ON gateway.id = gateway_key.gateway"
 )
 _BUCKETS = ", ".join(BUCKETS)
-_CHUNK = 500
 
 
-def key(db: sqlite3.Connection, kid: bytes) -> RegisteredKey | None:
+def key(db: Database, kid: bytes) -> RegisteredKey | None:
     """Find a registered key."""
     row = db.execute(f"{_KEY} WHERE kid = ?", (kid,)).fetchone()
     return None if row is None else RegisteredKey(*row)
 
 
-def keys(db: sqlite3.Connection) -> list[RegisteredKey]:
+def keys(db: Database) -> list[RegisteredKey]:
     """List all keys, by gateway and age."""
     return [RegisteredKey(*row) for row in db.execute(f"{_KEY} ORDER BY eui, gateway_key.added_us, kid")]
 
 
-def newest_key(db: sqlite3.Connection, eui: bytes, besides: bytes) -> bytes | None:
+def newest_key(db: Database, eui: bytes, besides: bytes) -> bytes | None:
     """Find the key that a gateway signs with at present, as far as the registry knows; its kid."""
     row = db.execute(
         "SELECT kid FROM gateway_key WHERE gateway = (SELECT id FROM gateway WHERE eui = ?) AND kid != ?"
@@ -50,7 +49,7 @@ def newest_key(db: sqlite3.Connection, eui: bytes, besides: bytes) -> bytes | No
     return None if row is None else bytes(row[0])
 
 
-def state(db: sqlite3.Connection, stream_id: bytes, max_ranges: int) -> StreamState:
+def state(db: Database, stream_id: bytes, max_ranges: int) -> StreamState:
     """Say what is committed of a stream."""
     row = db.execute("SELECT id, through, hash FROM stream WHERE stream_id = ?", (stream_id,)).fetchone()
     if row is None:
@@ -62,7 +61,7 @@ def state(db: sqlite3.Connection, stream_id: bytes, max_ranges: int) -> StreamSt
     return StreamState(stream_id, through, reached, tuple(spans))
 
 
-def streams(db: sqlite3.Connection) -> list[StreamSummary]:
+def streams(db: Database) -> list[StreamSummary]:
     """Summarise all streams, by gateway and age."""
     rows = db.execute(
         "SELECT stream.id, stream_id, eui, name, through, hash, first_seen_us, last_seen_us, frames,"  # noqa: S608 - our own words
@@ -100,22 +99,22 @@ def holes(through: int, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int
         through = last
 
 
-def links(db: sqlite3.Connection, stream_id: bytes) -> Iterator[SignedLink]:
+def links(db: Database, stream_id: bytes) -> Iterator[SignedLink]:
     """Give the stored evidence of a stream in the order of numbers."""
-    cursor = db.execute(
+    rows = db.stream(
         "SELECT number, hash, kid, public_key, signed_header,"  # noqa: S608 - our own words
-        " (SELECT count(*) FROM frame WHERE frame.stream = batch.stream"
-        "  AND seq >= first_seq AND seq < first_seq + frame_count),"
+        " CASE WHEN received_us >= (SELECT from_us FROM retention) THEN"
+        " (SELECT count(*) FROM frame WHERE frame.stream = batch.stream AND frame.received_us = batch.received_us"
+        "  AND seq >= first_seq AND seq < first_seq + frame_count) END,"
         f" {_BUCKETS} FROM batch JOIN gateway_key USING (kid)"
         " WHERE stream = (SELECT id FROM stream WHERE stream_id = ?) ORDER BY number",
         (stream_id,),
     )
-    while rows := cursor.fetchmany(_CHUNK):
-        for number, digest, kid, public_key, signed_header, frames, *account in rows:
-            yield SignedLink(number, digest, kid, public_key, signed_header, frames, Account(*account))
+    for number, digest, kid, public_key, signed_header, frames, *account in rows:
+        yield SignedLink(number, digest, kid, public_key, signed_header, frames, Account(*account))
 
 
-def withdrawn(db: sqlite3.Connection, stream_id: bytes) -> list[Withdrawn]:
+def withdrawn(db: Database, stream_id: bytes) -> list[Withdrawn]:
     """List the ranges of batches that tombstones of a stream name."""
     return [
         Withdrawn(*row)
@@ -127,14 +126,14 @@ def withdrawn(db: sqlite3.Connection, stream_id: bytes) -> list[Withdrawn]:
     ]
 
 
-def frames(db: sqlite3.Connection, after: int, limit: int) -> list[dict[str, Column]]:
+def frames(db: Database, after: int, limit: int) -> list[dict[str, Column]]:
     """Give receptions with an id beyond `after`, in the order of their commit."""
-    cursor = db.execute("SELECT * FROM reception WHERE id > ? ORDER BY id LIMIT ?", (after, min(limit, MAX_PAGE)))
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+    rows = db.execute("SELECT * FROM reception WHERE id > ? ORDER BY id LIMIT ?", (after, min(limit, MAX_PAGE)))
+    columns = names(rows)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def alarms(db: sqlite3.Connection) -> list[AlarmRow]:
+def alarms(db: Database) -> list[AlarmRow]:
     """List the alarms, latest first."""
     rows = db.execute(
         "SELECT kind, subject, stream_id, number, detail, first_us, last_us, count FROM alarm"
@@ -146,7 +145,18 @@ def alarms(db: sqlite3.Connection) -> list[AlarmRow]:
     ]
 
 
-def quarantined(db: sqlite3.Connection) -> tuple[int, int]:
+def quarantined(db: Database) -> tuple[int, int]:
     """Count what is in quarantine: batches, bytes."""
     batches, size = db.execute("SELECT count(*), coalesce(sum(length(wire)), 0) FROM quarantine").fetchone()
     return int(batches), int(size)
+
+
+def kept_from(db: Database) -> int:
+    """Return since when frames are kept, microseconds since 1970-01-01; those received before are gone."""
+    (from_us,) = db.execute("SELECT from_us FROM retention").fetchone()
+    return int(from_us)
+
+
+def keep_from(db: Database, from_us: int) -> None:
+    """Keep only frames that are received from a moment on; what is not kept never comes back."""
+    db.execute("UPDATE retention SET from_us = ? WHERE from_us < ?", (from_us, from_us))

@@ -1,33 +1,24 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The reading side of the SQLite ledger; several processes may read while one writes."""
+"""The reading side of a ledger, on whatever database: which query runs on which connection."""
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import AbstractContextManager
 
 from receiver.ledger import queries
-from receiver.ledger.database import open_reader, translated
 from receiver.ledger.port import AlarmRow, Column, RegisteredKey, SignedLink, StreamState, StreamSummary, Withdrawn
+from receiver.ledger.sql import Database
 
 MAX_READERS = 8
 """Reading connections that are kept open between queries."""
 
 
-class LedgerReader:
-    """Queries on one ledger file (`receiver.ledger.port.Queries`).
-
-    Args:
-        path: the file; opened at the first query.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._idle: list[sqlite3.Connection] = []
-        self._closed = False
+class LedgerReader(ABC):
+    """Queries (`receiver.ledger.port.Queries`); what a database needs for them is in the classes that follow."""
 
     def key(self, kid: bytes) -> RegisteredKey | None:
         """Find a registered key by its thumbprint."""
@@ -74,46 +65,38 @@ class LedgerReader:
         with self._reading() as db:
             return queries.quarantined(db)
 
+    def kept_from(self) -> int:
+        """Return since when frames are kept; those received before are gone."""
+        with self._reading() as db:
+            return queries.kept_from(db)
+
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[LedgerReader]:
         """Give queries that all see the same state, for one thread."""
         with self._reading() as db:
-            yield _Snapshot(self.path, db)
+            yield _Snapshot(db)
 
+    @abstractmethod
     def close(self) -> None:
-        """Let go of the file."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        """Let go of the database."""
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Borrow a connection; all queries of the block see the same state."""
-        with translated(self.path):
-            try:
-                db = self._idle.pop()
-            except IndexError:
-                db = open_reader(self.path)
-            try:
-                db.execute("BEGIN")
-                yield db
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                if len(self._idle) < MAX_READERS and not self._closed:
-                    self._idle.append(db)
-                else:
-                    db.close()
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Database]:
+        """Borrow a connection; all queries of the block see the same state.
+
+        Raises:
+            LedgerError: the database does not give; also from within the block.
+        """
 
 
 class _Snapshot(LedgerReader):
     """Queries within one transaction of a borrowed connection."""
 
-    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
-        super().__init__(path)
+    def __init__(self, db: Database) -> None:
         self._db = db
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with translated(self.path):
-            yield self._db
+    def close(self) -> None:
+        """Leave the connection to whom it belongs."""
+
+    def _reading(self) -> AbstractContextManager[Database]:
+        return contextlib.nullcontext(self._db)

@@ -16,7 +16,6 @@ believes the platform's own clock, as its receipts do.
 
 from __future__ import annotations
 
-import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Protocol
@@ -24,6 +23,7 @@ from typing import Protocol
 from agent.batch.model import MAX_NUMBER, Anchor, TimeSource
 from agent.timeline import Boot, BootTimeline, Utc
 from agent.timeline import Timeline as BootsTimeline
+from receiver.ledger.sql import Database
 
 Placed = tuple[int | None, int | None, int | None]
 """UTC, half-width of its interval, source; all None where nothing ties the boot to UTC."""
@@ -95,13 +95,13 @@ def _nearest(anchors: Iterable[Anchor]) -> Iterable[Anchor]:
             yield anchor
 
 
-def known(db: sqlite3.Connection, stream: int, boot: int, first_us: int, last_us: int) -> Times:
+def known(db: Database, stream: int, boot: int, first_us: int, last_us: int) -> Times:
     """Collect what bounds the moments from `first_us` to `last_us` of a boot, for the frames of a stream."""
     anchors = _anchors(db, boot, first_us, last_us)
     return Timeline(anchors) if anchors else _neighbours(db, stream, boot)
 
 
-def _anchors(db: sqlite3.Connection, boot: int, first_us: int, last_us: int) -> list[Anchor]:
+def _anchors(db: Database, boot: int, first_us: int, last_us: int) -> list[Anchor]:
     """Return the anchors within a span of a boot and those next to it on either side, of each source."""
     rows = []
     for source in TimeSource:
@@ -118,7 +118,7 @@ def _key(boot: int) -> bytes:
     return boot.to_bytes(8, "big")
 
 
-def _neighbours(db: sqlite3.Connection, stream: int, boot: int) -> Neighbours:
+def _neighbours(db: Database, stream: int, boot: int) -> Neighbours:
     """Look for the nearest boots before and behind one of a stream that have anchors."""
     before, behind = ([*_around(db, stream, boot, step)] for step in ("<", ">"))
     own = db.execute("SELECT boot, last_us, over_us FROM stretch WHERE stream = ? AND boot = ?", (stream, boot))
@@ -132,13 +132,13 @@ def _neighbours(db: sqlite3.Connection, stream: int, boot: int) -> Neighbours:
     return Neighbours(BootsTimeline(anchors, boots), _key(boot))
 
 
-def _around(db: sqlite3.Connection, stream: int, boot: int, step: str) -> Iterable[tuple[int, int, int]]:
+def _around(db: Database, stream: int, boot: int, step: str) -> Iterable[tuple[int, int, int]]:
     """Give boot, latest frame and when that was here, of the boots to one side, up to the first that has an anchor."""
     order = "DESC" if step == "<" else "ASC"
     rows = db.execute(
-        f"SELECT boot, last_us, over_us FROM stretch WHERE stream = ?1 AND session {step}"  # noqa: S608 - our own words
-        f" (SELECT session FROM stretch WHERE stream = ?1 AND boot = ?2) ORDER BY session {order} LIMIT ?3",
-        (stream, boot, MAX_NEIGHBOURS),
+        f"SELECT boot, last_us, over_us FROM stretch WHERE stream = ? AND session {step}"  # noqa: S608 - our own words
+        f" (SELECT session FROM stretch WHERE stream = ? AND boot = ?) ORDER BY session {order} LIMIT ?",
+        (stream, stream, boot, MAX_NEIGHBOURS),
     ).fetchall()
     for row in rows:
         yield row
@@ -146,18 +146,19 @@ def _around(db: sqlite3.Connection, stream: int, boot: int, step: str) -> Iterab
             return
 
 
-def _has_anchor(db: sqlite3.Connection, boot: int) -> bool:
+def _has_anchor(db: Database, boot: int) -> bool:
     return db.execute("SELECT 1 FROM anchor WHERE boot = ? LIMIT 1", (boot,)).fetchone() is not None
 
 
-def extend(db: sqlite3.Connection, stream: int, boot: int, *, session: int, last_us: int, over_us: int) -> None:
+def extend(db: Database, stream: int, boot: int, *, session: int, last_us: int, over_us: int) -> None:
     """Note frames of a stream: of which session, until when, and when they were here."""
     new = not db.execute("SELECT 1 FROM stretch WHERE stream = ? AND boot = ?", (stream, boot)).fetchone()
     db.execute(
         "INSERT INTO stretch (stream, boot, session, last_us, over_us) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (stream, boot) DO UPDATE SET session = min(session, excluded.session),"
-        " over_us = CASE WHEN excluded.last_us > last_us THEN excluded.over_us ELSE over_us END,"
-        " last_us = max(last_us, excluded.last_us)",
+        " ON CONFLICT (stream, boot) DO UPDATE SET"
+        " session = CASE WHEN excluded.session < stretch.session THEN excluded.session ELSE stretch.session END,"
+        " over_us = CASE WHEN excluded.last_us > stretch.last_us THEN excluded.over_us ELSE stretch.over_us END,"
+        " last_us = CASE WHEN excluded.last_us > stretch.last_us THEN excluded.last_us ELSE stretch.last_us END",
         (stream, boot, session, last_us, over_us),
     )
     if new and _has_anchor(db, boot):
@@ -165,7 +166,7 @@ def extend(db: sqlite3.Connection, stream: int, boot: int, *, session: int, last
         _mark_around(db, stream, boot, ">")
 
 
-def note(db: sqlite3.Connection, boot: int, source: TimeSource, anchor_us: int) -> None:
+def note(db: Database, boot: int, source: TimeSource, anchor_us: int) -> None:
     """Mark the frames that a new anchor may bound better: those between its neighbours of the same source.
 
     The first and the last anchor of a boot also bound the boots without any before and behind it.
@@ -179,48 +180,59 @@ def note(db: sqlite3.Connection, boot: int, source: TimeSource, anchor_us: int) 
             _mark_around(db, stream, boot, step)
 
 
-def _mark_around(db: sqlite3.Connection, stream: int, boot: int, step: str) -> None:
+def _mark_around(db: Database, stream: int, boot: int, step: str) -> None:
     """Mark the boots without any anchor to one side of one that has some."""
     for other, _, _ in _around(db, stream, boot, step):
         if not _has_anchor(db, other):
             _mark(db, other, 0, MAX_NUMBER)
 
 
-def _mark(db: sqlite3.Connection, boot: int, low: int, high: int) -> None:
+def _mark(db: Database, boot: int, low: int, high: int) -> None:
     db.execute(
         "INSERT INTO revision (session, from_us, after_id, to_us) SELECT id, ?, 0, ? FROM session WHERE boot = ?"
         " AND EXISTS (SELECT 1 FROM frame WHERE frame.session = session.id AND boottime_us BETWEEN ? AND ?)"
-        " ON CONFLICT (session) DO UPDATE SET to_us = max(to_us, excluded.to_us),"
-        " after_id = CASE WHEN excluded.from_us <= from_us THEN 0 ELSE after_id END,"
-        " from_us = min(from_us, excluded.from_us)",
+        " ON CONFLICT (session) DO UPDATE SET"
+        " to_us = CASE WHEN excluded.to_us > revision.to_us THEN excluded.to_us ELSE revision.to_us END,"
+        " after_id = CASE WHEN excluded.from_us <= revision.from_us THEN 0 ELSE revision.after_id END,"
+        " from_us = CASE WHEN excluded.from_us < revision.from_us THEN excluded.from_us ELSE revision.from_us END",
         (low, high, boot, low, high),
     )
 
 
-def waiting(db: sqlite3.Connection) -> bool:
+def waiting(db: Database) -> bool:
     """Tell whether frames are marked."""
     return db.execute("SELECT 1 FROM revision LIMIT 1").fetchone() is not None
 
 
-def revise(db: sqlite3.Connection, limit: int) -> None:
+def revise(db: Database, limit: int) -> None:
     """Estimate up to `limit` marked frames anew. Anchors that contradict each other widen a bound: that is honest."""
-    row = db.execute(
-        "SELECT session, boot, from_us, after_id, to_us FROM revision JOIN session ON session.id = session LIMIT 1"
+    first = db.execute(
+        "SELECT revision.session, boot, eui FROM revision JOIN session ON session.id = revision.session"
+        " JOIN boot ON boot.id = session.boot JOIN gateway ON gateway.id = boot.gateway LIMIT 1"
     ).fetchone()
+    if first is None:
+        return
+    session, boot, eui = first
+    db.hold(eui)
+    # somebody else may have had the gateway until now
+    row = db.execute("SELECT from_us, after_id, to_us FROM revision WHERE session = ?", (session,)).fetchone()
     if row is None:
         return
-    session, boot, from_us, after_id, to_us = row
+    from_us, after_id, to_us = row
     frames = db.execute(
-        "SELECT id, boottime_us, stream FROM frame WHERE session = ? AND boottime_us BETWEEN ? AND ?"
+        "SELECT id, boottime_us, stream, received_us FROM frame WHERE session = ? AND boottime_us BETWEEN ? AND ?"
         " AND (boottime_us > ? OR id > ?) ORDER BY boottime_us, id LIMIT ?",
         (session, from_us, to_us, from_us, after_id, limit),
     ).fetchall()
     if frames:
         span = (frames[0][1], frames[-1][1])
-        times = {stream: known(db, stream, boot, *span) for stream in {stream for _, _, stream in frames}}
+        times = {stream: known(db, stream, boot, *span) for stream in {frame[2] for frame in frames}}
         db.executemany(
-            "UPDATE frame SET utc_us = ?, utc_error_us = ?, utc_source = ? WHERE id = ?",
-            [(*times[stream].place(boottime_us), frame) for frame, boottime_us, stream in frames],
+            "UPDATE frame SET utc_us = ?, utc_error_us = ?, utc_source = ? WHERE id = ? AND received_us = ?",
+            [
+                (*times[stream].place(boottime_us), frame, received_us)
+                for frame, boottime_us, stream, received_us in frames
+            ],
         )
     if len(frames) < limit:
         db.execute("DELETE FROM revision WHERE session = ?", (session,))

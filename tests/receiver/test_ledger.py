@@ -23,8 +23,7 @@ from receiver.evidence import report
 from receiver.intake import Intake
 from receiver.ledger.database import FILE_NAME
 from receiver.ledger.port import QuarantineLimits
-from receiver.ledger.reader import LedgerReader
-from receiver.ledger.sqlite import SqliteLedger
+from receiver.ledger.sqlite import SqliteLedger, SqliteReader
 from tests.receiver.gateway import BOOT_ID, FRAME_INTERVAL_US, Gateway, wire, withdrawn
 
 HERE = "test"
@@ -221,7 +220,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
-    for opening in (lambda: SqliteLedger(tmp_path), lambda: LedgerReader(path).streams()):
+    for opening in (lambda: SqliteLedger(tmp_path), lambda: SqliteReader(path).streams()):
         with pytest.raises(LedgerError) as caught:
             opening()
         assert caught.value.code == "CG-LED-006"
@@ -286,7 +285,7 @@ print(accepted + 1)
 """
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    with closing(LedgerReader(tmp_path / FILE_NAME)) as ledger:
+    with closing(SqliteReader(tmp_path / FILE_NAME)) as ledger:
         (summary,) = ledger.streams()
         assert summary.through == int(done.stdout)
         assert report(ledger, summary).ok

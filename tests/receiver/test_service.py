@@ -19,7 +19,7 @@ import pytest
 
 from agent.batch.model import Receipt
 from agent.batch.receipt import open_answer
-from receiver.ledger.reader import LedgerReader
+from receiver.ledger.sqlite import SqliteReader
 from receiver.listener import bind
 from tests.receiver.gateway import Gateway
 from tests.receiver.platform import LIMIT_S, PROGRAM, Certificates, Platform, platform, until
@@ -120,7 +120,7 @@ def test_sigkill_between_commit_and_receipt_stores_once(made: Platform) -> None:
     gateway = Gateway()
     made.json("gateways", "add", gateway.eui.hex(), "--key", gateway.signer.public.text)
     wires = gateway.wires(3)
-    with closing(LedgerReader(made.data_dir / "ledger.db")) as ledger:
+    with closing(SqliteReader(made.data_dir / "ledger.db")) as ledger:
         for wire in wires:
             through = ledger.state(gateway.stream_id, 9).through
             with made.process() as process, connect(made) as sock:
@@ -138,7 +138,7 @@ def test_sigkill_between_commit_and_receipt_stores_once(made: Platform) -> None:
     assert (status["frames"], status["batches"]) == (9, 3)
 
 
-def _grew(ledger: LedgerReader, gateway: Gateway, through: int) -> bool:
+def _grew(ledger: SqliteReader, gateway: Gateway, through: int) -> bool:
     return ledger.state(gateway.stream_id, 9).through == through + 1
 
 

@@ -175,7 +175,8 @@ def test_a_ledger_of_before_learns_the_order_of_boots(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         kept = db.execute("SELECT * FROM stretch").fetchall()
         db.executescript(
-            "DROP TABLE stretch; ALTER TABLE gateway_key DROP COLUMN follows;"
+            "DROP TABLE stretch; DROP TABLE retention; DROP INDEX batch_by_time;"
+            " ALTER TABLE gateway_key DROP COLUMN follows;"
             " ALTER TABLE gateway_key DROP COLUMN replaced_us; PRAGMA user_version = 1"
         )
     with closing(SqliteLedger(tmp_path)) as ledger, closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
