@@ -20,8 +20,8 @@ FILE_LIMIT_BYTES: Final = 1 << 20
 _TABLE: Final = re.compile(r"\s*\[")
 
 
-def set_values(path: Path, table: str, values: Mapping[str, str]) -> None:
-    """Set texts in a top-level table of a file, which is made when there is none.
+def set_values(path: Path, table: str, values: Mapping[str, str | float]) -> None:
+    """Set texts and numbers in a top-level table of a file, which is made when there is none.
 
     A value takes the place of the one that is there, else it is put below the line that has it commented out, else at
     the head of its table. The file is changed as a whole or not at all, and keeps its mode.
@@ -39,7 +39,7 @@ def set_values(path: Path, table: str, values: Mapping[str, str]) -> None:
         raise AgentError(f"cannot be changed: {what}", where=str(path), hint=hint, code="CG-CFG-020") from error
 
 
-def _edited(text: str, table: str, values: Mapping[str, str]) -> str:
+def _edited(text: str, table: str, values: Mapping[str, str | float]) -> str:
     before = tomllib.loads(text)
     edited = edit(text, table, values)
     after = tomllib.loads(edited)
@@ -48,7 +48,7 @@ def _edited(text: str, table: str, values: Mapping[str, str]) -> str:
     return edited
 
 
-def edit(text: str, table: str, values: Mapping[str, str]) -> str:
+def edit(text: str, table: str, values: Mapping[str, str | float]) -> str:
     """Return the text of a TOML file with the values set."""
     lines = text.removesuffix("\n").split("\n") if text else []
     header = re.compile(rf"\s*\[\s*{re.escape(table)}\s*\]\s*(#.*)?")
@@ -77,8 +77,8 @@ def _find(lines: list[str], start: int, end: int, pattern: str) -> tuple[int, st
     return None
 
 
-def _quoted(value: str) -> str:
-    """Return a TOML basic string: JSON's, whose escapes TOML knows, but for one character."""
+def _quoted(value: str | float) -> str:
+    """Return a TOML value: a number as it is, a text as JSON writes it, whose escapes TOML knows but for one."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -111,6 +111,7 @@ PACKAGES = (
         ),
         data=(
             ("systemd/civigate.service", "usr/lib/systemd/system/civigate.service"),
+            ("systemd/civigate-provision.service", "usr/lib/systemd/system/civigate-provision.service"),
             ("system.conf/60-civigate-watchdog.conf", "usr/lib/systemd/system.conf.d/60-civigate-watchdog.conf"),
             ("udev/60-civigate.rules", "usr/lib/udev/rules.d/60-civigate.rules"),
             ("sysusers/civigate.conf", "usr/lib/sysusers.d/civigate.conf"),
@@ -327,7 +328,13 @@ def _control(package: Package, source: Source, tree: Path) -> None:
 
 
 def _fill(text: str, package: Package) -> str:
-    known = {"@PACKAGE@": package.name, "@CONFIG@": package.config, "@SCHEMA@": str(SCHEMA_VERSION)}
+    units = " ".join(Path(place).name for _, place in package.data if place.endswith(".service"))
+    known = {
+        "@PACKAGE@": package.name,
+        "@CONFIG@": package.config,
+        "@SCHEMA@": str(SCHEMA_VERSION),
+        "@UNITS@": units,
+    }
     for mark, value in known.items():
         text = text.replace(mark, value)
     return text

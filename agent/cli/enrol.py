@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from agent.enrolment.enrolling import Outcome
 
 _EXAMPLES = """examples:
-  civigate enrol https://platform.example.org:8444 --claim 7K9Q-2MXT-04BV-H3RD -c gateway.toml
-  civigate enrol https://10.1.2.3:8444 --claim 7K9Q-2MXT-04BV-H3RD --fingerprint 5f2c...a9 -c gateway.toml
+  civigate enrol https://platform.example.org:8444 --claim 7K9Q-2MXT-04BV-H3R2 -c gateway.toml
+  civigate enrol https://10.1.2.3:8444 --claim 7K9Q-2MXT-04BV-H3R2 --fingerprint 5f2c...a9 -c gateway.toml
   civigate enrol https://platform.example.org:8444 --ca town-ca.pem --wait -c gateway.toml
 
 The operator gets code and fingerprint from 'civigate-receiver gateways invite'. The platform's certificate must verify:

@@ -18,6 +18,7 @@ COMMANDS = (
     "config",
     "identity",
     "enrol",
+    "provision",
     "firmware",
     "boards",
     "probe",

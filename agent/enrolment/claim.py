@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """Claim codes: what a person types, or a label carries, to let one gateway in once.
 
-Sixteen symbols in four groups, such as `7K9Q-2MXT-04BV-H3RD`: fifteen random ones (75 bits) and a check symbol. The
+Sixteen symbols in four groups, such as `7K9Q-2MXT-04BV-H3R2`: fifteen random ones (75 bits) and a check symbol. The
 alphabet is Crockford's base 32, which has no letter that looks like a digit; what people write instead is understood.
 """
 

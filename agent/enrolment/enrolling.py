@@ -72,7 +72,14 @@ def eui_of(loaded: GatewayConfig) -> bytes:
 
 
 def enrol(
-    path: Path, url: str, *, claim: str, trust: Trust, name: str | None = None, clock: Clock | None = None
+    path: Path,
+    url: str,
+    *,
+    claim: str,
+    trust: Trust,
+    name: str | None = None,
+    eui: bytes | None = None,
+    clock: Clock | None = None,
 ) -> Outcome:
     """Enrol this gateway at a platform; repeated after an interruption, it goes on where it was.
 
@@ -82,13 +89,14 @@ def enrol(
         claim: code, canonical; empty for none.
         trust: what the platform's certificate is judged by.
         name: of the destination here; None for what the platform calls itself.
+        eui: of the gateway; None where configuration or spool know it.
         clock: of this host.
 
     Raises:
         AgentError: it did not come about; one line says why, and what to do.
     """
     loaded = config.load(path)
-    signer, eui = identity.signer(loaded), eui_of(loaded)
+    signer, eui = identity.signer(loaded), eui or eui_of(loaded)
     platform = Platform(url, trust, TrustedTime(folder_of(loaded, DRAWER), clock or HostClock()))
     # the key is kept here until the platform has said what the destination is called
     drawer = CertificateSets(folder_of(loaded, DRAWER))

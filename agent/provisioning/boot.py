@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The boot partition: where a laptop leaves civigate.toml, and finds what came of it.
+
+It is FAT, so that any laptop reads it. What is written there has the line ends that the simplest editor of any of them
+shows right, and is on the card before the function returns.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+FOLDERS: Final = (Path("/boot/firmware"), Path("/boot"))
+"""Where Raspberry Pi OS mounts it, since bookworm and before."""
+FILE_NAME: Final = "civigate.toml"
+DISGUISED: Final = "civigate.toml.txt"
+"""What a laptop that hides the ends of names makes of it."""
+NOTE_NAME: Final = "civigate-error.txt"
+MAX_BYTES: Final = 64 * 1024
+"""A file of ours is not longer."""
+
+
+class BootPartition:
+    """One boot partition.
+
+    Args:
+        folder: where it is mounted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def request(self) -> Path | None:
+        """Return the path of civigate.toml, None when there is none; FAT does not tell upper case from lower."""
+        try:
+            names = {path.name.lower(): path for path in self.folder.iterdir() if path.is_file()}
+        except OSError:
+            return None
+        return names.get(FILE_NAME) or names.get(DISGUISED)
+
+    def note(self, text: str) -> None:
+        """Leave a note beside the file, in plain words.
+
+        Raises:
+            OSError: the partition does not take it.
+        """
+        _put(self.folder / NOTE_NAME, text)
+
+    def publish(self, text: str) -> None:
+        """Put what came of it in the place of civigate.toml; a note of before is gone.
+
+        Raises:
+            OSError: the partition does not take it.
+        """
+        there = self.request()
+        _put(self.folder / FILE_NAME if there is None else there, text)
+        (self.folder / NOTE_NAME).unlink(missing_ok=True)
+
+
+def find(folders: tuple[Path, ...] = FOLDERS) -> BootPartition:
+    """Return the boot partition of this machine: the first folder that has a civigate.toml, or else that is there."""
+    partitions = [BootPartition(folder) for folder in folders if folder.is_dir()]
+    given = (partition for partition in partitions if partition.request() is not None)
+    return next(given, None) or next(iter(partitions), BootPartition(folders[0]))
+
+
+def _put(path: Path, text: str) -> None:
+    fresh = path.with_name("civigate.new")
+    with fresh.open("w", encoding="utf-8", newline="\r\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

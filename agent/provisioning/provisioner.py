@@ -1,0 +1,300 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""From civigate.toml to an enrolled gateway, across power cuts and weeks without a network.
+
+Each step may be repeated, and is, after an interruption: the copy of the request on the desk says that it is not done.
+What there is to know is written back into civigate.toml each time it changes.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import subprocess
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from agent import report
+from agent.clock import HostClock
+from agent.enrolment.client import NotEnrolledError, Trust
+from agent.enrolment.enrolling import enrol
+from agent.errors import AgentError, ConfigError
+from agent.lorawan import parse_eui
+from agent.notify import Notifier
+from agent.provisioning import network, preparation
+from agent.provisioning.outcome import Outcome, Stage, explain, write
+from agent.provisioning.preparation import Located, ManyBoardsError, NoConcentratorError
+from agent.uplink.machine import LINKED
+from agent.uplink.port import LinkError
+from drivers.errors import DriverError
+
+if TYPE_CHECKING:
+    from agent.config import GatewayConfig
+    from agent.provisioning.boot import BootPartition
+    from agent.provisioning.desk import Desk
+    from agent.provisioning.request import Request
+
+log = logging.getLogger(__name__)
+
+SHORTEST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 300.0
+"""Between two tries to enrol, and to find a concentrator: a network that returns is used within minutes."""
+ONLINE_LIMIT_S = 600.0
+"""How long the first receipt is waited for; the agent goes on in any case."""
+LOOK_S = 2.0
+SERVICE: Final = "civigate.service"
+_LINKED: Final = frozenset(phase.value for phase in LINKED)
+_COMMAND_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything is.
+
+    Attributes:
+        boot: the partition with civigate.toml.
+        desk: the request in work.
+        config: gateway.toml.
+        root: of the system that is set up.
+    """
+
+    boot: BootPartition
+    desk: Desk
+    config: Path
+    root: Path = Path("/")
+
+
+class Provisioner:
+    """Does what civigate.toml asks for.
+
+    Args:
+        places: where everything is.
+        stop: set by whoever wants it to end.
+        longest_pause_s: between two tries.
+    """
+
+    def __init__(self, places: Places, stop: threading.Event, *, longest_pause_s: float = LONGEST_PAUSE_S) -> None:
+        self._places = places
+        self._stop = stop
+        self._longest_pause_s = longest_pause_s
+        self._clock = HostClock()
+        self._notifier = Notifier()
+        self._outcome = Outcome(Stage.WORKING, version=metadata.version("civigate"))
+        self._published: Outcome | None = None
+
+    def run(self) -> Outcome | None:
+        """Work until all is done, nothing can be done, or `stop` is set.
+
+        Returns:
+            What came of it; None when there was nothing to do.
+
+        Raises:
+            ConfigError: civigate.toml cannot be used; a note beside it says why, nothing was changed.
+            OSError: the request cannot be kept.
+        """
+        desk = self._places.desk
+        try:
+            taken = desk.take(self._places.boot)
+        except ConfigError as error:
+            log.error("event=request_unfit problem=%s; %s [%s]", error, error.hint, error.code)  # noqa: TRY400
+            self._leave_note(explain(error))
+            raise
+        if taken is None:
+            log.info("event=nothing_to_provision")
+            self._notifier.ready()
+            return None
+        asked, new = taken
+        log.info("event=provisioning name=%s platform=%s new=%s", asked.provision.name, asked.provision.platform, new)
+        self._tell(asked)
+        loaded = self._prepare(asked)
+        if loaded is not None:
+            _systemctl("restart", SERVICE)
+            self._notifier.ready()
+            if self._enrol(asked, loaded):
+                _systemctl("restart", SERVICE)
+                self._await_receipt(asked, loaded)
+        if self._outcome.stage in {Stage.WHICH_BOARD, Stage.REFUSED, Stage.ENROLLED, Stage.ONLINE}:
+            desk.clear()
+        return self._outcome
+
+    def _prepare(self, asked: Request) -> GatewayConfig | None:
+        """Do what needs no network; None when it cannot be done, or was interrupted."""
+        if asked.network is not None:
+            for problem in network.apply(network.plan(asked.network, self._places.root), self._places.root):
+                log.warning("event=network_not_told problem=%s", problem)
+        located = self._locate(asked)
+        if located is None:
+            return None
+        try:
+            loaded = preparation.configure(self._places.config, asked.provision, located)
+            source = asked.provision.firmware
+            lacking = preparation.bring_firmware(loaded, None if source is None else self._places.boot.folder / source)
+            key = preparation.make_key(loaded)
+        except (AgentError, DriverError) as error:
+            self._tell(asked, stage=Stage.REFUSED, detail=str(error), next_step=error.hint)
+            return None
+        firmware = f"missing for {', '.join(lacking)}" if lacking else "present"
+        self._tell(
+            asked,
+            eui=located.eui,
+            chip=located.chip,
+            bus=str(located.bus),
+            boards=(located.board,),
+            firmware=firmware,
+            key=key.hex(),
+        )
+        return loaded
+
+    def _locate(self, asked: Request) -> Located | None:
+        """Find the concentrator, as long as it takes: a USB one may be plugged in later."""
+        pauses = _Pauses(self._longest_pause_s)
+        while not self._stop.is_set():
+            # the agent must not own the chip meanwhile
+            _systemctl("stop", SERVICE)
+            try:
+                return preparation.locate(asked.provision)
+            except ManyBoardsError as error:
+                found = error.found
+                self._tell(
+                    asked,
+                    stage=Stage.WHICH_BOARD,
+                    detail=str(error),
+                    next_step=error.hint,
+                    chip=found.chip or "",
+                    bus=str(error.bus),
+                    boards=found.boards,
+                )
+                return None
+            except NoConcentratorError as error:
+                self._tell(asked, stage=Stage.NO_CONCENTRATOR, detail=error.what, next_step=error.hint)
+            # an agent that was set up before goes on with what it has
+            if self._places.config.exists():
+                _systemctl("start", SERVICE)
+            self._notifier.ready()
+            pauses.wait(self._stop)
+        return None
+
+    def _enrol(self, asked: Request, loaded: GatewayConfig) -> bool:
+        """Enrol, as long as it takes; False when the platform says no, or when interrupted."""
+        section = asked.provision
+        trust = Trust(self._places.desk.authorities(asked), section.fingerprint)
+        eui = parse_eui(self._outcome.eui) if loaded.gateway.eui is None else loaded.gateway.eui
+        pauses = _Pauses(self._longest_pause_s)
+        while not self._stop.is_set():
+            wait_s = 0.0
+            try:
+                done = enrol(self._places.config, section.platform, claim=section.claim or "", trust=trust, eui=eui)
+            except (LinkError, NotEnrolledError) as error:
+                if not error.retryable:
+                    self._tell(asked, stage=Stage.REFUSED, detail=error.what, next_step=error.hint)
+                    return False
+                wait_s = error.wait_s if isinstance(error, LinkError) else 0.0
+                self._tell(asked, stage=Stage.WAITING, detail=str(error), next_step=error.hint)
+            except AgentError as error:
+                self._tell(asked, stage=Stage.REFUSED, detail=str(error), next_step=error.hint)
+                return False
+            except OSError as error:
+                # a full disk, a card that does not write: it may pass
+                self._tell(asked, stage=Stage.WAITING, detail=str(error), next_step="check the card and its free space")
+            else:
+                log.info("event=enrolled destination=%s", done.destination)
+                self._tell(asked, stage=Stage.ENROLLED, detail="", next_step="", destination=done.destination)
+                return True
+            pauses.wait(self._stop, wait_s)
+        return False
+
+    def _await_receipt(self, asked: Request, loaded: GatewayConfig) -> None:
+        """Look at what the agent says of itself until the platform has answered it with a signature."""
+        deadline_s = ONLINE_LIMIT_S
+        while deadline_s > 0 and not self._stop.is_set():
+            said = self._newest(loaded)
+            if said is not None:
+                linked, radio = said
+                if linked == "" and radio == "receiving":
+                    self._tell(asked, stage=Stage.ONLINE, detail="", next_step="", radio=radio)
+                    return
+                detail = linked or f"the radio: {radio}"
+                step = "'civigate doctor' on the gateway says what to do; it goes on trying by itself"
+                self._tell(asked, stage=Stage.ENROLLED, detail=detail, next_step=step, radio=radio)
+            self._stop.wait(LOOK_S)
+            deadline_s -= LOOK_S
+
+    def _newest(self, loaded: GatewayConfig) -> tuple[str, str] | None:
+        """Return what keeps the destination ("" for nothing) and the radio's state; None when the agent is silent."""
+        try:
+            found = report.read(loaded.gateway.runtime_dir, self._clock.boot_id, self._clock.boottime_us())
+            if found is None or not found.current:
+                return None
+            mine = [one for one in found.said["destinations"] if one["destination"] == self._outcome.destination]
+            if not mine or found.said["radio"] is None:
+                return None
+            radio = found.said["radio"]
+            state = str(radio["state"]) if not radio["detail"] else f"{radio['state']}: {radio['detail']}"
+            linked = "" if mine[0]["phase"] in _LINKED else str(mine[0]["problem"] or mine[0]["phase"])
+        except (AgentError, LookupError, TypeError):
+            return None
+        return linked, str(radio["state"]) if radio["state"] == "receiving" else state
+
+    def _tell(self, asked: Request, **known: object) -> None:
+        """Take what is known now, and write it into civigate.toml if it is news."""
+        self._outcome = replace(self._outcome, **known)  # type: ignore[arg-type] # names and types of Outcome
+        if self._outcome == self._published:
+            return
+        self._published = self._outcome
+        stage, detail = self._outcome.stage.value, self._outcome.detail
+        log.info("event=provisioning_stage stage=%s detail=%s", stage, detail)
+        self._notifier.status(f"{stage}: {detail}" if detail else stage)
+        try:
+            self._places.boot.publish(write(asked, replace(self._outcome, date=self._date())))
+        except OSError as error:
+            log.warning("event=outcome_not_written where=%s problem=%s", self._places.boot.folder, error)
+
+    def _date(self) -> str:
+        with suppress(AgentError):
+            anchor = self._clock.anchor()
+            if anchor is not None:
+                return datetime.fromtimestamp(anchor.utc_us / 1e6, UTC).isoformat(timespec="seconds")
+        return ""
+
+    def _leave_note(self, text: str) -> None:
+        try:
+            self._places.boot.note(text)
+        except OSError as error:
+            log.warning("event=note_not_written where=%s problem=%s", self._places.boot.folder, error)
+
+
+class _Pauses:
+    """Ever longer pauses, each a little random: fifty gateways that start together do not come together."""
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self._next_s = min(SHORTEST_PAUSE_S, longest_s)
+
+    def wait(self, stop: threading.Event, at_least_s: float = 0.0) -> None:
+        pause_s = self._next_s * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        self._next_s = min(self._next_s * 1.5, self._longest_s)
+        stop.wait(max(pause_s, at_least_s))
+
+
+def _systemctl(verb: str, unit: str) -> None:
+    """Tell the service manager, where there is one; a stop is waited for, a start waits for us."""
+    if not Path("/run/systemd/system").is_dir():
+        return
+    try:
+        done = subprocess.run(
+            ["systemctl", verb, unit] if verb == "stop" else ["systemctl", "--no-block", verb, unit],
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_LIMIT_S,
+            check=False,
+        )
+        problem = "" if done.returncode == 0 else done.stderr.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    if problem:
+        log.warning("event=service_not_told verb=%s unit=%s problem=%s", verb, unit, problem)

@@ -1,0 +1,209 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""From civigate.toml to the first receipt, with the programs as they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent import config
+from agent.demo.authority import Authority
+from drivers.emulator import Emulator
+from drivers.emulator.remote import Server
+from tests.receiver.enrolment.town import Town, town
+from tests.receiver.platform import Certificates, until
+
+LIMIT_S = 60.0
+EUI = "0016c001ff123456"
+CIVIGATE = (sys.executable, "-m", "agent.cli.main")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    authority = Authority(tmp_path_factory.mktemp("authority"))
+    return Certificates(authority.certificate, authority.server("platform"), authority.client("gateway"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, certificates: Certificates) -> Town:
+    (tmp_path / "platform").mkdir()
+    return town(tmp_path / "platform", certificates)
+
+
+@dataclass
+class Card:
+    """A gateway's card in its reader, and the gateway when it is switched on."""
+
+    folder: Path
+    town: Town
+
+    @property
+    def boot(self) -> Path:
+        return self.folder / "boot"
+
+    @property
+    def note(self) -> Path:
+        return self.boot / "civigate-error.txt"
+
+    @property
+    def result(self) -> dict:  # type: ignore[type-arg] # what TOML gives
+        return dict(tomllib.loads((self.boot / "civigate.toml").read_text()).get("result", {}))
+
+    @property
+    def toml(self) -> Path:
+        return self.folder / "gateway.toml"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "provision.log").read_text()
+
+    def write(self, claim: str, *, board: str = "rak_2287") -> None:
+        """Leave civigate.toml, as a laptop does."""
+        authority = self.town.platform.certificates.authority.read_bytes()
+        (self.boot / "platform-ca.pem").write_bytes(authority)
+        (self.boot / "civigate.toml").write_text(
+            f"""[provision]
+format = 1
+name = "north mast"
+claim = "{claim}"
+platform = "{self.town.url}"
+ca_file = "platform-ca.pem"
+region = "EU868"
+board = "{board}"
+bus = "emulator:{self.folder}/spi.sock"
+"""
+        )
+
+    @contextlib.contextmanager
+    def provisioning(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Do what the unit does at the start of the system."""
+        state = ("--state", str(self.folder / "desk"))
+        words = [*CIVIGATE, "provision", "run", "--boot", str(self.boot), "-c", str(self.toml), *state]
+        with (self.folder / "provision.log").open("ab") as log:
+            started = subprocess.Popen(words, stdout=log, stderr=log)
+        try:
+            yield started
+        finally:
+            if started.poll() is None:
+                started.send_signal(signal.SIGKILL)
+            started.wait(LIMIT_S)
+
+    @contextlib.contextmanager
+    def agent(self) -> Iterator[None]:
+        """Run the agent beside it."""
+        with (self.folder / "agent.log").open("wb") as log:
+            started = subprocess.Popen([*CIVIGATE, "run", "-c", str(self.toml)], stderr=log)
+        try:
+            yield
+        finally:
+            os.kill(started.pid, signal.SIGTERM)
+            started.wait(LIMIT_S)
+
+    def stage(self, stage: str) -> bool:
+        """Whether the file says so."""
+        with contextlib.suppress(OSError, tomllib.TOMLDecodeError):
+            return bool(self.result.get("stage") == stage)
+        return False
+
+
+@pytest.fixture
+def card(tmp_path: Path, here: Town) -> Iterator[Card]:
+    made = Card(tmp_path / "gateway", here)
+    made.boot.mkdir(parents=True)
+    (made.folder / "spool").mkdir()
+    made.toml.write_text(f'[gateway]\nstate_dir = "{made.folder}/state"\nruntime_dir = "{made.folder}/run"\n')
+    (made.folder / "run").mkdir()
+    with Server(Emulator(), made.folder / "spi.sock", made.folder / "control.sock"):
+        yield made
+
+
+def test_a_file_on_the_boot_partition_brings_the_gateway_online(card: Card) -> None:
+    """Offline at first: everything that needs no network is done, and the secrets are gone from the partition."""
+    code = card.town.code(bytes.fromhex(EUI))
+    card.write(code)
+    with card.provisioning() as provisioning:
+        until(lambda: card.stage("waiting for the platform") or provisioning.poll() is not None, LIMIT_S)
+        said = card.result
+        assert said["stage"] == "waiting for the platform", card.log
+        assert (said["eui"], said["chip"], said["boards"]) == (EUI, "SX1302", ["rak_2287"])
+        assert code not in (card.boot / "civigate.toml").read_text()
+        assert not config.load(card.toml).destination
+    # the power went: whoever looks at the card in a reader sees how far it was, and it goes on by itself
+    assert not card.note.exists()
+    with card.town.platform.serving(), card.provisioning() as provisioning:
+        until(lambda: card.stage("enrolled") or provisioning.poll() is not None, LIMIT_S)
+        assert card.stage("enrolled"), card.log
+        (destination,) = config.load(card.toml).destination
+        assert config.load(card.toml).gateway.name == "north mast"
+        with card.agent():
+            assert provisioning.wait(LIMIT_S) == 0
+        assert card.result["stage"] == "online", card.log
+        assert card.result["radio"] == "receiving"
+        assert card.result["destination"] == destination.name
+    assert not (card.folder / "desk").exists()
+    everything = "".join(path.read_text(errors="replace") for path in card.boot.iterdir())
+    assert code not in everything + card.log
+    with card.provisioning() as provisioning:
+        assert provisioning.wait(LIMIT_S) == 0, "what was done is not done again"
+
+
+def test_a_used_code_is_told_on_the_card_and_a_new_one_helps(card: Card) -> None:
+    with card.town.platform.serving():
+        card.write(card.town.code(bytes.fromhex("0016c001ff999999")))
+        with card.provisioning() as provisioning:
+            assert provisioning.wait(LIMIT_S) == 1
+        assert card.result["stage"] == "refused"
+        assert "BAD_CLAIM" in card.result["detail"] or "claim" in card.result["detail"]
+        assert not config.load(card.toml).destination
+        card.write(card.town.code(bytes.fromhex(EUI)))
+        with card.provisioning() as provisioning, contextlib.ExitStack() as stack:
+            until(lambda: card.stage("enrolled"), LIMIT_S)
+            stack.enter_context(card.agent())
+            assert provisioning.wait(LIMIT_S) == 0
+
+
+def test_an_unfit_file_changes_nothing(card: Card) -> None:
+    before = card.toml.read_text()
+    card.write("7K9Q-2MXT-04BV-H3R3")
+    with card.provisioning() as provisioning:
+        assert provisioning.wait(LIMIT_S) == 2
+    assert "claim" in card.note.read_text()
+    assert "7K9Q-2MXT-04BV-H3R3" not in card.note.read_text() + card.log
+    assert card.toml.read_text() == before
+    assert sorted(path.name for path in card.folder.iterdir()) == sorted(
+        ["boot", "control.sock", "gateway.toml", "provision.log", "run", "spi.sock", "spool"]
+    )
+
+
+def test_boards_that_look_the_same_are_listed(card: Card) -> None:
+    card.write(card.town.code(), board="find")
+    with card.provisioning() as provisioning:
+        assert provisioning.wait(LIMIT_S) == 1
+    assert card.result["stage"] == "which board"
+    assert "rak_2287" in card.result["boards"]
+    assert "board =" in card.result["next_step"]
+    assert "[concentrator]" not in card.toml.read_text()
+
+
+def test_kills_at_any_moment_end_online_once(card: Card) -> None:
+    card.write(card.town.code(bytes.fromhex(EUI)))
+    with card.town.platform.serving():
+        for round_ in range(6):
+            with card.provisioning() as provisioning, contextlib.suppress(subprocess.TimeoutExpired):
+                provisioning.wait(0.35 + 0.15 * round_)  # not a wait for something: a moment to be killed at
+        with card.provisioning() as provisioning, contextlib.ExitStack() as stack:
+            until(lambda: card.stage("enrolled") or card.stage("online"), LIMIT_S)
+            stack.enter_context(card.agent())
+            assert provisioning.wait(LIMIT_S) == 0
+    assert card.result["stage"] == "online"
+    assert len(config.load(card.toml).destination) == 1
