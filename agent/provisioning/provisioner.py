@@ -26,7 +26,7 @@ from agent.enrolment.enrolling import enrol
 from agent.errors import AgentError, ConfigError
 from agent.lorawan import parse_eui
 from agent.notify import Notifier
-from agent.provisioning import network, preparation
+from agent.provisioning import led, network, preparation
 from agent.provisioning.outcome import Outcome, Stage, explain, write
 from agent.provisioning.preparation import Located, ManyBoardsError, NoConcentratorError
 from agent.uplink.machine import LINKED
@@ -103,6 +103,7 @@ class Provisioner:
         except ConfigError as error:
             log.error("event=request_unfit problem=%s; %s [%s]", error, error.hint, error.code)  # noqa: TRY400
             self._leave_note(explain(error))
+            led.show(None)
             raise
         if taken is None:
             log.info("event=nothing_to_provision")
@@ -249,6 +250,7 @@ class Provisioner:
         stage, detail = self._outcome.stage.value, self._outcome.detail
         log.info("event=provisioning_stage stage=%s detail=%s", stage, detail)
         self._notifier.status(f"{stage}: {detail}" if detail else stage)
+        led.show(self._outcome.stage)
         try:
             self._places.boot.publish(write(asked, replace(self._outcome, date=self._date())))
         except OSError as error:
