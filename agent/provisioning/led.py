@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The green light of a Raspberry Pi says how far provisioning is, for who stands below the mast.
 
-The kernel blinks by itself once it was told how [Linux Documentation/leds/leds-class.rst]; nothing here wakes up for it.
+The kernel blinks by itself once told how [Linux Documentation/leds/leds-class.rst]; nothing here wakes up for it.
 Hardware only: whether a person sees it.
 """
 
