@@ -15,9 +15,14 @@ from hil_tests.bench.strategy import State
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def hil(number: str) -> Callable[[F], F]:
-    """Say which test of the list (`catalogue`) it belongs to, like "H01"."""
-    return pytest.mark.hil(number)
+def hil(number: str, *, required: bool = True) -> Callable[[F], F]:
+    """Say which test of the list it belongs to.
+
+    Args:
+        number: in `catalogue`, like "H01".
+        required: whether that test is incomplete when this part of it is skipped.
+    """
+    return pytest.mark.hil(number, required=required)
 
 
 def needs(*roles: str) -> Callable[[F], F]:

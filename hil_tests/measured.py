@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -13,6 +13,9 @@ VALUE: Final = "hil-value"
 """Name of the properties that carry them from a test to the report."""
 FACT: Final = "hil-fact"
 """The same for what is found out about the board."""
+
+LINE: Final = "hil-line"
+"""The same for a line to be drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,10 @@ class Measure:
         one = Value(name, round(float(value), 6), unit, low, high)
         self._keep(VALUE, json.dumps(asdict(one)))
         assert one.within, str(one)
+
+    def line(self, name: str, points: Sequence[tuple[float, float]]) -> None:
+        """Keep a line to be drawn: pairs of x and y."""
+        self._keep(LINE, json.dumps([name, [[float(x), round(float(y), 3)] for x, y in points]]))
 
     def fact(self, name: str, value: str) -> None:
         """Keep something that was found out about the board, such as its EUI."""

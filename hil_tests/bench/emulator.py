@@ -7,6 +7,7 @@ Chip, node and path are `virtual`. There is no golden gateway, and nothing here 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,24 +17,32 @@ from importlib import metadata
 from drivers.emulator import Emulator
 from hil_tests.bench.limits import Limits
 from hil_tests.bench.model import Bench, Run
+from hil_tests.bench.town import Town, TownClock, TownDisk, TownDut, TownPlatform, TownPower
 from hil_tests.bench.trace import Trace
-from hil_tests.bench.virtual import VirtualDoor, VirtualGnss, VirtualNode, VirtualPath
+from hil_tests.bench.virtual import VirtualAir, VirtualDoor, VirtualGnss, VirtualNode, VirtualPath
 
 
 @contextmanager
 def bench(run: Run) -> Iterator[Bench]:
     """Open it."""
-    del run
     # the same clock as the tests and drivers: no time daemon slews it
     emulator, path = Emulator(monotonic_ns=partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC_RAW)), VirtualPath()
     door = VirtualDoor(emulator, Trace())
-    yield Bench(
-        "emulator",
-        simulated=True,
-        limits=Limits(),
-        description={"board": f"emulated {door.board.name}", "emulator": metadata.version("civigate")},
-        spi=door,
-        node=VirtualNode(emulator, path),
-        rf=path,
-        gnss=VirtualGnss(emulator),
-    )
+    with Town(run.folder, emulator) as town:
+        dut = TownDut(town)
+        yield Bench(
+            "emulator",
+            simulated=True,
+            limits=Limits(),
+            description={"board": f"emulated {door.board.name}", "emulator": metadata.version("civigate")},
+            dut=dut,
+            spi=door,
+            power=TownPower(town, dut, emulator),
+            node=VirtualNode(emulator, path, dut.runs),
+            rf=path,
+            platform=TownPlatform(town),
+            air=VirtualAir(emulator, path),
+            gnss=VirtualGnss(emulator),
+            clock=TownClock(town),
+            disk=TownDisk(town) if shutil.which("strace") else None,
+        )

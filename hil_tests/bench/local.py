@@ -27,7 +27,7 @@ from hil_tests.bench.model import Bench, Run
 from hil_tests.bench.trace import Trace
 
 CONFIG: Final = Path("/etc/civigate/gateway.toml")
-LIMITS: Final = Limits(rssi_error_db=4.0, snr_error_db=3.0, counter_error_ppm=50.0, gnss_error_us=0)
+LIMITS: Final = Limits(rssi_error_db=4.0, counter_error_ppm=50.0, gnss_error_us=0)
 """Of a board on a table: its crystal, its calibration, and a host that knows the time."""
 
 

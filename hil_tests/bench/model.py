@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from hil_tests.bench.limits import Limits
 from hil_tests.bench.roles import (
     ROLES,
+    Air,
     Disk,
     Dut,
     GnssDoor,
@@ -23,6 +24,7 @@ from hil_tests.bench.roles import (
     ReferenceNode,
     RfPath,
     SpiDoor,
+    System,
     WallClock,
     Witness,
 )
@@ -61,7 +63,9 @@ class Bench:
         signing_key: private key of the bench that signs certificates; None for one made for this run.
         steps: its log.
         seed: of the run.
-        dut, spi, power, node, rf, platform, golden, gnss, clock, disk: its roles; None without.
+        dev_addr: of the frames that the tests send; the gateway's filter must take it.
+        dut, spi, power, node, rf, platform, golden, gnss, clock, disk, system, air: its
+            roles; None without.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Bench:
     signing_key: Path | None = None
     steps: Steps = field(default_factory=Steps)
     seed: int = 1
+    dev_addr: int = 0x48000007
     dut: Dut | None = None
     spi: SpiDoor | None = None
     power: Power | None = None
@@ -82,6 +87,8 @@ class Bench:
     gnss: GnssDoor | None = None
     clock: WallClock | None = None
     disk: Disk | None = None
+    system: System | None = None
+    air: Air | None = None
 
     @property
     def roles(self) -> list[str]:

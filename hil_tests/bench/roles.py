@@ -14,6 +14,8 @@
 | `gnss` | a GNSS receiver whose pulses lead to the concentrator |
 | `clock` | the wall clock of the gateway under test |
 | `disk` | what fills the disk under its spool |
+| `system` | the installed package on it: service manager, versions, watchdogs |
+| `air` | whatever a node cannot send: damaged packets |
 
 What cannot be done raises `BenchError`: the bench failed then, not the product.
 """
@@ -188,7 +190,7 @@ class TxReport:
     Attributes:
         payload: its bytes.
         settings: what it was sent with.
-        done_ns: CLOCK_MONOTONIC of the test's machine when the node said so.
+        done_ns: CLOCK_MONOTONIC_RAW of the test's machine when the node said so.
     """
 
     payload: bytes
@@ -203,11 +205,13 @@ class NodeReception:
     Attributes:
         payload: its bytes.
         rssi_dbm, snr_db: as the node measures them.
+        end_ns: when its last symbol had come, CLOCK_MONOTONIC_RAW of the test's machine, as well as the node tells it.
     """
 
     payload: bytes
     rssi_dbm: float
     snr_db: float
+    end_ns: int
 
 
 class ReferenceNode(Protocol):
@@ -292,6 +296,9 @@ class Platform(Protocol):
     def lie(self, how: str) -> None:
         """Answer the gateway falsely from now on: one of `LIES`; "" for the truth."""
 
+    def lies_told(self) -> int:
+        """Return how often it has, since the bench was opened."""
+
 
 LIES = ("wrong digest", "old acknowledgement", "duplicate acknowledgement", "nothing")
 """What a platform may do wrong: sign for another batch's bytes, repeat a receipt of before, answer the same thing
@@ -348,6 +355,27 @@ class Disk(Protocol):
         """Let no write to the spool find room, until the end."""
 
 
+class System(Protocol):
+    """The operating system of the gateway under test, with civigate installed as a package."""
+
+    @property
+    def service(self) -> str:
+        """Name of the agent's unit."""
+
+    def install(self, which: str) -> Done:
+        """Install the package of "this" or the "previous" release, as an administrator does."""
+
+    def hang_kernel(self) -> None:
+        """Stop the kernel without a reboot: only a watchdog of the hardware ends that."""
+
+
+class Air(Protocol):
+    """Whatever a reference node cannot send."""
+
+    def send_damaged(self, payload: bytes, settings: RadioSettings) -> None:
+        """Let a packet arrive whose payload does not fit its CRC."""
+
+
 @runtime_checkable
 class Witness(Protocol):
     """A role that can tell something when a test failed."""
@@ -356,5 +384,5 @@ class Witness(Protocol):
         """Write console, journal, trace, or a copy of the spool into files of this folder; may write none."""
 
 
-ROLES = ("dut", "spi", "power", "node", "rf", "platform", "golden", "gnss", "clock", "disk")
+ROLES = ("dut", "spi", "power", "node", "rf", "platform", "golden", "gnss", "clock", "disk", "system", "air")
 """In the order of the table above."""

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,8 @@ from drivers.stts751 import Stts751
 from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.firmware import Firmware, recognise
 from drivers.sx1302.ledger import AirtimeLedger
-from hil_tests.bench.roles import NodeIdentity, NodeReception, RadioSettings, TxReport
+from drivers.sx1302.packet import CrcStatus
+from hil_tests.bench.roles import BenchError, NodeIdentity, NodeReception, RadioSettings, TxReport
 from hil_tests.bench.trace import Trace
 
 BOARD: Final = "semtech_corecell_eu868"
@@ -40,6 +42,8 @@ CLEANEST_DB: Final = 12.0
 """What a receiver reports of a signal that is much stronger than noise."""
 LEAST_PREAMBLE_POWER_DBM, MOST_POWER_DBM = 5, 22
 RX_LOG_LIMIT: Final = 2000
+ROOM_LIMIT_S: Final = 60.0
+FIFO_SHARE_BYTES: Final = 2048
 
 
 def snr_db(rssi_dbm: float, bandwidth_hz: int = 125_000) -> float:
@@ -118,15 +122,23 @@ class VirtualPath:
 
 
 class VirtualNode:
-    """A node on the emulator's air; what it sends has left the air when `transmit` returns."""
+    """A node on the emulator's air; what it sends has left the air when `transmit` returns.
+
+    Args:
+        emulator: whose air it is on.
+        path: between its connector and the gateway's.
+        read: says whether somebody reads the chip by himself, so that waiting for room makes sense.
+    """
 
     powers_dbm = range(LEAST_PREAMBLE_POWER_DBM, MOST_POWER_DBM + 1)
 
-    def __init__(self, emulator: Emulator, path: VirtualPath) -> None:
+    def __init__(self, emulator: Emulator, path: VirtualPath, read: Callable[[], bool]) -> None:
         self._emulator = emulator
         self._path = path
+        self._read = read
         self._settings = RadioSettings(868_100_000, 7)
         self._listening_since = 0
+        self._zero_ns = raw_ns() - emulator.now_us() * 1000
 
     def identify(self) -> NodeIdentity:
         """Say that it is none."""
@@ -137,9 +149,20 @@ class VirtualNode:
         self._settings = settings
 
     def transmit(self, payload: bytes) -> TxReport:
-        """Put a packet on the air whose decoding completes now."""
+        """Put a packet on the air whose decoding completes now, once the gateway has room for it.
+
+        A real one takes its time on the air; meanwhile a gateway reads what came before.
+
+        Raises:
+            BenchError: nobody reads the chip.
+        """
+        deadline = time.monotonic() + ROOM_LIMIT_S
+        while self._read() and self._emulator.stats().fifo_bytes > FIFO_SHARE_BYTES:
+            if time.monotonic() > deadline:
+                raise BenchError("the chip is full", role="node", hint="somebody must read it while packets come")
+            time.sleep(0.001)
         self._emulator.inject(air_packet(self._settings, payload, self._path.attenuation_db))
-        return TxReport(payload, self._settings, time.monotonic_ns())
+        return TxReport(payload, self._settings, raw_ns())
 
     def listen(self) -> None:
         """Hear what is sent from now on."""
@@ -155,10 +178,29 @@ class VirtualNode:
                 self._listening_since += 1
                 level_dbm = 14.0 - self._path.attenuation_db
                 if hears(self._settings, emission.freq_hz, emission.parameters):
-                    return NodeReception(emission.payload, level_dbm, snr_db(level_dbm))
+                    end_ns = self._zero_ns + (emission.start_ns or 0) + (emission.airtime_us or 0) * 1000
+                    return NodeReception(emission.payload, level_dbm, snr_db(level_dbm), end_ns)
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.002)
+
+
+class VirtualAir:
+    """The air itself."""
+
+    def __init__(self, emulator: Emulator, path: VirtualPath) -> None:
+        self._emulator = emulator
+        self._path = path
+
+    def send_damaged(self, payload: bytes, settings: RadioSettings) -> None:
+        """Let a packet arrive with a wrong CRC."""
+        packet = air_packet(settings, payload, self._path.attenuation_db)
+        self._emulator.inject(replace(packet, crc=CrcStatus.BAD))
+
+
+def raw_ns() -> int:
+    """Return CLOCK_MONOTONIC_RAW, the clock of drivers and emulator."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
 
 
 def air_packet(settings: RadioSettings, payload: bytes, attenuation_db: float) -> AirPacket:
