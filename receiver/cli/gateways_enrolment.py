@@ -18,6 +18,8 @@ from agent.enrolment.certificate import day
 from agent.lorawan import parse_eui
 from receiver import config
 from receiver.cli.arguments import add_config, add_json
+from receiver.enrolment.cards import Card
+from receiver.enrolment.cards import write as write_cards
 from receiver.enrolment.store import Applicant, Claim, EnrolmentStore
 from receiver.errors import RegistryError
 
@@ -34,6 +36,11 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     invite.add_argument("--name", default="", help="what people call it")
     invite.add_argument("--hours", type=_hours, default=7 * 24.0, metavar="N", help="the code is good for (168)")
     invite.add_argument("--count", type=_count, default=1, metavar="N", help="make so many, for any gateways")
+    invite.add_argument(
+        "--cards", type=Path, metavar="FOLDER", help="write a folder for each card, with its civigate.toml"
+    )
+    invite.add_argument("--region", default="", metavar="PLAN", help="for --cards, such as EU868")
+    invite.add_argument("--board", default="", metavar="NAME", help="for --cards; left out: the gateway finds it")
     invite.set_defaults(func=_invite)
     approve = verbs.add_parser("approve", help="let a gateway in that waits for approval")
     approve.set_defaults(func=_approve)
@@ -80,6 +87,7 @@ def _invite(args: argparse.Namespace) -> int:
     now_us = time.time_ns() // 1000
     expires_us = now_us + round(args.hours * _HOUR_US)
     codes = [claim.generate() for _ in range(args.count)]
+    files = [] if args.cards is None else _cards(args, loaded, name, codes)
     with contextlib.closing(EnrolmentStore(_data_dir(loaded))) as store:
         for code in codes:
             store.invite(Claim(claim.digest(claim.parse(code)), args.eui, name, now_us, expires_us))
@@ -88,16 +96,33 @@ def _invite(args: argparse.Namespace) -> int:
     if args.json:
         labels = [f"{LABEL}:{eui}:{code}" for code in codes]
         said = {"claims": codes, "labels": labels, "expires_us": expires_us, "url": url, "fingerprint": pin}
+        if files:
+            said["files"] = [str(file) for file in files]
         print(json.dumps({"gateway": None if args.eui is None else eui, "name": name, **said}, ensure_ascii=False))
         return 0
     for code in codes:
         print(code)
+    for file in files:
+        print(f"for the boot partition of its card: {file}")
     trust = "" if pin is None else f" --fingerprint {pin}"
     print(
         f"good once, until {day(expires_us)}, for {'any gateway' if args.eui is None else f'gateway {eui}'};"
         f" it is not shown again\non the gateway: civigate enrol {url} --claim {codes[0]}{trust}"
     )
     return 0
+
+
+def _cards(args: argparse.Namespace, loaded: config.ReceiverConfig, name: str, codes: list[str]) -> list[Path]:
+    """Write a card for each code; before the codes are good, so that none is lost when it fails."""
+    names = (
+        [name or "gateway"] if len(codes) == 1 else [f"{name or 'gateway'}-{n:02}" for n in range(1, len(codes) + 1)]
+    )
+    url, pin, authorities = _address(loaded), _pin(loaded), _section(loaded).platform_ca
+    made = [
+        Card(each, code, url, pin, authorities, args.region, args.board)
+        for each, code in zip(names, codes, strict=True)
+    ]
+    return write_cards(args.cards, made)
 
 
 def _data_dir(loaded: config.ReceiverConfig) -> Path:

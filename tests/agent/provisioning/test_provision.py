@@ -18,6 +18,8 @@ import pytest
 
 from agent import config
 from agent.demo.authority import Authority
+from agent.enrolment import claim
+from agent.provisioning.desk import Desk
 from drivers.emulator import Emulator
 from drivers.emulator.remote import Server
 from tests.receiver.enrolment.town import Town, town
@@ -207,3 +209,21 @@ def test_kills_at_any_moment_end_online_once(card: Card) -> None:
             assert provisioning.wait(LIMIT_S) == 0
     assert card.result["stage"] == "online"
     assert len(config.load(card.toml).destination) == 1
+
+
+def test_the_platform_writes_files_that_gateways_take(card: Card, tmp_path: Path) -> None:
+    words = ["gateways", "invite", "--count", "3", "--name", "mast", "--cards", str(tmp_path / "cards")]
+    said = card.town.platform.json(*words, "--region", "EU868", "--board", "rak_2287")
+    desk = Desk(tmp_path / "desk", tmp_path)
+    for path, code in zip(said["files"], said["claims"], strict=True):
+        asked = desk.check(Path(path)).provision
+        assert asked.claim == claim.parse(code)
+        assert (asked.fingerprint, asked.board) == (said["fingerprint"], "rak_2287")
+        assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert [Path(path).parent.name for path in said["files"]] == ["mast-01", "mast-02", "mast-03"]
+    again = card.town.platform.run(*words)
+    assert again.code != 0
+    assert "CG-REG-020" in again.err
+    with card.town.platform.serving():
+        invited = card.town.platform.json("gateways", "list")["invited"]
+    assert len(invited) == 3, "codes that are on no card are not good"
