@@ -10,9 +10,9 @@ ARGS  ?=
 
 # What a fresh Debian 12 or Raspberry Pi OS lacks: the headers that spidev is built with, the broker and
 # the tracer of the tests, Node.js for the second, independent reader of the batch format, and a TPM and a token
-# in software (tpm2-pytss is built against libtss2-dev).
+# in software (tpm2-pytss is built against libtss2-dev); and a PostgreSQL for the ledger of several receivers.
 DEBIAN := gcc gpiod i2c-tools libc6-dev mosquitto python3 python3-dev python3-venv strace
-DEBIAN += libtss2-dev pkg-config softhsm2 swtpm
+DEBIAN += libtss2-dev pkg-config postgresql softhsm2 swtpm
 DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
 JAVASCRIPT := tests/agent/batch/javascript
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)

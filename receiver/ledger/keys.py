@@ -98,7 +98,7 @@ def revoke(db: Database, eui: bytes, kid: bytes | None, at_us: int) -> int:
 def replace_older(db: Database, kid: bytes, at_us: int) -> None:
     """Note that a key signs: those before it are replaced from now on."""
     db.execute(
-        f"{_OLDER} UPDATE gateway_key SET replaced_us = ? WHERE replaced_us IS NULL AND kid IN older",  # noqa: S608 - our own words
+        f"{_OLDER} UPDATE gateway_key SET replaced_us = ? WHERE replaced_us IS NULL AND kid IN (SELECT kid FROM older)",  # noqa: S608 - our own words
         (kid, at_us),
     )
 
@@ -113,7 +113,7 @@ def standing(db: Database, kid: bytes, stream: int | None, number: int) -> Stand
     above, below = (
         stream is not None
         and db.execute(
-            f"{_LATER} SELECT 1 FROM batch WHERE stream = ? AND number {side} ? AND kid IN later"  # noqa: S608 - as above
+            f"{_LATER} SELECT 1 FROM batch WHERE stream = ? AND number {side} ? AND kid IN (SELECT kid FROM later)"  # noqa: S608 - as above
             " ORDER BY number DESC LIMIT 1",
             (kid, stream, number),
         ).fetchone()

@@ -274,13 +274,15 @@ class Ledger(Queries, Protocol):
         """Estimate the time of up to `limit` frames anew, from anchors that came later; True while more wait."""
         ...
 
-    def retain(self, from_us: int, limit: int) -> bool:
-        """Keep no frames any more that were received before a moment; True while some of them are still there.
+    def upkeep(self, now_us: int, keep_days: int, limit: int) -> bool:
+        """Drop frames whose time is over, make room for those to come; True while there is more to drop.
 
-        Their batches stay, as evidence, and are not taken again.
+        Their batches stay, as evidence, and are not taken again. Frames go by the week in which they were received,
+        from Monday on: once all of it is longer ago than they are kept.
 
         Args:
-            from_us: microseconds since 1970-01-01, UTC; an earlier one than before changes nothing.
-            limit: about how many are dropped in one transaction.
+            now_us: this machine's clock, microseconds since 1970-01-01 UTC.
+            keep_days: how long frames are kept, 0 for ever.
+            limit: about how many are dropped in one transaction, where that takes its time.
         """
         ...

@@ -104,6 +104,9 @@ class SqliteLedger(SqliteReader, LedgerWriter):
                     self._db.execute("ROLLBACK")
             return changed
 
+    def _prepare(self, now_us: int) -> None:
+        """Do nothing: a file has room for all times."""
+
     def _drop_frames(self, limit: int) -> bool:
         return self._change(lambda db: _drop_frames(db, limit))
 

@@ -14,6 +14,7 @@ from receiver.ledger.chain import Denied
 from receiver.ledger.port import Admitted, Parked, QuarantineLimits, Raised, RegisteredKey
 from receiver.ledger.reader import LedgerReader
 from receiver.ledger.sql import Database
+from receiver.ledger.weeks import DAY_US, begin_of_week
 
 T = TypeVar("T")
 
@@ -89,10 +90,17 @@ class LedgerWriter(LedgerReader):
 
         return self._change(revise)
 
-    def retain(self, from_us: int, limit: int) -> bool:
-        """Keep no frames any more that were received before a moment; True while some of them are still there."""
-        if from_us > self.kept_from():
-            self._change(lambda db: queries.keep_from(db, from_us))
+    def upkeep(self, now_us: int, keep_days: int, limit: int) -> bool:
+        """Drop frames whose time is over, make room for those to come; True while there is more to drop."""
+        self._prepare(now_us)
+        with self._reading() as db:
+            server_us, kept_us = db.utc_us(), queries.kept_from(db)
+        if keep_days:
+            # a clock that is ahead must not cost a frame: the earlier of two counts
+            now_us = now_us if server_us is None else min(now_us, server_us)
+            from_us = begin_of_week(max(now_us - keep_days * DAY_US, 0))
+            if from_us > kept_us:
+                self._change(lambda db: queries.keep_from(db, from_us))
         return self._drop_frames(limit)
 
     @abstractmethod
@@ -104,6 +112,10 @@ class LedgerWriter(LedgerReader):
         Raises:
             LedgerError: the database does not take it, or nobody knows whether it did.
         """
+
+    @abstractmethod
+    def _prepare(self, now_us: int) -> None:
+        """Make room for the frames to come."""
 
     @abstractmethod
     def _drop_frames(self, limit: int) -> bool:

@@ -12,17 +12,40 @@ import pytest
 from agent.batch.keys import Ed25519Signer
 from agent.demo.authority import Authority
 from receiver.intake import Intake
+from receiver.ledger.postgres import PostgresLedger
 from receiver.ledger.sqlite import SqliteLedger
+from receiver.ledger.writer import LedgerWriter
 from tests.receiver.gateway import Gateway
 from tests.receiver.platform import Certificates
+from tests.receiver.postgres import Cluster, cluster
+
+ENGINES = ("sqlite", "postgres")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module with BOTH_ENGINES on each."""
+    if "ledger" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_ENGINES", False):
+        metafunc.parametrize("ledger", ENGINES, indirect=True)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LedgerWriter]:
     """An empty ledger."""
-    opened = SqliteLedger(tmp_path / "data")
+    opened: LedgerWriter
+    if getattr(request, "param", "sqlite") == "postgres":
+        server: Cluster = request.getfixturevalue("postgres")
+        opened = PostgresLedger(server.url(server.database()))
+    else:
+        opened = SqliteLedger(tmp_path / "data")
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server that does not wait for the disk."""
+    with cluster() as server:
+        yield server
 
 
 @pytest.fixture
@@ -32,13 +55,13 @@ def signer() -> Ed25519Signer:
 
 
 @pytest.fixture
-def intake(ledger: SqliteLedger, signer: Ed25519Signer) -> Intake:
+def intake(ledger: LedgerWriter, signer: Ed25519Signer) -> Intake:
     """The way into the ledger."""
     return Intake(ledger, signer)
 
 
 @pytest.fixture
-def gateway(ledger: SqliteLedger) -> Gateway:
+def gateway(ledger: LedgerWriter) -> Gateway:
     """A registered gateway."""
     made = Gateway()
     ledger.add_key(made.registration)

@@ -9,11 +9,13 @@ import pytest
 from agent.batch.model import GENESIS_HASH, Predecessor
 from receiver.intake import Intake
 from receiver.ledger.chain import Alarm
-from receiver.ledger.sqlite import SqliteLedger
+from receiver.ledger.writer import LedgerWriter
 from tests.receiver.gateway import Gateway, wire
 
+BOTH_ENGINES = True
 
-def alarms(ledger: SqliteLedger) -> list[tuple[Alarm, bytes, int]]:
+
+def alarms(ledger: LedgerWriter) -> list[tuple[Alarm, bytes, int]]:
     return sorted((row.alarm.kind, row.alarm.stream_id, row.alarm.number) for row in ledger.alarms())
 
 
@@ -25,7 +27,7 @@ def follows(gateway: Gateway, through: int, digest: bytes) -> tuple[Gateway, byt
 
 
 def test_a_gateway_that_went_back_is_told_and_then_the_clone(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway
 ) -> None:
     sealed = [gateway.seal() for _ in range(4)]
     for one in sealed:
@@ -44,7 +46,7 @@ def test_a_gateway_that_went_back_is_told_and_then_the_clone(
 
 @pytest.mark.parametrize("what", ["all of it", "more than is here", "nothing of an unknown one"])
 def test_a_new_stream_for_another_reason_is_no_alarm(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway, what: str
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway, what: str
 ) -> None:
     sealed = [gateway.seal() for _ in range(2)]
     if what != "nothing of an unknown one":
@@ -59,7 +61,7 @@ def test_a_new_stream_for_another_reason_is_no_alarm(
 
 
 def test_another_content_under_the_same_number_is_another_history(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway
 ) -> None:
     intake.submit(gateway.wire(), sender="test")
     assert intake.submit(follows(gateway, 1, b"\x07" * 32)[1], sender="test").receipt is not None
@@ -67,7 +69,7 @@ def test_another_content_under_the_same_number_is_another_history(
 
 
 def test_a_stream_of_another_gateway_is_none_of_its_business(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway
 ) -> None:
     other = Gateway(eui=bytes(8), seed=b"other")
     ledger.add_key(other.registration)

@@ -12,14 +12,15 @@ from agent.batch.model import Account, HourAccount, Reason, Receipt
 from agent.batch.receipt import open_answer
 from receiver.intake import Answer, Intake, TooFastError
 from receiver.ledger.chain import Alarm
-from receiver.ledger.sqlite import SqliteLedger
+from receiver.ledger.writer import LedgerWriter
 from receiver.rate import Buckets
 from tests.receiver.gateway import BOOT_ID, Gateway, wire
 
+BOTH_ENGINES = True
 HERE = "test"
 
 
-def kinds(ledger: SqliteLedger) -> dict[str, int]:
+def kinds(ledger: LedgerWriter) -> dict[str, int]:
     return {row.alarm.kind: row.count for row in ledger.alarms()}
 
 
@@ -28,7 +29,7 @@ def reason(answer: Answer) -> Reason | None:
 
 
 def test_a_batch_is_committed_and_acknowledged(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway, signer: Ed25519Signer
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway, signer: Ed25519Signer
 ) -> None:
     sealed = gateway.seal(3)
     answer = intake.submit(wire(sealed), sender=HERE)
@@ -43,7 +44,7 @@ def test_a_batch_is_committed_and_acknowledged(
 
 
 def test_a_repeated_batch_gets_the_same_receipt_and_is_stored_once(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway
 ) -> None:
     sent = gateway.wire()
     first, second = (intake.submit(sent, sender=HERE) for _ in range(2))
@@ -54,7 +55,7 @@ def test_a_repeated_batch_gets_the_same_receipt_and_is_stored_once(
     assert ledger.streams()[0].account.heard == 6
 
 
-def test_another_content_under_a_used_number_is_a_fork(ledger: SqliteLedger, intake: Intake, gateway: Gateway) -> None:
+def test_another_content_under_a_used_number_is_a_fork(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
     copy = Gateway(signer=gateway.signer)
     original = gateway.wires(2)
     for sent in original:
@@ -69,7 +70,7 @@ def test_another_content_under_a_used_number_is_a_fork(ledger: SqliteLedger, int
 
 
 def test_a_restored_card_is_a_rollback_and_two_devices_are_a_clone(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway
 ) -> None:
     intake.submit(gateway.wire(), sender=HERE)
     restored = Gateway(signer=gateway.signer, number=1, seq=gateway.seq, previous_hash=gateway.previous_hash)
@@ -81,7 +82,7 @@ def test_a_restored_card_is_a_rollback_and_two_devices_are_a_clone(
     assert kinds(ledger) == {Alarm.ROLLBACK: 1, Alarm.BROKEN_CHAIN: 1, Alarm.CLONE: 1}
 
 
-def test_an_unknown_key_is_refused_until_it_is_registered(ledger: SqliteLedger, intake: Intake) -> None:
+def test_an_unknown_key_is_refused_until_it_is_registered(ledger: LedgerWriter, intake: Intake) -> None:
     stranger = Gateway()
     sealed = stranger.seal()
     answer = intake.submit(wire(sealed), sender=HERE)
@@ -96,7 +97,7 @@ def test_an_unknown_key_is_refused_until_it_is_registered(ledger: SqliteLedger, 
 
 
 def test_a_revoked_key_is_refused_and_its_batches_are_kept(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway
 ) -> None:
     intake.submit(gateway.wire(), sender=HERE)
     assert ledger.revoke(gateway.eui, None, 2) == 1
@@ -106,7 +107,7 @@ def test_a_revoked_key_is_refused_and_its_batches_are_kept(
     assert len(ledger.frames(0, 100)) == 3
 
 
-def test_only_the_holder_of_a_revoked_key_is_told_so(ledger: SqliteLedger, intake: Intake, gateway: Gateway) -> None:
+def test_only_the_holder_of_a_revoked_key_is_told_so(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
     ledger.revoke(gateway.eui, None, 2)
     sealed = gateway.seal()
     forged = sealed.signed_header[:-1] + bytes([sealed.signed_header[-1] ^ 1])
@@ -114,7 +115,7 @@ def test_only_the_holder_of_a_revoked_key_is_told_so(ledger: SqliteLedger, intak
     assert ledger.alarms() == []
 
 
-def test_a_key_speaks_only_for_its_own_gateway(ledger: SqliteLedger, intake: Intake, gateway: Gateway) -> None:
+def test_a_key_speaks_only_for_its_own_gateway(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
     impostor = Gateway(eui=bytes(8), signer=gateway.signer)
     assert reason(intake.submit(impostor.wire(), sender=HERE)) is Reason.WRONG_GATEWAY
     assert reason(intake.submit(gateway.wire(), sender=HERE, topic_eui=bytes(8))) is Reason.WRONG_GATEWAY
@@ -125,7 +126,7 @@ def test_a_key_speaks_only_for_its_own_gateway(ledger: SqliteLedger, intake: Int
     assert reason(intake.submit(stolen.wire(), sender=HERE)) is Reason.WRONG_GATEWAY
 
 
-def test_an_account_that_does_not_add_up_is_refused(ledger: SqliteLedger, intake: Intake, gateway: Gateway) -> None:
+def test_an_account_that_does_not_add_up_is_refused(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
     answer = intake.submit(wire(gateway.seal(3, account=Account(heard=9, spooled=3))), sender=HERE)
     assert reason(answer) is Reason.UNBALANCED
     assert ledger.streams() == []
@@ -145,7 +146,7 @@ def test_an_account_that_is_not_the_sum_of_its_hours_is_refused(intake: Intake, 
 
 
 def test_a_chain_that_does_not_join_is_refused_from_either_side(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway
 ) -> None:
     other = Gateway(signer=gateway.signer)
     first, second, third = gateway.wires(3)
@@ -176,7 +177,7 @@ def test_garbage_is_answered_and_never_kept(data: bytes) -> None:
 
 
 def test_the_quarantine_keeps_the_first_evidence_within_its_limits(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway
 ) -> None:
     ledger.revoke(gateway.eui, None, 2)
     for sent in gateway.wires(70, frames=1):
@@ -188,7 +189,7 @@ def test_the_quarantine_keeps_the_first_evidence_within_its_limits(
 
 
 def test_a_gateway_that_brings_too_much_waits_and_others_do_not(
-    ledger: SqliteLedger, signer: Ed25519Signer, gateway: Gateway
+    ledger: LedgerWriter, signer: Ed25519Signer, gateway: Gateway
 ) -> None:
     now_s = 0.0
     intake = Intake(ledger, signer, rate=Buckets(per_s=2, burst=3, monotonic_s=lambda: now_s))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,9 +23,14 @@ from receiver.evidence import report
 from receiver.intake import Intake
 from receiver.ledger.database import FILE_NAME
 from receiver.ledger.port import QuarantineLimits
+from receiver.ledger.postgres import PostgresLedger
 from receiver.ledger.sqlite import SqliteLedger, SqliteReader
+from receiver.ledger.writer import LedgerWriter
+from tests.receiver.conftest import ENGINES
 from tests.receiver.gateway import BOOT_ID, FRAME_INTERVAL_US, Gateway, wire, withdrawn
+from tests.receiver.postgres import Cluster, empty, stored, tables_of
 
+BOTH_ENGINES = True
 HERE = "test"
 UTC_US = 1_790_000_000_000_000
 SIGNER = Ed25519Signer.generate()
@@ -49,6 +54,8 @@ def history(gateway: Gateway) -> list[Sealed]:
     return sealed
 
 
+New = Callable[[], AbstractContextManager[LedgerWriter]]
+
 TABLES = {
     "stream": "stream_id, through, hash, frames",
     "account": "heard, bad_crc, filtered, duplicate, spooled, evicted, expired, quarantined, overrun",
@@ -61,18 +68,39 @@ TABLES = {
 }
 
 
-def content(ledger: SqliteLedger) -> dict[str, list[tuple[object, ...]]]:
+def content(ledger: LedgerWriter) -> dict[str, list[tuple[object, ...]]]:
     """Everything that must not depend on the order of arrival."""
-    with closing(sqlite3.connect(ledger.path)) as db:
-        return {
-            table: sorted(db.execute(f"SELECT {columns} FROM {table}").fetchall(), key=repr)
-            for table, columns in TABLES.items()
-        }
+    return {
+        table: sorted(stored(ledger, f"SELECT {columns} FROM {table}"), key=repr) for table, columns in TABLES.items()
+    }
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def new(request: pytest.FixtureRequest) -> Iterator[New]:
+    """Gives empty ledgers, one after the other."""
+    if request.param == "sqlite":
+
+        @contextmanager
+        def sqlite() -> Iterator[LedgerWriter]:
+            with TemporaryDirectory() as folder, closing(SqliteLedger(Path(folder))) as ledger:
+                yield ledger
+
+        yield sqlite
+        return
+    server: Cluster = request.getfixturevalue("postgres")
+    with closing(PostgresLedger(server.url(server.database()))) as ledger:
+
+        @contextmanager
+        def postgres() -> Iterator[LedgerWriter]:
+            empty(ledger)
+            yield ledger
+
+        yield postgres
 
 
 @contextmanager
-def filled(gateway: Gateway, sent: list[bytes]) -> Iterator[SqliteLedger]:
-    with TemporaryDirectory() as folder, closing(SqliteLedger(Path(folder))) as ledger:
+def filled(new: New, gateway: Gateway, sent: list[bytes]) -> Iterator[LedgerWriter]:
+    with new() as ledger:
         ledger.add_key(gateway.registration)
         intake = Intake(ledger, SIGNER)
         for batch in sent:
@@ -88,15 +116,15 @@ WIRES = [wire(sealed) for sealed in SEALED]
 NEVER_SENT = {2, 3}
 
 
-@given(st.data())
-@settings(max_examples=40, deadline=None)
-def test_any_order_and_repetition_ends_in_the_same_ledger(data: st.DataObject) -> None:
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_any_order_and_repetition_ends_in_the_same_ledger(new: New, data: st.DataObject) -> None:
     travelling = [number for number in range(8) if number not in NEVER_SENT]
     repeated = data.draw(st.lists(st.sampled_from(travelling), max_size=6))
     order = data.draw(st.permutations(travelling + repeated))
-    with filled(GATEWAY, [WIRES[number] for number in travelling]) as straight:
+    with filled(new, GATEWAY, [WIRES[number] for number in travelling]) as straight:
         expected = content(straight)
-    with filled(GATEWAY, [WIRES[number] for number in order]) as ledger:
+    with filled(new, GATEWAY, [WIRES[number] for number in order]) as ledger:
         assert content(ledger) == expected
         (summary,) = ledger.streams()
         assert (summary.through, summary.frames, summary.missing) == (8, 12, ())
@@ -105,10 +133,10 @@ def test_any_order_and_repetition_ends_in_the_same_ledger(data: st.DataObject) -
         assert checked.frames_waiting == 0
 
 
-@given(st.permutations(range(8)))
-@settings(max_examples=25, deadline=None)
-def test_withdrawn_batches_that_arrive_all_the_same_count_once_as_delivered(order: list[int]) -> None:
-    with filled(GATEWAY, [WIRES[number] for number in order]) as ledger:
+@given(order=st.permutations(range(8)))
+@settings(max_examples=15, deadline=None)
+def test_withdrawn_batches_that_arrive_all_the_same_count_once_as_delivered(new: New, order: list[int]) -> None:
+    with filled(new, GATEWAY, [WIRES[number] for number in order]) as ledger:
         (summary,) = ledger.streams()
         assert (summary.through, summary.frames) == (8, 18)
         assert summary.account.spooled == 18
@@ -116,11 +144,11 @@ def test_withdrawn_batches_that_arrive_all_the_same_count_once_as_delivered(orde
         assert report(ledger, summary).ok
 
 
-@given(st.permutations(range(8)), st.integers(0, 8))
-@settings(max_examples=25, deadline=None)
-def test_through_never_passes_a_hole(order: list[int], count: int) -> None:
+@given(order=st.permutations(range(8)), count=st.integers(0, 8))
+@settings(max_examples=15, deadline=None)
+def test_through_never_passes_a_hole(new: New, order: list[int], count: int) -> None:
     arrived = set(order[:count])
-    with filled(GATEWAY, [WIRES[number] for number in order[:count]]) as ledger:
+    with filled(new, GATEWAY, [WIRES[number] for number in order[:count]]) as ledger:
         state = ledger.state(GATEWAY.stream_id, 64)
         there = arrived | (NEVER_SENT if 5 in arrived else set())
         through = next((number for number in range(8) if number not in there), 8)
@@ -130,7 +158,7 @@ def test_through_never_passes_a_hole(order: list[int], count: int) -> None:
         assert beyond == {number for number in there if number > through}
 
 
-def test_a_tombstone_that_lies_is_refused(ledger: SqliteLedger, intake: Intake, gateway: Gateway) -> None:
+def test_a_tombstone_that_lies_is_refused(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
     first, second, third = gateway.seal(), gateway.seal(), gateway.seal()
     for sealed in (first, second, third):
         intake.submit(wire(sealed), sender=HERE)
@@ -152,7 +180,7 @@ def test_a_tombstone_that_lies_is_refused(ledger: SqliteLedger, intake: Intake, 
 
 
 def test_expired_frames_that_arrive_leave_the_other_bucket(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway
 ) -> None:
     lost = gateway.seal(4)
     account = Account(heard=8, bad_crc=1, filtered=2, spooled=5, expired=4)
@@ -164,7 +192,7 @@ def test_expired_frames_that_arrive_leave_the_other_bucket(
     assert ledger.streams()[0].account == Account(heard=8, bad_crc=1, filtered=2, spooled=5)
 
 
-def test_times_get_better_when_anchors_come(ledger: SqliteLedger, intake: Intake, gateway: Gateway) -> None:
+def test_times_get_better_when_anchors_come(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
     intake.submit(gateway.wire(10), sender=HERE)
     assert {row["utc_us"] for row in ledger.frames(0, 100)} == {None}
     assert not ledger.revise(100), "without an anchor there is nothing to do"
@@ -186,7 +214,7 @@ def test_times_get_better_when_anchors_come(ledger: SqliteLedger, intake: Intake
     assert {row["utc_source"] for row in ledger.frames(0, 100)} == {"kernel"}
 
 
-def test_an_anchor_says_nothing_about_another_boot(ledger: SqliteLedger, intake: Intake, gateway: Gateway) -> None:
+def test_an_anchor_says_nothing_about_another_boot(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
     intake.submit(wire(gateway.seal(2, boot_id=b"\7" * 16)), sender=HERE)
     intake.submit(wire(gateway.seal(2, anchors=(anchor(3),))), sender=HERE)
     while ledger.revise(10):
@@ -194,7 +222,7 @@ def test_an_anchor_says_nothing_about_another_boot(ledger: SqliteLedger, intake:
     assert [row["utc_us"] is None for row in ledger.frames(0, 10)] == [True, True, False, False]
 
 
-def test_a_key_belongs_to_one_gateway_and_stays_revoked(ledger: SqliteLedger, gateway: Gateway) -> None:
+def test_a_key_belongs_to_one_gateway_and_stays_revoked(ledger: LedgerWriter, gateway: Gateway) -> None:
     assert not ledger.add_key(gateway.registration)
     other = Gateway(eui=b"\1" * 8, signer=gateway.signer)
     with pytest.raises(RegistryError, match="registered for gateway"):
@@ -298,15 +326,11 @@ def test_quarantine_limits_of_nothing_keep_nothing(tmp_path: Path) -> None:
         assert len(ledger.alarms()) == 1
 
 
-def test_the_documented_columns_are_those_of_the_view(ledger: SqliteLedger, intake: Intake, gateway: Gateway) -> None:
+def test_the_documented_columns_are_those_of_the_view(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
     intake.submit(gateway.wire(1), sender=HERE)
     text = (Path(__file__).parents[2] / "docs" / "receiver-schema.md").read_text()
     section = text.partition("## `reception`")[2].partition("## What stands behind it")[0]
     documented = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
     assert documented == list(ledger.frames(0, 1)[0])
-    with closing(sqlite3.connect(ledger.path)) as db:
-        tables = db.execute(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
-        ).fetchall()
     behind = text.partition("## What stands behind it")[2]
-    assert all(f"`{name}`" in behind for (name,) in tables)
+    assert all(f"`{name}`" in behind for (name,) in stored(ledger, tables_of(ledger)) if "_2" not in str(name))

@@ -17,10 +17,11 @@ from receiver.errors import RegistryError
 from receiver.intake import Answer, Intake
 from receiver.ledger.chain import OVERLAP_US, Alarm
 from receiver.ledger.keys import MAX_ACTIVE_KEYS
-from receiver.ledger.sqlite import SqliteLedger
+from receiver.ledger.writer import LedgerWriter
 from tests.receiver.gateway import EUI, Gateway, wire
 from tests.receiver.platform import Certificates, platform
 
+BOTH_ENGINES = True
 HERE = "test"
 
 
@@ -39,7 +40,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def take(ledger: SqliteLedger, signer: Ed25519Signer, clock: Clock) -> Callable[[bytes], Reason | int]:
+def take(ledger: LedgerWriter, signer: Ed25519Signer, clock: Clock) -> Callable[[bytes], Reason | int]:
     """Submit a batch; return the reason of the refusal, or how far the receipt reaches."""
     intake = Intake(ledger, signer, utc_us=clock)
 
@@ -60,7 +61,7 @@ def switch(gateway: Gateway, signer: Signer) -> None:
     gateway.signer = signer
 
 
-def states(ledger: SqliteLedger) -> dict[bytes, str]:
+def states(ledger: LedgerWriter) -> dict[bytes, str]:
     found = {}
     for key in ledger.registry():
         found[key.kid] = "revoked" if key.revoked_us else "replaced" if key.replaced_us else "active"
@@ -68,7 +69,7 @@ def states(ledger: SqliteLedger) -> dict[bytes, str]:
 
 
 @pytest.mark.parametrize("new", [Ed25519Signer.generate(), ES256Signer.generate()], ids=["Ed25519", "ES256"])
-def test_an_announced_key_takes_over(ledger: SqliteLedger, gateway: Gateway, take: Take, new: Signer) -> None:
+def test_an_announced_key_takes_over(ledger: LedgerWriter, gateway: Gateway, take: Take, new: Signer) -> None:
     old = gateway.signer
     assert take(gateway.wire()) == 1
     assert take(wire(gateway.announce(new))) == 2
@@ -85,7 +86,7 @@ def test_an_announced_key_takes_over(ledger: SqliteLedger, gateway: Gateway, tak
     assert [row.alarm.kind for row in ledger.alarms()] == [Alarm.REVOKED_KEY]
 
 
-def test_what_was_sealed_before_the_change_travels_after_it(ledger: SqliteLedger, gateway: Gateway, take: Take) -> None:
+def test_what_was_sealed_before_the_change_travels_after_it(ledger: LedgerWriter, gateway: Gateway, take: Take) -> None:
     new = ES256Signer.generate()
     announcing = wire(gateway.announce(new))
     before = gateway.wires(3)
@@ -99,7 +100,7 @@ def test_what_was_sealed_before_the_change_travels_after_it(ledger: SqliteLedger
     assert [take(sent) for sent in before] == [6, 6, 6]
 
 
-def test_the_chain_says_what_an_old_key_may_fill_in(ledger: SqliteLedger, gateway: Gateway, take: Take) -> None:
+def test_the_chain_says_what_an_old_key_may_fill_in(ledger: LedgerWriter, gateway: Gateway, take: Take) -> None:
     old, new = gateway.signer, Ed25519Signer.generate()
     take(wire(gateway.announce(new)))
     forger = replace(gateway)
@@ -112,7 +113,7 @@ def test_the_chain_says_what_an_old_key_may_fill_in(ledger: SqliteLedger, gatewa
 
 
 def test_an_old_key_goes_on_elsewhere_for_a_while(
-    ledger: SqliteLedger, gateway: Gateway, take: Take, clock: Clock
+    ledger: LedgerWriter, gateway: Gateway, take: Take, clock: Clock
 ) -> None:
     new = Ed25519Signer.generate()
     other = Gateway(seed=b"another destination at the same platform", signer=gateway.signer)
@@ -132,7 +133,7 @@ def test_an_old_key_goes_on_elsewhere_for_a_while(
 
 
 def test_what_was_committed_is_acknowledged_whatever_became_of_its_key(
-    ledger: SqliteLedger, gateway: Gateway, take: Take, clock: Clock
+    ledger: LedgerWriter, gateway: Gateway, take: Take, clock: Clock
 ) -> None:
     sent = gateway.wires(2)
     assert take(sent[0]) == 1
@@ -142,14 +143,14 @@ def test_what_was_committed_is_acknowledged_whatever_became_of_its_key(
     assert ledger.quarantined()[0] == 1
 
 
-def test_a_revoked_key_announces_nothing(ledger: SqliteLedger, gateway: Gateway, take: Take, clock: Clock) -> None:
+def test_a_revoked_key_announces_nothing(ledger: LedgerWriter, gateway: Gateway, take: Take, clock: Clock) -> None:
     new = Ed25519Signer.generate()
     ledger.revoke(gateway.eui, None, clock.now_us)
     assert take(wire(gateway.announce(new))) is Reason.REVOKED_KEY
     assert new.kid not in states(ledger)
 
 
-def announcements(gateway: Gateway, ledger: SqliteLedger) -> dict[str, bytes]:
+def announcements(gateway: Gateway, ledger: LedgerWriter) -> dict[str, bytes]:
     new, stranger = Ed25519Signer.generate(), Gateway(eui=bytes(8), seed=b"stranger")
     ledger.add_key(stranger.registration)
     revoked = Gateway(signer=Ed25519Signer.generate())
@@ -170,7 +171,7 @@ def announcements(gateway: Gateway, ledger: SqliteLedger) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("what", range(5))
 def test_an_announcement_that_cannot_be_is_told_and_the_batch_taken(
-    ledger: SqliteLedger, gateway: Gateway, take: Take, what: int
+    ledger: LedgerWriter, gateway: Gateway, take: Take, what: int
 ) -> None:
     name, said = list(announcements(gateway, ledger).items())[what]
     before = states(ledger)
@@ -180,14 +181,14 @@ def test_an_announcement_that_cannot_be_is_told_and_the_batch_taken(
     assert (row.alarm.kind, row.alarm.subject) == (Alarm.SUCCESSION, gateway.eui.hex())
 
 
-def test_a_gateway_does_not_fill_the_registry(ledger: SqliteLedger, gateway: Gateway, take: Take) -> None:
+def test_a_gateway_does_not_fill_the_registry(ledger: LedgerWriter, gateway: Gateway, take: Take) -> None:
     for number in range(1, 2 * MAX_ACTIVE_KEYS):
         assert take(wire(gateway.announce(Ed25519Signer.generate()))) == number
     assert len(states(ledger)) == MAX_ACTIVE_KEYS
     assert {row.alarm.kind for row in ledger.alarms()} == {Alarm.SUCCESSION}
 
 
-def test_a_replaced_key_does_not_come_back(ledger: SqliteLedger, gateway: Gateway, take: Take) -> None:
+def test_a_replaced_key_does_not_come_back(ledger: LedgerWriter, gateway: Gateway, take: Take) -> None:
     old, new = gateway.signer, Ed25519Signer.generate()
     take(wire(gateway.announce(new)))
     switch(gateway, new)
@@ -196,7 +197,7 @@ def test_a_replaced_key_does_not_come_back(ledger: SqliteLedger, gateway: Gatewa
     assert states(ledger) == {old.kid: "replaced", new.kid: "active"}
 
 
-def test_a_key_registered_by_hand_is_the_one_announced(ledger: SqliteLedger, gateway: Gateway, take: Take) -> None:
+def test_a_key_registered_by_hand_is_the_one_announced(ledger: LedgerWriter, gateway: Gateway, take: Take) -> None:
     old, new = gateway.signer, Ed25519Signer.generate()
     ledger.add_key(replace(gateway.registration, kid=new.kid, public_key=new.public.text))
     take(wire(gateway.announce(new)))
@@ -210,7 +211,7 @@ def test_a_key_registered_by_hand_is_the_one_announced(ledger: SqliteLedger, gat
     assert states(ledger) == {old.kid: "replaced", new.kid: "replaced", third.kid: "active"}
 
 
-def test_nothing_takes_the_place_of_no_key(ledger: SqliteLedger, gateway: Gateway) -> None:
+def test_nothing_takes_the_place_of_no_key(ledger: LedgerWriter, gateway: Gateway) -> None:
     stranger = Gateway(eui=bytes(8))
     with pytest.raises(RegistryError) as caught:
         ledger.rotate_key(stranger.registration)

@@ -19,8 +19,10 @@ from receiver.intake import Intake
 from receiver.ledger.database import FILE_NAME
 from receiver.ledger.port import Column
 from receiver.ledger.sqlite import SqliteLedger
+from receiver.ledger.writer import LedgerWriter
 from tests.receiver.gateway import Gateway, frame, wire
 
+BOTH_ENGINES = True
 HERE = "test"
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -67,7 +69,7 @@ def seal(gateway: Gateway, frames: list[Frame], *anchors: Anchor) -> Sealed:
 
 
 @pytest.fixture
-def gateway(ledger: SqliteLedger) -> Gateway:
+def gateway(ledger: LedgerWriter) -> Gateway:
     made = Gateway()
     ledger.add_key(made.registration)
     return made
@@ -76,7 +78,7 @@ def gateway(ledger: SqliteLedger) -> Gateway:
 class Platform:
     """A receiver whose clock shows what a test says."""
 
-    def __init__(self, ledger: SqliteLedger, gateway: Gateway) -> None:
+    def __init__(self, ledger: LedgerWriter, gateway: Gateway) -> None:
         self.ledger = ledger
         self.now_us = START_US + 100 * HOUR
         self._intake = Intake(ledger, gateway.signer, utc_us=lambda: self.now_us)
@@ -105,7 +107,7 @@ def number(value: Column) -> int:
 
 
 @pytest.fixture
-def platform(ledger: SqliteLedger, gateway: Gateway) -> Platform:
+def platform(ledger: LedgerWriter, gateway: Gateway) -> Platform:
     return Platform(ledger, gateway)
 
 
