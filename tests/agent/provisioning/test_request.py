@@ -19,7 +19,7 @@ from agent.provisioning.boot import MAX_BYTES, BootPartition
 from agent.provisioning.desk import Desk
 from agent.provisioning.outcome import Outcome, Stage
 
-CODE = claim.generate()
+CODE = "7K9Q-2MXT-04BV-H3R2"
 PSK = "correct horse battery"
 FULL = f"""
 [provision]
