@@ -78,7 +78,11 @@ class HttpsSection:
         "Largest batch that is read.", default=MAX_WIRE_BYTES, unit="bytes", minimum=4096, maximum=MAX_WIRE_BYTES
     )
     max_connections: int = setting(
-        "Connections at a time; one more is answered with status 503.", default=1000, minimum=1, maximum=100_000
+        "Connections at a time. For one more another one has to go: first of those on which nothing has come that "
+        "verifies, from the address that has most of them.",
+        default=1000,
+        minimum=1,
+        maximum=100_000,
     )
     idle_s: int = setting(
         "A connection without a request is closed after this. Long enough, and a gateway needs no new handshake for "
@@ -89,8 +93,8 @@ class HttpsSection:
         maximum=3600,
     )
     strangers_per_minute: int = setting(
-        "Batches that do not verify, per address of origin; more are answered with status 429 unread. 0 for no limit, "
-        "for instance behind a balancer that hides the addresses.",
+        "Batches that do not verify, per address of origin; then only batches of registered gateways are looked at for "
+        "a while that come from there, others are answered with status 429. 0 for no limit.",
         default=120,
         minimum=0,
         maximum=1_000_000,
@@ -258,8 +262,8 @@ class EnrolmentSection:
         choices=("wait", "refuse"),
     )
     strangers_per_minute: int = setting(
-        "Requests that are not granted, per address of origin; then none from there is read for a while. 0 for no "
-        "limit, for instance behind a balancer that hides the addresses.",
+        "Requests that are not granted, per address of origin; then only those are listened to for a while that come "
+        "from there with a good code, or with a key that is known. 0 for no limit.",
         default=20,
         minimum=0,
         maximum=1_000_000,

@@ -10,11 +10,13 @@ memory of all bodies together, on strangers per address; `receiver.intake` limit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import anyio
@@ -22,22 +24,24 @@ import anyio.to_thread
 from fastapi import FastAPI, Path, Request, Response
 from starlette.requests import ClientDisconnect
 
-from agent.batch.model import Reason
 from receiver.errors import LedgerError
-from receiver.intake import Answer, Intake, TooFastError
-from receiver.listener import CLIENT_CERTIFICATE
+from receiver.gate import Pass
+from receiver.intake import NOT_OURS, Answer, Intake, TooFastError
+from receiver.listener import CLIENT_CERTIFICATE, CONNECTION
 from receiver.rate import Buckets, origin
 
 ANSWER_TYPE = "application/cose"
 BODY_GRACE_S = 15.0
 """Any body may take so long ..."""
 SLOWEST_BYTES_PER_S = 500
-"""... and as much longer as it has arrived at this rate: a poor cellular link passes, a trickle does not."""
+"""... and as long again for every part that arrived at this rate: a poor cellular link passes, a trickle does not,
+and neither does a body that stops."""
 MAX_BUFFERED_BYTES = 128 * 1024 * 1024
 """Bodies in memory at a time."""
+STRANGERS_SHARE = 4
+"""One origin may hold one part in so many of it, for what came on connections that have not proved themselves."""
 WORKERS = 4
 """Batches that are verified at a time; the ledger commits one at a time anyway."""
-_NOT_OURS = frozenset({Reason.MALFORMED, Reason.UNKNOWN_KEY, Reason.BAD_SIGNATURE})
 
 _log = logging.getLogger(__name__)
 
@@ -48,10 +52,11 @@ class Door:
 
     Attributes:
         max_body_bytes: largest body.
-        strangers: bucket per address for batches that do not verify, None for no limit.
+        strangers: bucket per origin for what does not verify, None for no limit.
         body_grace_s: any body may take so long.
         what: comes, for messages.
         monotonic_s: clock.
+        max_buffered_bytes: bodies in memory at a time.
         held_back: is told the name of a limit when something is turned away for it.
     """
 
@@ -60,45 +65,82 @@ class Door:
     body_grace_s: float = BODY_GRACE_S
     what: str = "a batch"
     monotonic_s: Callable[[], float] = time.monotonic
+    max_buffered_bytes: int = MAX_BUFFERED_BYTES
     held_back: Callable[[str], None] = lambda _limit: None
     _buffered_bytes: int = 0
+    _of_strangers: Counter[str] = field(default_factory=Counter)
 
-    async def read(self, request: Request) -> bytes | Response:
+    @contextlib.asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[bytes | Response]:
         """Read a body within all limits, or give the response that says which one it breaks.
 
-        The caller calls `done` when it needs the bytes no more.
+        The body counts as memory in use until the context ends.
         """
-        announced = request.headers.get("content-length", "")
+        stranger = None if has_proved(request) else origin(address_of(request))
         body = bytearray()
-        problem = self._too_large() if announced.isdigit() and int(announced) > self.max_body_bytes else None
-        started_s = self.monotonic_s()
+        try:
+            problem = await self._fill(body, request, stranger)
+            yield bytes(body) if problem is None else problem
+        finally:
+            self._count(-len(body), stranger)
+
+    async def _fill(self, body: bytearray, request: Request, stranger: str | None) -> Response | None:
+        announced = request.headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self.max_body_bytes:
+            return self._too_large()
+        due_s, counted = self.monotonic_s() + self.body_grace_s, 0
         chunks = request.stream().__aiter__()
         try:
-            while problem is None:
-                due_s = started_s + self.body_grace_s + len(body) / SLOWEST_BYTES_PER_S
+            while True:
                 chunk = await asyncio.wait_for(anext(chunks), max(due_s - self.monotonic_s(), 0))
                 body += chunk
-                self._buffered_bytes += len(chunk)
+                self._count(len(chunk), stranger)
+                if len(body) - counted >= self.body_grace_s * SLOWEST_BYTES_PER_S:
+                    due_s, counted = self.monotonic_s() + self.body_grace_s, len(body)
                 if len(body) > self.max_body_bytes:
-                    problem = self._too_large()
-                elif self._buffered_bytes > MAX_BUFFERED_BYTES:
+                    return self._too_large()
+                if self._full(stranger):
                     self.held_back("memory")
-                    problem = _plain(503, "too much at a time, try again", close=True)
+                    return _plain(503, "too much at a time, try again", close=True)
         except StopAsyncIteration:
-            return bytes(body)
+            return None
         except TimeoutError:
-            problem = _plain(408, f"{self.what} came too slowly", close=True)
+            return _plain(408, f"{self.what} came too slowly", close=True)
         except ClientDisconnect:
-            problem = _plain(400, "nobody is there any more", close=True)
-        self.done(len(body))
-        return problem
+            return _plain(400, "nobody is there any more", close=True)
 
-    def done(self, size: int) -> None:
-        """Give the memory of a body back."""
-        self._buffered_bytes -= size
+    def _full(self, stranger: str | None) -> bool:
+        share = self.max_buffered_bytes // STRANGERS_SHARE
+        return self._buffered_bytes > self.max_buffered_bytes or (
+            stranger is not None and self._of_strangers[stranger] > share
+        )
+
+    def _count(self, size: int, stranger: str | None) -> None:
+        self._buffered_bytes += size
+        if stranger is not None:
+            self._of_strangers[stranger] += size
+            if self._of_strangers[stranger] == 0:
+                del self._of_strangers[stranger]
 
     def _too_large(self) -> Response:
         return _plain(413, f"{self.what} has at most {self.max_body_bytes} bytes", close=True)
+
+
+def address_of(request: Request) -> str:
+    """Return the address that a request came from."""
+    return request.client.host if request.client else "unknown"
+
+
+def connection_of(request: Request) -> Pass | None:
+    """Return what can be said and asked of the connection that a request came on."""
+    entered = request.scope.get("state", {}).get(CONNECTION)
+    return entered if isinstance(entered, Pass) else None
+
+
+def has_proved(request: Request) -> bool:
+    """Tell whether the connection of a request has proved itself."""
+    entered = connection_of(request)
+    return entered is not None and entered.proven
 
 
 def gateway_app(intake: Intake, door: Door, revoked: Callable[[bytes], bool] | None = None) -> FastAPI:
@@ -112,53 +154,93 @@ def gateway_app(intake: Intake, door: Door, revoked: Callable[[bytes], bool] | N
     app = FastAPI(title="civigate receiver", docs_url=None, redoc_url=None, openapi_url=None)
     workers = anyio.CapacityLimiter(WORKERS)
 
+    def too_strange(request: Request, known: Callable[[], bool]) -> Response | None:
+        """Hold back who comes from where too much did not verify, unless there is a reason to listen to him.
+
+        One address may stand for many: a gateway that is known is heard whatever its neighbours do.
+        """
+        if door.strangers is None or has_proved(request):
+            return None
+        wait_s = door.strangers.wait_s(origin(address_of(request)))
+        if not wait_s or known():
+            return None
+        door.held_back("strangers")
+        return _later(429, wait_s, "too many batches from here did not verify", close=True)
+
     def turned_away(request: Request) -> bool:
         fingerprint = request.scope.get("state", {}).get(CLIENT_CERTIFICATE)
         return revoked is not None and fingerprint is not None and revoked(fingerprint)
 
     @app.post("/v1/batches")
     async def post_batch(request: Request) -> Response:
-        address = request.client.host if request.client else "unknown"
-        if door.strangers is not None and (wait_s := door.strangers.wait_s(origin(address))):
-            door.held_back("strangers")
-            return _later(429, wait_s, "too many batches from here did not verify", close=True)
-        wire = await door.read(request)
-        if isinstance(wire, Response):
-            return wire
+        address = address_of(request)
+        async with door.read(request) as wire:
+            if isinstance(wire, Response):
+                return wire
 
-        def take() -> Answer:
-            if turned_away(request):
-                return intake.turn_away(wire, "the certificate that the gateway came with was revoked", address)
-            return intake.submit(wire, sender=address)
+            def take() -> Answer | Response:
+                if turned_away(request):
+                    return intake.turn_away(wire, "the certificate that the gateway came with was revoked", address)
+                held = too_strange(request, lambda: intake.is_known(wire))
+                return held or intake.submit(wire, sender=address)
 
-        try:
-            answer = await anyio.to_thread.run_sync(take, limiter=workers)
-        except TooFastError as error:
-            return _later(429, error.wait_s, str(error))
-        except LedgerError as error:
-            return _unavailable(error)
-        finally:
-            door.done(len(wire))
-        if door.strangers is not None and answer.refusal is not None and answer.refusal.reason in _NOT_OURS:
-            door.strangers.take(origin(address))
+            try:
+                answer = await anyio.to_thread.run_sync(take, limiter=workers)
+            except TooFastError as error:
+                return _later(429, error.wait_s, str(error))
+            except LedgerError as error:
+                return _unavailable(error)
+        if isinstance(answer, Response):
+            return answer
+        if answer.refusal is None or answer.refusal.reason not in NOT_OURS:
+            prove(request)
+        else:
+            doubt(request)
+            if door.strangers is not None:
+                door.strangers.take(origin(address))
         return _answer(answer)
 
     @app.get("/v1/streams/{stream}/receipt")
     async def get_receipt(request: Request, stream: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> Response:
         stream_id = bytes.fromhex(stream)
-        try:
-            if await anyio.to_thread.run_sync(turned_away, request, limiter=workers):
+
+        def ask() -> bytes | Response:
+            if turned_away(request):
                 return _plain(403, "the certificate that the gateway came with was revoked", close=True)
-            data = await anyio.to_thread.run_sync(intake.receipt, stream_id, limiter=workers)
+            known = intake.is_stream(stream_id)
+            if known:
+                prove(request)
+            elif held := too_strange(request, lambda: known):
+                return held
+            elif door.strangers is not None and not has_proved(request):
+                door.strangers.take(origin(address_of(request)))
+            return intake.receipt(stream_id)
+
+        try:
+            said = await anyio.to_thread.run_sync(ask, limiter=workers)
         except LedgerError as error:
             return _unavailable(error)
-        return Response(data, 200, media_type=ANSWER_TYPE)
+        return said if isinstance(said, Response) else Response(said, 200, media_type=ANSWER_TYPE)
 
     @app.get("/v1/health")
     async def get_health() -> Response:
         return _plain(200, "ok")
 
     return app
+
+
+def prove(request: Request) -> None:
+    """Note that the connection of a request has proved itself."""
+    entered = connection_of(request)
+    if entered is not None:
+        entered.prove()
+
+
+def doubt(request: Request) -> None:
+    """Take back that the connection of a request has proved itself."""
+    entered = connection_of(request)
+    if entered is not None:
+        entered.doubt()
 
 
 def _answer(answer: Answer) -> Response:

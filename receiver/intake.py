@@ -44,6 +44,10 @@ _KEPT = {
 """Reasons whose bytes go into quarantine. What does not even verify proves nothing and is only answered."""
 
 
+NOT_OURS = frozenset({Reason.MALFORMED, Reason.UNKNOWN_KEY, Reason.BAD_SIGNATURE})
+"""Reasons that no registered gateway has given."""
+
+
 class TooFastError(ReceiverError):
     """A gateway brings more than it may.
 
@@ -168,11 +172,33 @@ class Intake:
         """Estimate a portion of the frames anew whose time later anchors tell better; True while more are waiting."""
         return self._ledger.revise(REVISION_FRAMES)
 
+    def is_known(self, wire: bytes) -> bool:
+        """Tell whether bytes claim to be a batch of a registered gateway; nothing of it is verified.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+        """
+        kid = glimpse(wire).kid
+        return bool(kid) and self._ledger.key(kid) is not None
+
+    def is_stream(self, stream_id: bytes) -> bool:
+        """Tell whether anything of a stream (16 bytes) is committed.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+        """
+        state = self._ledger.state(stream_id, 1)
+        return bool(state.through or state.beyond)
+
     def _resolve(self, kid: bytes, signed_by: list[RegisteredKey]) -> PublicKey | None:
         """Find the key that is said to have signed; a revoked one too, so that only its holder is told so."""
         key = self._ledger.key(kid)
         if key is None:
             return None
+        if self._rate is not None and (wait_s := self._rate.wait_s(key.eui)):
+            # before anything is verified or decompressed, whoever it is; only what verifies is counted
+            self.tally.hold_back("gateway")
+            raise TooFastError(key.eui, wait_s)
         signed_by.append(key)
         return PublicKey.from_text(key.public_key)
 

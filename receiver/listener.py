@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from receiver.errors import ServiceError
+from receiver.gate import Gate, GuardedSocket, Pass, files_for
 
 HEADERS_LIMIT_S = 10.0
 """For the headers of a request, from the first byte; for the first request, from the connection."""
@@ -27,13 +28,17 @@ GOODBYE_LIMIT_S = 1.0
 MAX_HEADER_BYTES = 8192
 CLIENT_CERTIFICATE = "client_certificate"
 """Key in the `state` of a request: SHA-256 of the certificate that the client came with; absent without one."""
+CONNECTION = "connection"
+"""Key in the `state` of a request: a `receiver.gate.Pass`."""
+ACCEPTED_TOGETHER = 64
+"""Connections that are accepted before others are served again."""
 START_LIMIT_S = 10.0
 STOP_LIMIT_S = 5
 
 _log = logging.getLogger(__name__)
 
 
-def bind(address: str, port: int, key: str) -> socket.socket:
+def bind(address: str, port: int, key: str) -> GuardedSocket:
     """Take a TCP port, before anything else is started.
 
     Args:
@@ -47,7 +52,7 @@ def bind(address: str, port: int, key: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     # asyncio sets TCP_NODELAY on the connections of a listener that names its protocol, and only then; without it the
     # second part of an answer waits for the gateway's acknowledgement of the first, some 40 ms with every batch
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock = GuardedSocket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
@@ -63,14 +68,18 @@ class _Protocol(H11Protocol):
     """HTTP/1.1 that waits for headers only so long; uvicorn itself would wait for ever."""
 
     headers_limit_s = HEADERS_LIMIT_S
+    gate: Gate
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
         certificate = None if tls is None else tls.getpeercert(binary_form=True)
+        entered = Pass(self.gate, transport.get_extra_info("socket").fileno())
+        self.app_state = {**self.app_state, CONNECTION: entered}
         if certificate is not None:
-            self.app_state = {**self.app_state, CLIENT_CERTIFICATE: hashlib.sha256(certificate).digest()}
+            entered.prove()
+            self.app_state[CLIENT_CERTIFICATE] = hashlib.sha256(certificate).digest()
         self._expect_headers()
 
     def data_received(self, data: bytes) -> None:
@@ -121,24 +130,28 @@ class Listener:
         sock: bound; it is closed when the listener stops.
         ended: called when the server ends, for whatever reason.
         tls: None for plain HTTP.
-        max_connections: at a time.
+        max_connections: at a time; one more, and another one has to go.
         idle_s: after which a connection without a request is closed.
         headers_limit_s: for the headers of a request.
+        shown_out: called when a connection has to go.
     """
 
     def __init__(
         self,
         name: str,
         app: FastAPI,
-        sock: socket.socket,
+        sock: GuardedSocket,
         ended: Callable[[], None],
         *,
         tls: ssl.SSLContext | None,
         max_connections: int,
         idle_s: int,
         headers_limit_s: float = HEADERS_LIMIT_S,
+        shown_out: Callable[[], None] = lambda: None,
     ) -> None:
-        protocol = type("Protocol", (_Protocol,), {"headers_limit_s": headers_limit_s})
+        self._gate = Gate(files_for(max_connections), shown_out)
+        sock.gate = self._gate
+        protocol = type("Protocol", (_Protocol,), {"headers_limit_s": headers_limit_s, "gate": self._gate})
         config = uvicorn.Config(
             app,
             http=protocol,
@@ -149,7 +162,7 @@ class Listener:
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            limit_concurrency=max_connections,
+            backlog=ACCEPTED_TOGETHER,
             timeout_keep_alive=idle_s,
             timeout_graceful_shutdown=STOP_LIMIT_S,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
@@ -177,7 +190,7 @@ class Listener:
     @property
     def connections(self) -> int:
         """How many are open."""
-        return len(self._server.server_state.connections)
+        return len(self._gate)
 
     def stop(self) -> None:
         """Finish what is being answered, for a bounded time, and end."""

@@ -30,7 +30,8 @@ from agent.batch.model import MAX_WIRE_BYTES
 from agent.mqttclient import Client
 from receiver.config import MqttSection
 from receiver.errors import LedgerError, ServiceError
-from receiver.intake import Intake, TooFastError
+from receiver.intake import NOT_OURS, Intake, TooFastError
+from receiver.rate import Buckets
 from receiver.tls import client_context
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ SESSION_EXPIRY_S = 3600
 CONNECT_LIMIT_S = 10.0
 LONGEST_PAUSE_S = 30
 STOP_LIMIT_S = 10.0
+RUBBISH_PER_MINUTE = 60
+"""Messages on the topic of one gateway that do not verify; more are taken from the broker unread and unanswered."""
 _PACKET_OVERHEAD_BYTES = 256
 _TOPIC = re.compile(rf"{TOPIC_ROOT}/([0-9a-f]{{16}})/batch")
 _VERSIONS = {"5": mqtt.MQTTv5, "3.1.1": mqtt.MQTTv311}
@@ -136,6 +139,7 @@ class MqttConsumer:
         self._inbox = _Inbox()
         self._stop = threading.Event()
         self._connections = 0
+        self._rubbish = Buckets[bytes](RUBBISH_PER_MINUTE / 60, RUBBISH_PER_MINUTE)
         self._said = ""
         self.subscribed = threading.Event()
         """Set while batches can come."""
@@ -294,6 +298,9 @@ class MqttConsumer:
         pause_s = 1.0
         while True:
             try:
+                if self._rubbish.wait_s(message.eui) and not self._intake.is_known(message.wire):
+                    self._intake.tally.hold_back("strangers")
+                    return True
                 answer = self._intake.submit(message.wire, sender=f"mqtt {message.eui.hex()}", topic_eui=message.eui)
             except TooFastError as error:
                 # no answer: the gateway sends it again when it has waited long enough
@@ -313,6 +320,8 @@ class MqttConsumer:
             if answer.receipt is not None:
                 receipts[message.eui, answer.receipt.stream_id] = answer.data
             else:
+                if answer.refusal is not None and answer.refusal.reason in NOT_OURS:
+                    self._rubbish.take(message.eui)
                 self._client.publish(_receipt_topic(message.eui), answer.data, qos=1)
             return True
 

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import queue
 import signal
-import socket
 import ssl
 import threading
 import time
@@ -25,6 +24,7 @@ from receiver.control import ControlServer
 from receiver.enrolment.authority import CERTIFICATE_FILE
 from receiver.enrolment.office import Office
 from receiver.errors import ServiceError
+from receiver.gate import GuardedSocket
 from receiver.http import Door, gateway_app
 from receiver.intake import Intake
 from receiver.ledger.sqlite import SqliteLedger
@@ -73,7 +73,7 @@ class Service:
             https = config.https
             tls = None if https is None else server_context(https.certificate, https.key, https.client_ca)
             token = None if config.api is None or config.api.token_file is None else read_token(config.api.token_file)
-            sockets: dict[str, socket.socket] = {}
+            sockets: dict[str, GuardedSocket] = {}
             enrolment = config.enrolment
             enrolment_tls = None if enrolment is None else _enrolment_context(config, enrolment)
             for key, section in self._listening():
@@ -103,6 +103,7 @@ class Service:
                         lambda: self._why.put("a listener ended"),
                         tls=tls,
                         max_connections=https.max_connections,
+                        shown_out=lambda: tally.hold_back("connections"),
                         idle_s=https.idle_s,
                     )
                 )
@@ -115,6 +116,7 @@ class Service:
                         lambda: self._why.put("a listener ended"),
                         tls=enrolment_tls,
                         max_connections=enrolment.max_connections,
+                        shown_out=lambda: tally.hold_back("connections"),
                         idle_s=ENROLMENT_IDLE_S,
                     )
                 )

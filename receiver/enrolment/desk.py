@@ -20,7 +20,7 @@ from agent.batch.keys import Signer
 from agent.enrolment import claim, message
 from agent.enrolment.certificate import day, fingerprint, public_key_digest, validity
 from agent.enrolment.message import Enrolled, Kind, Pending, Request, Said, Turned, TurnedDown
-from agent.errors import IdentityError
+from agent.errors import BatchError, IdentityError
 from receiver.enrolment.authority import Authority, read_request
 from receiver.enrolment.challenge import Challenges
 from receiver.enrolment.store import Admission, Applicant, EnrolmentStore, Issued
@@ -109,6 +109,21 @@ class Desk:
     def challenge(self) -> bytes:
         """Return a challenge for one request."""
         return self._challenges.make()
+
+    def expects(self, data: bytes) -> bool:
+        """Tell whether there is a reason to listen to a request: a code that is open, or a key that is known here.
+
+        Raises:
+            LedgerError: it cannot be told for now.
+        """
+        try:
+            request = message.open_request(data)
+            if self._ledger.key(request.key.kid) is not None or self._store.applicant(request.key.kid) is not None:
+                return True
+            digest = claim.digest(claim.parse(request.claim)) if request.claim else b""
+        except (BatchError, IdentityError):
+            return False
+        return self._store.is_open(digest, self._utc_us())
 
     def answer(self, data: bytes, sender: str) -> tuple[bytes, Said]:
         """Decide about a request.

@@ -204,6 +204,14 @@ class EnrolmentStore:
             ).fetchall()
         return [Claim(*row) for row in rows]
 
+    def is_open(self, digest: bytes, at_us: int) -> bool:
+        """Tell whether a code is good for somebody."""
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT 1 FROM claim WHERE digest = ? AND used_us IS NULL AND expires_us > ?", (digest, at_us)
+            ).fetchone()
+        return row is not None
+
     def withdraw(self, eui: bytes) -> int:
         """Take back the unused invitations for a gateway; return how many there were."""
         with self._transaction() as db:

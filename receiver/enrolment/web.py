@@ -4,24 +4,25 @@
 
 `POST /v1/enrolment/challenge` gives a challenge, `POST /v1/enrolment` takes a signed request and gives a signed
 answer: status 200 with a certificate, 202 to ask again later, 403 for no. The port of the batches stays closed to
-whoever has no certificate. The limits are those of that port; whoever is turned away again and again is not listened
-to for a while.
+whoever has no certificate. The limits are those of that port; where requests are turned away again and again, only
+those are listened to for a while that come with a good code, or with a key that is known here.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 
-from agent.enrolment.message import CHALLENGE_PATH, CONTENT_TYPE, ENROLMENT_PATH, Enrolled, Pending
+from agent.enrolment.message import CHALLENGE_PATH, CONTENT_TYPE, ENROLMENT_PATH, Enrolled, Pending, Said
 from agent.errors import BatchError, IdentityError
 from receiver.enrolment.desk import Desk, TooOftenError
 from receiver.errors import CertificateError, LedgerError
-from receiver.http import Door
+from receiver.http import Door, address_of, prove
 from receiver.rate import Buckets, origin
 
 WORKERS = 2
@@ -40,49 +41,50 @@ def enrolment_app(desk: Desk, door: Door, strangers: Buckets[str] | None) -> Fas
     app = FastAPI(title="civigate enrolment", docs_url=None, redoc_url=None, openapi_url=None)
     workers = anyio.CapacityLimiter(WORKERS)
 
-    def held_back(address: str) -> Response | None:
-        wait_s = 0.0 if strangers is None else strangers.wait_s(origin(address))
-        if not wait_s:
+    def held_back(request: Request, known: Callable[[], bool]) -> Response | None:
+        """Hold back who comes from where too much was not granted, unless there is a reason to listen to him."""
+        wait_s = 0.0 if strangers is None else strangers.wait_s(origin(address_of(request)))
+        if not wait_s or known():
             return None
         door.held_back("enrolment")
         return _later(429, wait_s, "too many requests from here were not granted")
 
     @app.post(CHALLENGE_PATH)
-    async def post_challenge(request: Request) -> Response:
-        held = held_back(_address(request))
-        return held or Response(desk.challenge(), 200, media_type="application/octet-stream")
+    async def post_challenge() -> Response:
+        # costs next to nothing, and who is welcome needs one before he can show that he is
+        return Response(desk.challenge(), 200, media_type="application/octet-stream")
 
     @app.post(ENROLMENT_PATH)
     async def post_enrolment(request: Request) -> Response:
-        address = _address(request)
-        if (held := held_back(address)) is not None:
-            return held
-        data = await door.read(request)
-        if isinstance(data, Response):
-            return data
-        try:
-            answer, said = await anyio.to_thread.run_sync(desk.answer, data, address, limiter=workers)
-        except (BatchError, IdentityError) as error:
-            _count(strangers, address)
-            return _plain(400, str(error))
-        except TooOftenError as error:
-            door.held_back("enrolment")
-            return _later(429, error.wait_s, str(error))
-        except (LedgerError, CertificateError) as error:
-            _log.error("event=enrolment_failed error=%r hint=%r code=%s", str(error), error.hint, error.code)
-            return _later(503, 10, "nothing can be decided now")
-        finally:
-            door.done(len(data))
+        address = address_of(request)
+        async with door.read(request) as data:
+            if isinstance(data, Response):
+                return data
+
+            def decide() -> tuple[bytes, Said] | Response:
+                return held_back(request, lambda: desk.expects(data)) or desk.answer(data, address)
+
+            try:
+                decided = await anyio.to_thread.run_sync(decide, limiter=workers)
+            except (BatchError, IdentityError) as error:
+                _count(strangers, address)
+                return _plain(400, str(error))
+            except TooOftenError as error:
+                door.held_back("enrolment")
+                return _later(429, error.wait_s, str(error))
+            except (LedgerError, CertificateError) as error:
+                _log.error("event=enrolment_failed error=%r hint=%r code=%s", str(error), error.hint, error.code)
+                return _later(503, 10, "nothing can be decided now")
+        if isinstance(decided, Response):
+            return decided
+        answer, said = decided
         if isinstance(said, Enrolled):
+            prove(request)
             return Response(answer, 200, media_type=CONTENT_TYPE)
         _count(strangers, address)
         return Response(answer, 202 if isinstance(said, Pending) else 403, media_type=CONTENT_TYPE)
 
     return app
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
 
 
 def _count(strangers: Buckets[str] | None, address: str) -> None:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: EUPL-1.2
 from __future__ import annotations
 
-import http.client
 import socket
 import ssl
 import threading
@@ -22,7 +21,7 @@ from receiver.listener import Listener, bind
 from receiver.rate import Buckets
 from receiver.tls import server_context
 from tests.receiver.gateway import Gateway
-from tests.receiver.platform import LIMIT_S, Certificates, Platform, free_port, platform, until
+from tests.receiver.platform import LIMIT_S, Certificates, Platform, free_port, platform
 
 
 @pytest.fixture(scope="module")
@@ -280,29 +279,6 @@ def test_a_sender_that_vanishes_costs_nothing(ledger: SqliteLedger, intake: Inta
             assert healthy(sock)
 
 
-def test_more_connections_than_allowed_are_told_so(
-    ledger: SqliteLedger, intake: Intake, certificates: Certificates
-) -> None:
-    with bounded(ledger, intake, certificates, max_connections=3) as port:
-        idle = [connect(port, certificates) for _ in range(3)]
-        try:
-            until(lambda: _status(port, certificates) == 503)
-        finally:
-            for sock in idle:
-                sock.close()
-        until(lambda: _status(port, certificates) == 200)
-
-
-def _status(port: int, certificates: Certificates) -> int:
-    context = ssl.create_default_context(cafile=str(certificates.authority))
-    connection = http.client.HTTPSConnection("localhost", port, timeout=LIMIT_S, context=context)
-    try:
-        connection.request("GET", "/v1/health")
-        return connection.getresponse().status
-    finally:
-        connection.close()
-
-
 def test_strangers_are_slowed_down_and_gateways_are_not(
     ledger: SqliteLedger, intake: Intake, certificates: Certificates, gateway: Gateway
 ) -> None:
@@ -314,6 +290,11 @@ def test_strangers_are_slowed_down_and_gateways_are_not(
             assert [post(client, b"garbage").status_code for _ in range(4)] == [422, 422, 422, 429]
             response = post(client, b"garbage")
             assert int(response.headers["retry-after"]) > 0
+            # a neighbour, or the same one, who shares the address and is known
+            assert post(client, gateway.wire()).status_code == 200
+            assert client.get(f"/v1/streams/{gateway.stream_id.hex()}/receipt").status_code == 200
+            assert [post(client, b"garbage").status_code for _ in range(2)] == [422, 429]
+            assert client.get(f"/v1/streams/{bytes(16).hex()}/receipt").status_code == 429
 
 
 def test_a_gateway_that_is_too_fast_is_told_when_to_come_back(

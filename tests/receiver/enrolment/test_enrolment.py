@@ -365,10 +365,24 @@ def test_strangers_are_not_listened_to_after_a_while(tmp_path: Path, certificate
     with here.platform.serving():
         statuses = [asking.send(b"rubbish").status_code for _ in range(5)]
         assert statuses == [400, 400, 400, 429, 429]
-        with here.client() as client:
-            held = client.post(message.CHALLENGE_PATH)
+        held = asking.send(asking.request(asking.nonce()))
         assert held.status_code == 429
         assert 1 <= int(held.headers["retry-after"]) <= 20
+
+
+def test_a_stranger_at_the_same_address_keeps_nobody_out_who_was_invited(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    """One address may stand for many, behind a mobile network or a town hall's router."""
+    here = town(tmp_path, certificates, section="strangers_per_minute = 3")
+    asking = Asking(here)
+    code = here.code()
+    with here.platform.serving():
+        assert [asking.send(b"rubbish").status_code for _ in range(4)] == [400, 400, 400, 429]
+        other = Asking(here, eui=OTHER_EUI)
+        assert other.send(other.request(other.nonce(), code=claim.generate())).status_code == 429
+        issued = asking.enrolled(code).chain[0]
+        assert asking.enrolled(present=issued)
 
 
 def test_strangers_who_wait_keep_nobody_out_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
