@@ -143,8 +143,18 @@ class Service:
         if section.device is None:
             return None
         # Its parsers take memory that a gateway without a receiver keeps for itself.
-        from agent.gnss import Gnss  # noqa: PLC0415
-        from drivers.linux.tty import TtyPort  # noqa: PLC0415
+        try:
+            from agent.gnss import Gnss  # noqa: PLC0415
+            from drivers.linux.tty import TtyPort  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            # no distribution has its parsers; the frames are worth more than their exact time
+            logger.error(  # noqa: TRY400 - a missing package is no defect whose trace tells more
+                "event=no_gnss device=%s missing=%s hint=install it (pip install --break-system-packages pynmeagps "
+                "pyubx2, see packaging/README.md), then restart; until then times are those of the host's clock",
+                section.device,
+                error.name,
+            )
+            return None
 
         gnss = Gnss(
             partial(TtyPort, str(section.device)),
