@@ -14,10 +14,11 @@ from typing import Protocol
 from agent.batch import keyfile
 from agent.batch.keys import PublicKey
 from receiver import control
+from receiver.config import ReceiverConfig
 from receiver.errors import LedgerError, RegistryError
 from receiver.intake import Intake
-from receiver.ledger.port import Ledger, QuarantineLimits, RegisteredKey
-from receiver.ledger.sqlite import SqliteLedger
+from receiver.ledger.opening import open_ledger
+from receiver.ledger.port import Ledger, RegisteredKey
 
 LOCK_CODE = "CG-LED-001"
 
@@ -140,23 +141,18 @@ class Remote:
 
 
 @contextlib.contextmanager
-def administration(data_dir: Path, limits: QuarantineLimits, key_file: Path) -> Iterator[Administration]:
-    """Find the way to change the ledger of a data folder.
-
-    Args:
-        data_dir: the folder.
-        limits: of its quarantine.
-        key_file: of the receipts; needed only to take batches.
+def administration(config: ReceiverConfig) -> Iterator[Administration]:
+    """Find the way to change the ledger of a configuration: a database takes changes of everybody, a file of one.
 
     Raises:
         LedgerError: it cannot be opened.
     """
     try:
-        ledger = SqliteLedger(data_dir, limits)
+        ledger = open_ledger(config)
     except LedgerError as error:
-        if error.code != LOCK_CODE:
+        if config.ledger.url is not None or error.code != LOCK_CODE:
             raise
-        yield Remote(data_dir)
+        yield Remote(config.receiver.data_dir)
         return
     with contextlib.closing(ledger):
-        yield Local(ledger, lambda: Intake(ledger, keyfile.load(key_file)))
+        yield Local(ledger, lambda: Intake(ledger, keyfile.load(config.identity.key_file)))

@@ -17,6 +17,7 @@ from agent.values import parse_name, parse_url
 from receiver.ledger.port import QuarantineLimits
 
 DEFAULT_PORTS = {"mqtts": 8883, "mqtt": 1883}
+DATABASE_SCHEMES = ("postgresql", "postgres")
 DESTINATION_SCHEMES = ("https", "mqtts")
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -48,9 +49,40 @@ class ReceiverSection:
     """The receiver itself."""
 
     data_dir: Path = setting(
-        "Folder of the ledger. Needs a file system that keeps its promises (ext4, xfs), not a network share.",
+        "Folder of the ledger, unless that is a database, and of what enrolment remembers. Needs a file system that "
+        "keeps its promises (ext4, xfs), not a network share.",
         default=Path("/var/lib/civigate-receiver"),
     )
+
+
+@table
+class LedgerSection:
+    """Where everything is kept that gateways deliver: one file, or a database for several receivers."""
+
+    url: str | None = setting(
+        "A PostgreSQL database, for any number of receivers at once. A password belongs into a passfile (~/.pgpass, "
+        "PGPASSFILE), not here. Left out: the file ledger.db in data_dir, for one receiver.",
+        default=None,
+        example="postgresql://civigate@db.example.org/civigate?sslmode=verify-full",
+    )
+    keep_days: int = setting(
+        "How long frames are kept, by the week in which they came: a week is dropped as a whole once all of it is "
+        "longer ago. What proves their delivery stays. 0 for ever.",
+        default=0,
+        unit="days",
+        minimum=0,
+        maximum=36500,
+    )
+
+    def __post_init__(self) -> None:
+        if self.url is None:
+            return
+        # never shown, whatever is wrong with it: it may hold a password
+        url = urlsplit(self.url)
+        if url.scheme not in DATABASE_SCHEMES:
+            raise Unfit("url", "not the address of a PostgreSQL database", "postgresql://USER@HOST/DATABASE")
+        if url.password is not None or "password=" in url.query:
+            raise Unfit("url", "a password does not belong into it", "put it into a passfile, or into PGPASSWORD")
 
 
 @table
@@ -326,6 +358,7 @@ class ReceiverConfig:
     """
 
     receiver: ReceiverSection
+    ledger: LedgerSection
     https: HttpsSection | None = setting("", default=None, example=True)
     mqtt: MqttSection | None = None
     enrolment: EnrolmentSection | None = None

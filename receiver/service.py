@@ -27,7 +27,7 @@ from receiver.errors import ServiceError
 from receiver.gate import GuardedSocket
 from receiver.http import Door, gateway_app
 from receiver.intake import Intake
-from receiver.ledger.sqlite import SqliteLedger
+from receiver.ledger.opening import open_ledger
 from receiver.listener import Listener, bind
 from receiver.mqtt import MqttConsumer
 from receiver.rate import Buckets
@@ -38,8 +38,12 @@ if TYPE_CHECKING:
     from receiver.ledger.port import Queries
     from receiver.metrics import Metrics
 
-REVISION_PAUSE_S = 0.01
-"""Between two portions of times that are estimated anew: batches that wait go first."""
+UPKEEP_PAUSE_S = 0.01
+"""Between two portions of times that are estimated anew, or of frames that are dropped: batches that wait go first."""
+UPKEEP_LOOK_S = 10.0
+"""How long something may wait that another receiver has left undone."""
+UPKEEP_INTERVAL_S = 3600.0
+UPKEEP_FRAMES = 5000
 BROKER_LIMIT_S = 3.0
 """How long to wait for a broker before saying "ready" without it."""
 API_CONNECTIONS = 100
@@ -79,9 +83,7 @@ class Service:
             for key, section in self._listening():
                 if section is not None:
                     sockets[key] = undo.enter_context(bind(section.listen, section.port, key))
-            ledger = undo.enter_context(
-                contextlib.closing(SqliteLedger(config.receiver.data_dir, config.limits.quarantine))
-            )
+            ledger = self._ledger = undo.enter_context(contextlib.closing(open_ledger(config, patient=True)))
             rate = Buckets[bytes](config.limits.batches_per_s, config.limits.burst)
             tally = Tally()
             self.intake = Intake(ledger, signer, committed=self._changed.set, rate=rate, tally=tally)
@@ -89,6 +91,7 @@ class Service:
             by_hand = Intake(ledger, signer, committed=self._changed.set, tally=tally)
             self._office = None
             if enrolment is not None:
+                config.receiver.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._office = Office(enrolment, config.receiver.data_dir, ledger, signer, tally.hold_back)
                 undo.callback(self._office.close)
             self.mqtt = None if config.mqtt is None else MqttConsumer(config.mqtt, self.intake, signer.kid[:6].hex())
@@ -132,8 +135,11 @@ class Service:
                         idle_s=API_IDLE_S,
                     )
                 )
-            self._control = ControlServer(config.receiver.data_dir, Local(ledger, lambda: by_hand).handlers())
-            self._reviser = threading.Thread(target=self._revise, name="revision", daemon=True)
+            self._control = None
+            if config.ledger.url is None:
+                # a database takes changes of others by itself
+                self._control = ControlServer(config.receiver.data_dir, Local(ledger, lambda: by_hand).handlers())
+            self._upkeep = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
             self._undo = undo.pop_all()
 
     def run(self) -> int:
@@ -157,8 +163,9 @@ class Service:
         """Start everything, and end it in the order that loses nothing: first what brings batches, last the ledger."""
         with self._undo:
             try:
-                self._control.start()
-                self._reviser.start()
+                if self._control is not None:
+                    self._control.start()
+                self._upkeep.start()
                 if self._office is not None:
                     self._office.start()
                 for listener in self._listeners:
@@ -173,25 +180,33 @@ class Service:
                     listener.stop()
                 if self.mqtt is not None:
                     self.mqtt.stop()
-                self._control.stop()
-                if self._reviser.is_alive():
-                    self._reviser.join()
+                if self._control is not None:
+                    self._control.stop()
+                if self._upkeep.is_alive():
+                    self._upkeep.join()
                 _log.info("event=stopped %s", self._sums())
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.stop()
 
-    def _revise(self) -> None:
-        """Estimate times anew whenever anchors came."""
+    def _keep_up(self) -> None:
+        """Estimate times anew whenever anchors came, here or at another receiver; now and then, drop old frames."""
+        due_s = time.monotonic()
         self._changed.set()
         while not self._ended.is_set():
-            self._changed.wait()
+            self._changed.wait(UPKEEP_LOOK_S)
             self._changed.clear()
             try:
-                while self.intake.revise() and not self._ended.wait(REVISION_PAUSE_S):
+                while self.intake.revise() and not self._ended.wait(UPKEEP_PAUSE_S):
                     pass
+                if time.monotonic() >= due_s:
+                    keep_days = self._config.ledger.keep_days
+                    while self._ledger.upkeep(time.time_ns() // 1000, keep_days, UPKEEP_FRAMES):
+                        if self._ended.wait(UPKEEP_PAUSE_S):
+                            return
+                    due_s = time.monotonic() + UPKEEP_INTERVAL_S
             except OSError as error:
-                _log.warning("event=revision_failed error=%r", str(error))
+                _log.warning("event=upkeep_failed error=%r", str(error))
 
     def _listening(self) -> tuple[tuple[str, HttpsSection | EnrolmentSection | ApiSection | None], ...]:
         """Return the sections that listen, with their names."""

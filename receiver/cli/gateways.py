@@ -20,9 +20,8 @@ from receiver.cli.arguments import add_config, add_json
 from receiver.enrolment.store import FILE_NAME as ENROLMENT_FILE_NAME
 from receiver.enrolment.store import EnrolmentStore
 from receiver.errors import ReceiverError, RegistryError
-from receiver.ledger.database import FILE_NAME
+from receiver.ledger.opening import open_reader
 from receiver.ledger.port import RegisteredKey
-from receiver.ledger.sqlite import SqliteReader
 
 MAX_KEY_FILE_BYTES = 4096
 MAX_NAME_CHARACTERS = 100
@@ -104,7 +103,7 @@ def _add(args: argparse.Namespace) -> int:
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
         hint = f"at most {MAX_NAME_CHARACTERS} printable characters"
         raise RegistryError("the name cannot be used", where="--name", hint=hint, code="CG-REG-004")
-    with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
+    with administration(loaded) as admin:
         added = admin.add_gateway(args.eui, key, name)
     if args.json:
         print(json.dumps({"gateway": args.eui.hex(), "kid": key.kid.hex(), "added": added}))
@@ -128,7 +127,7 @@ def _key_text(given: str) -> str:
 
 def _list(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
-    with contextlib.closing(SqliteReader(loaded.receiver.data_dir / FILE_NAME)) as ledger:
+    with contextlib.closing(open_reader(loaded)) as ledger:
         keys = ledger.registry()
     waiting, invitations = [], []
     if (loaded.receiver.data_dir / ENROLMENT_FILE_NAME).exists():
@@ -180,8 +179,8 @@ def _state(key: RegisteredKey) -> str:
 def _rotate(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
     key = PublicKey.from_text(_key_text(args.key))
-    with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
-        with contextlib.closing(SqliteReader(loaded.receiver.data_dir / FILE_NAME)) as ledger:
+    with administration(loaded) as admin:
+        with contextlib.closing(open_reader(loaded)) as ledger:
             present = [one.kid for one in ledger.registry() if one.eui == args.eui and one.kid != key.kid]
         before = admin.rotate(args.eui, key)
         revoked = sum(admin.revoke(args.eui, kid) for kid in present) if args.revoke else 0
@@ -205,7 +204,7 @@ def _revoke(args: argparse.Namespace) -> int:
     revoked = 0
     if args.serial is None:
         try:
-            with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
+            with administration(loaded) as admin:
                 revoked = admin.revoke(args.eui, args.kid)
         except ReceiverError as error:
             # who was only invited has no key yet

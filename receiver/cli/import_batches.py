@@ -46,7 +46,7 @@ def _run(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
     outcomes: Counter[str] = Counter()
     refused: list[dict[str, object]] = []
-    with administration(loaded.receiver.data_dir, loaded.limits.quarantine, loaded.identity.key_file) as admin:
+    with administration(loaded) as admin:
         for path in args.files:
             number = 0
             try:

@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from receiver import config
 from receiver.cli.arguments import add_config, add_json
 from receiver.evidence import StreamReport, report
-from receiver.ledger.database import FILE_NAME
+from receiver.ledger.opening import open_reader
 from receiver.ledger.port import AlarmRow
-from receiver.ledger.sqlite import SqliteReader
 
 EXIT_INTEGRITY = 4
 _SHOWN_ALARMS = 10
@@ -46,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _run(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
     with (
-        contextlib.closing(SqliteReader(loaded.receiver.data_dir / FILE_NAME)) as ledger,
+        contextlib.closing(open_reader(loaded)) as ledger,
         ledger.snapshot() as state,
     ):
         reports = [report(state, summary) for summary in state.streams()]

@@ -16,8 +16,7 @@ from receiver import config
 from receiver.audit import Audit, StreamAudit, audit
 from receiver.cli.arguments import add_json
 from receiver.errors import EvidenceError
-from receiver.ledger.database import FILE_NAME
-from receiver.ledger.sqlite import SqliteReader
+from receiver.ledger.opening import open_reader
 
 MAX_KEY_FILE_BYTES = 4096
 EXIT_INTEGRITY = 4
@@ -64,8 +63,7 @@ def _run(args: argparse.Namespace) -> int:
 def _keys(args: argparse.Namespace) -> tuple[list[PublicKey], dict[bytes, bytes]]:
     """Return the keys to verify with, and whose they are where the registry says it."""
     if args.config is not None:
-        path = config.load(args.config).receiver.data_dir / FILE_NAME
-        with contextlib.closing(SqliteReader(path)) as ledger:
+        with contextlib.closing(open_reader(config.load(args.config))) as ledger:
             registered = ledger.registry()
         keys = [PublicKey.from_text(key.public_key) for key in registered]
         return keys, {key.kid: key.eui for key in registered}

@@ -145,7 +145,7 @@ class PostgresLedger(PostgresReader, LedgerWriter):
         except LedgerError as error:
             if not patient or error.code != UNREACHABLE:
                 raise
-            _log.warning("ledger error=%r hint=%r code=%s", str(error), error.hint, error.code)
+            _log.warning("event=ledger_unreachable error=%r hint=%r code=%s", str(error), error.hint, error.code)
 
     def _greet(self, db: server.Connection) -> None:
         version = db.version()

@@ -215,7 +215,7 @@ class Connection:
             for (name,) in rows:
                 if name < limit:
                     self.raw.execute(f"DROP TABLE {name}".encode())
-                    _log.info("dropped partition=%s", name)
+                    _log.info("event=frames_dropped partition=%s", name)
             self.execute("UPDATE retention SET done_us = ?", (before_us,))
             self.commit()
         finally:
@@ -294,7 +294,7 @@ def _settle(connection: Connection, place: str) -> None:
 @functools.cache
 def _warn_of_fsync(place: str) -> None:
     """Say it once."""
-    _log.warning("place=%r the server runs with fsync = off: a power cut loses what was acknowledged", place)
+    _log.warning("event=not_durable place=%r fsync=off: a power cut of the server loses what was acknowledged", place)
 
 
 _LOGIN = (

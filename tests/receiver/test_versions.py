@@ -18,7 +18,7 @@ from agent.batch.model import GENESIS_HASH, Reason, Refusal
 from agent.batch.receipt import open_answer
 from receiver.intake import Intake
 from receiver.ledger.port import RegisteredKey
-from receiver.ledger.sqlite import SqliteLedger
+from receiver.ledger.writer import LedgerWriter
 from tests.receiver.gateway import Gateway, wire
 
 VECTORS: dict[str, Any] = json.loads(
@@ -28,7 +28,7 @@ EUI = bytes.fromhex(VECTORS["batches"][0]["header"]["gateway_eui"])
 
 
 @pytest.fixture
-def known(ledger: SqliteLedger) -> None:
+def known(ledger: LedgerWriter) -> None:
     for entry in VECTORS["keys"]:
         key = PublicKey.from_cose_key(bytes.fromhex(entry["cose_key"]))
         ledger.add_key(RegisteredKey(EUI, "", key.kid, key.text, 1))
@@ -37,7 +37,7 @@ def known(ledger: SqliteLedger) -> None:
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize("vector", [pytest.param(vector, id=vector["name"]) for vector in VECTORS["versions"]])
 def test_a_batch_of_a_later_version_is_refused_by_name_and_kept(
-    ledger: SqliteLedger, intake: Intake, signer: Ed25519Signer, vector: dict[str, Any]
+    ledger: LedgerWriter, intake: Intake, signer: Ed25519Signer, vector: dict[str, Any]
 ) -> None:
     sent = bytes.fromhex(vector["wire"])
     for _ in range(2):
@@ -57,7 +57,7 @@ def test_a_batch_of_a_later_version_is_refused_by_name_and_kept(
 
 
 def test_a_stream_goes_on_after_the_receiver_was_updated(
-    ledger: SqliteLedger, intake: Intake, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    ledger: LedgerWriter, intake: Intake, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Played with an old receiver that knows no version yet: the same bytes are refused, kept, and taken after it."""
     sent = [wire(gateway.seal()) for _ in range(3)]

@@ -54,12 +54,11 @@ class City:
         self.public: PublicKey = keyfile.create(self._config.identity.key_file).public
 
     def register(self, key: PublicKey) -> None:
-        limits = self._config.limits.quarantine
-        with administration(self.data_dir, limits, self._config.identity.key_file) as admin:
+        with administration(self._config) as admin:
             admin.add_gateway(EUI, key, "town hall")
 
     def revoke(self, key: PublicKey) -> None:
-        with administration(self.data_dir, self._config.limits.quarantine, self._config.identity.key_file) as admin:
+        with administration(self._config) as admin:
             assert admin.revoke(EUI, key.kid) == 1
 
     def alarms(self) -> dict[str, int]:
