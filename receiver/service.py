@@ -91,7 +91,8 @@ class Service:
             by_hand = Intake(ledger, signer, committed=self._changed.set, tally=tally)
             self._office = None
             if enrolment is not None:
-                config.receiver.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with contextlib.suppress(OSError):  # named below
+                    config.receiver.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._office = Office(enrolment, config.receiver.data_dir, ledger, signer, tally.hold_back)
                 undo.callback(self._office.close)
             self.mqtt = None if config.mqtt is None else MqttConsumer(config.mqtt, self.intake, signer.kid[:6].hex())
