@@ -13,6 +13,7 @@ from agent.batch.keys import PublicKey
 from agent.batch.model import MAX_FRAMES
 from agent.errors import ConfigError
 from agent.filter import FilterRules
+from agent.local.options import MetricsSection, WebSection
 from agent.lorawan import parse_eui
 from agent.settings import Unfit, setting, table
 from agent.spool.intake import MAX_DESTINATIONS
@@ -461,6 +462,11 @@ class LoggingSection:
         default="info",
         choices=("debug", "info", "warning", "error"),
     )
+    format: str = setting(
+        "How it says it: lines for people and the journal, or one JSON object a line for a log collector.",
+        default="text",
+        choices=("text", "json"),
+    )
 
 
 @table
@@ -478,6 +484,8 @@ class GatewayConfig:
     identity: IdentitySection
     gnss: GnssSection
     logging: LoggingSection
+    web: WebSection
+    metrics: MetricsSection
     destination: tuple[Destination, ...] = setting("", items=(0, MAX_DESTINATIONS))
 
     @property

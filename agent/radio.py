@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from agent.config import GatewayConfig
     from agent.filter import Filter
     from agent.frame import Session
+    from agent.spool.intake import RoutedFrame
     from agent.spool.journal import Recovered
     from drivers.boards import Board, CommandLine, GpioLine
     from drivers.bus import OutputLine, SpiBus
@@ -227,6 +228,7 @@ class Radio:
         on_eui: told the chip's EUI after each start.
         pulses: gets the pulses of a GNSS receiver that the chip latched; None where there is no receiver.
         beat: told within how many seconds the thread will be heard of again (`agent.watchdog`).
+        on_heard: shown each look's packets, the frames kept of them, and CLOCK_BOOTTIME at counter 0; must not wait.
     """
 
     def __init__(
@@ -241,6 +243,7 @@ class Radio:
         on_eui: Callable[[bytes], None] = lambda _: None,
         pulses: PulseSink | None = None,
         beat: Callable[[float], None] = lambda _: None,
+        on_heard: Callable[[Sequence[RxPacket], Sequence[RoutedFrame], int], None] = lambda *_: None,
     ) -> None:
         self._open = open_concentrator
         self._sink = sink
@@ -252,6 +255,7 @@ class Radio:
         self._on_eui = on_eui
         self._pulses = pulses
         self._beat = beat
+        self._on_heard = on_heard
         self._seen: deque[Fingerprint] = deque(sink.recovered.seen, maxlen=KEPT_FINGERPRINTS)
         earlier = sink.recovered.session
         self._knows_chip = earlier is not None and earlier.boot_id == clock.boot_id
@@ -443,6 +447,7 @@ class Radio:
         if packets:
             newest_us = zero_us + packets[-1].counter_us
             self._status = replace(self._status, heard=self._status.heard + len(packets), last_heard_us=newest_us)
+            self._on_heard(packets, heard.frames, zero_us)
 
     def _count(self, faults: Mapping[str, int]) -> None:
         """Account for faults that came without packets."""

@@ -56,9 +56,19 @@ def write(folder: Path, said: Mapping[str, object]) -> None:
         OSError: the folder does not take it.
     """
     draft = folder / f"{FILE_NAME}.new"
-    draft.write_text(json.dumps(said, default=_plain) + "\n", encoding="utf-8")
+    draft.write_text(as_text(said) + "\n", encoding="utf-8")
     draft.chmod(0o644)
     draft.replace(folder / FILE_NAME)
+
+
+def as_text(said: Mapping[str, object]) -> str:
+    """Return a report as JSON.
+
+    Raises:
+        TypeError: JSON has no form for something in it.
+        ValueError: the same.
+    """
+    return json.dumps(said, default=_plain)
 
 
 def read(folder: Path, boot_id: bytes, boottime_us: int) -> Report | None:
@@ -134,10 +144,12 @@ class Reporter:
         self._failed = failed
         self._why = ""
 
-    def renew(self) -> None:
-        """Write the report of now."""
+    def renew(self) -> Mapping[str, object] | None:
+        """Write the report of now, and return it, also when the folder does not take it; None if it cannot be made."""
+        said = None
         try:
-            write(self._folder, self._compose())
+            said = self._compose()
+            write(self._folder, said)
         except (OSError, TypeError, ValueError) as error:
             place = getattr(error, "filename", None) or self._folder
             why = f"{place}: {getattr(error, 'strerror', None) or error}"
@@ -146,6 +158,7 @@ class Reporter:
             self._why = why
         else:
             self._why = ""
+        return said
 
     def end(self) -> None:
         """Take the report away: nobody runs who could stand for it."""

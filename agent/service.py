@@ -16,13 +16,17 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent import identity, report
+from agent import hostview, identity, metrics, report
+from agent.bearing import Bearing
 from agent.clock import HostClock
 from agent.config import Destination, GatewayConfig
 from agent.enrolment.enrolling import folder_of, sets_of
 from agent.enrolment.renewal import Renewals
 from agent.errors import AgentError, SpoolError
 from agent.filter import Filter
+from agent.local.answers import Answers
+from agent.local.desk import Desk
+from agent.local.server import Door, Server, SocketDoor
 from agent.notify import Notifier
 from agent.radio import Radio, concentrator_opener
 from agent.radiohealth import RadioHealth
@@ -41,6 +45,7 @@ from agent.watchdog import ORDINARY_S, Watchdog
 from agent.wear import Card, Forecast
 
 if TYPE_CHECKING:
+    from agent.batch.model import Anchor
     from agent.gnss import Gnss
 
 logger = logging.getLogger(__name__)
@@ -55,6 +60,8 @@ RADIO_STOP_S = 10.0
 SENDER_STOP_S = 5.0
 """How long the radio, and then all senders together, may take to end once they are told to."""
 REPORT_STOP_S = 2.0
+LOCAL_STOP_S = 1.0
+"""How long those who look on may take to be sent away."""
 RENEWAL_STOP_S = 1.0
 """How long a conversation about a certificate may take to end; what is lost of it is repeated."""
 MIB = 1 << 20
@@ -84,6 +91,8 @@ class Service:
         self._senders: list[Sender] = []
         self._gnss: Gnss | None = None
         self._began_us = self._clock.boottime_us()
+        self._desk = Desk(self._clock.boottime_us)
+        self._bearing = Bearing(self._clock)
 
     def run(self, stop: threading.Event) -> None:
         """Receive, keep and deliver until `stop` is set.
@@ -115,12 +124,15 @@ class Service:
                 on_eui=partial(self._learn_eui, writer),
                 pulses=self._gnss,
                 beat=self._watchdog.pulse("radio").beat,
+                on_heard=self._desk.take,
             )
             ear = threading.Thread(target=radio.run, name="radio", daemon=True)
             ear.start()
             ended = threading.Event()
             voice = threading.Thread(target=self._report, args=(writer, ended), name="report", daemon=True)
             voice.start()
+            local = self._local()
+            local.start()
             self._watchdog.ready()
             try:
                 self._senders = self._start_senders(writer, keys)
@@ -133,6 +145,7 @@ class Service:
                 self._end(self._senders)
                 if self._renewals is not None:
                     self._renewals.stop(RENEWAL_STOP_S)
+                local.stop(LOCAL_STOP_S)
                 ended.set()
                 voice.join(REPORT_STOP_S)
         logger.info("event=ended")
@@ -160,12 +173,28 @@ class Service:
             partial(TtyPort, str(section.device)),
             self._clock,
             self._stop,
-            on_anchor=writer.anchor,
+            on_anchor=partial(self._learn_anchor, writer),
             baud=section.baud,
             delay_ns=section.pulse_delay_ns,
         )
         threading.Thread(target=gnss.run, name="gnss", daemon=True).start()
         return gnss
+
+    def _learn_anchor(self, writer: SpoolWriter, anchor: Anchor) -> None:
+        self._bearing.learn(anchor)
+        writer.anchor(anchor)
+
+    def _local(self) -> Server:
+        """Return who shows the gateway to those beside it."""
+        gateway = self._config.gateway
+        answers = Answers(self._desk.feed, (gateway.runtime_dir, gateway.state_dir), self._clock.boottime_us)
+        doors: list[Door] = [SocketDoor(gateway.runtime_dir, answers)]
+        if self._config.web.listen is not None:
+            # A gateway without the page keeps the memory for itself.
+            from agent.local.web import WebDoor  # noqa: PLC0415
+
+            doors.append(WebDoor(self._config.web, answers))
+        return Server(answers, doors)
 
     def _open_spool(self, keys: Keys, filters: list[Filter]) -> SpoolWriter:
         section = self._config.spool
@@ -230,7 +259,7 @@ class Service:
         return senders
 
     def _sender(self, destination: Destination, writer: SpoolWriter, eui: bytes) -> Sender:
-        outlet = Outlet(writer, destination.name)
+        outlet = Outlet(writer, destination.name, self._bearing.learn)
         sets, trusted = self._sets[destination.name], self._times[destination.name]
 
         def endpoint(url: str) -> Endpoint:
@@ -280,18 +309,35 @@ class Service:
                 "radio": None if self._radio is None else self._radio.status,
                 "gnss": None if self._gnss is None else self._gnss.status,
                 "destinations": [sender.status for sender in self._senders],
+                "accounts": [
+                    {
+                        "destination": one.destination,
+                        "account": one.account,
+                        "delivered": one.delivered,
+                        "waiting": one.waiting,
+                        "oldest_s": one.oldest_s(self._clock.boot_id, now_us),
+                    }
+                    for one in writer.standings
+                ],
+                "heard": self._desk.heard(),
+                "clock": self._bearing.now(),
+                "host": hostview.look(),
                 "outlook": forecast.look(now_us / 1e6, spool.frame_bytes, spool.room_bytes),
             }
 
-        reporter = report.Reporter(
-            self._config.gateway.runtime_dir,
-            compose,
-            lambda why: logger.warning("event=no_report problem=%s", why),
-        )
+        def tell(why: str) -> None:
+            logger.warning("event=no_report problem=%s", why)
+
+        reporter = report.Reporter(self._config.gateway.runtime_dir, compose, tell)
+        textfile = metrics.Textfile(self._config.metrics.textfile, tell)
         while not ended.is_set():
-            reporter.renew()
+            said = reporter.renew()
+            if said is not None:
+                self._desk.feed.renew(said)
+                textfile.renew(said, self._clock.monotonic_ns() / 1e9)
             ended.wait(report.INTERVAL_S)
         reporter.end()
+        textfile.end()
 
     def _supervise(self, writer: SpoolWriter) -> None:
         """Feed the spool with clock anchors until the end."""
@@ -302,7 +348,7 @@ class Service:
                 logger.warning("event=clock_unknown problem=%s", error)
                 anchor = None
             if anchor is not None:
-                writer.anchor(anchor)
+                self._learn_anchor(writer, anchor)
                 if self._gnss is not None:
                     self._gnss.compare(anchor)
             pause_s = ANCHOR_HASTE_S if anchor is None else ANCHOR_INTERVAL_S

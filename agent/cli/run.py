@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     # systemd ends a process that hangs with SIGABRT: then the log says where each thread stood.
     faulthandler.enable()
     settings = config.load(args.config)
-    logs.configure(settings.logging.level)
+    logs.configure(settings.logging.level, settings.logging.format)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

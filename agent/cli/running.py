@@ -33,15 +33,20 @@ def as_json(found: Report | None) -> dict[str, Any] | None:
     return {"spool": found.said["spool"], "outlook": found.said["outlook"]}
 
 
+def state_of(found: Report) -> str:
+    """Say how an agent is whose report does not tell how things are now."""
+    age = "before this boot" if found.age_s is None else f"{found.age_s:,.0f} s ago"
+    what = "hangs, or cannot write its runtime_dir" if found.alive else "has ended without a word"
+    return f"the agent {what}: its last report is from {age}"
+
+
 def lines(found: Report | None) -> Iterator[str]:
     """Say how the agent's spool is, in a few lines."""
     if found is None:
         yield "the agent does not run"
         return
     if not found.current:
-        age = "before this boot" if found.age_s is None else f"{found.age_s:,.0f} s ago"
-        what = "hangs, or cannot write its runtime_dir" if found.alive else "has ended without a word"
-        yield f"the agent {what}: its last report is from {age}"
+        yield state_of(found)
         return
     spool, outlook = found.said["spool"], found.said["outlook"]
     yield from _writer(spool)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from agent.batch.model import Anchor, Receipt, Refusal
@@ -78,10 +78,19 @@ class StreamSource:
 
 
 class Outlet:
-    """A destination's way out of the spool: where its sender reads, where answers go (`agent.uplink.port.Sink`)."""
+    """A destination's way out of the spool: where its sender reads, where answers go (`agent.uplink.port.Sink`).
 
-    def __init__(self, writer: SpoolWriter, destination: str) -> None:
+    Args:
+        writer: of the spool.
+        destination: its name.
+        on_anchor: is told the anchors that receipts give, too.
+    """
+
+    def __init__(
+        self, writer: SpoolWriter, destination: str, on_anchor: Callable[[Anchor], None] = lambda _: None
+    ) -> None:
         self._writer = writer
+        self._on_anchor = on_anchor
         self._destination = destination
         self._stream_id = b""
 
@@ -116,4 +125,5 @@ class Outlet:
 
     def anchor(self, anchor: Anchor) -> None:
         """Keep a clock anchor that a receipt gave."""
+        self._on_anchor(anchor)
         self._writer.anchor(anchor)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sqlite3
 import threading
@@ -38,6 +39,7 @@ from agent.spool.orders import Contradicted, Destination, Entry, Identify, Order
 from agent.spool.reader import SpoolReader
 from agent.spool.row import WEIGHT_BYTES
 from agent.spool.salvage import Salvaged, mend, salvage, unless_kept
+from agent.spool.standing import standings
 from agent.spool.window import CommitWindow
 from agent.watchdog import ORDINARY_S
 
@@ -57,6 +59,8 @@ SLOW_S = 3.0
 """How long a commit may take before that is a state of its own."""
 ROOM_EVERY_S = 10.0
 """How often the room that is left is looked at."""
+STANDINGS_EVERY_S = 10.0
+"""How often the accounts are summed up for those who look."""
 MOST_SALVAGES = 3
 """In one life; each keeps the file that was damaged. A machine that damages files faster needs a person."""
 COMMIT_LIMIT_S = 120.0
@@ -124,6 +128,7 @@ class WriterStatus:
         frame_bytes: room that the committed frames took in the file, since the start.
         room_bytes: that is left for frames, below the quota and on the disk; None before the first commit.
         sealing: why nothing is sealed although frames are committed: the key cannot sign; empty when it can.
+        used_bytes: of the file, in use; None before the first commit.
     """
 
     state: WriterState
@@ -142,6 +147,7 @@ class WriterStatus:
     frame_bytes: int = 0
     room_bytes: int | None = None
     sealing: str = ""
+    used_bytes: int | None = None
 
 
 class SpoolWriter:
@@ -220,6 +226,8 @@ class SpoolWriter:
             self._crowded = not self._ballast.take_in()
             self._engine.book.let_grow(not self._crowded)
             known = self._engine.state
+            self.standings = tuple(standings(known))
+            """How each destination stands, some seconds old; any thread may look."""
             self._journal = Journal(journal_folder, known.spool_id, self.destinations, known.journal)
         except sqlite3.Error as error:
             self._abandon()
@@ -254,6 +262,8 @@ class SpoolWriter:
         self._shed: dict[Hour, tuple[Account, ...]] = {}
         self._busy_since: float | None = None
         self._room_at_s: float | None = None
+        self._moved = False
+        self._standings_at_s = -math.inf
         self._events = {name: threading.Event() for name in self.destinations}
         self._status = WriterStatus(WriterState.OK, "", 0, 0.0, 0, 0, 0, 0, 0, crowded=False)
         for number, heard in self.recovered.heard:
@@ -520,6 +530,7 @@ class SpoolWriter:
         while True:
             with self._changed:
                 while not more and not self._ready():
+                    self._renew_standings()
                     patience_s = self._patience_s()
                     self._beat(ORDINARY_S)
                     self._changed.wait(LOOK_S if patience_s is None else min(patience_s, LOOK_S))
@@ -562,10 +573,12 @@ class SpoolWriter:
                 failures += 1
                 continue
             failures = 0
-            room_bytes = self._room_bytes(begin_s)
+            self._moved = True
+            self._renew_standings()
+            used_bytes, room_bytes = self._used_and_room(begin_s)
             with self._changed:
                 self._done(entries, orders, time.monotonic() - begin_s)
-                self._status = replace(self._status, room_bytes=room_bytes)
+                self._status = replace(self._status, used_bytes=used_bytes, room_bytes=room_bytes)
                 more = outcome.more
                 rest = more or bool(self._queue or self._orders)
                 if rest and (flushes or stopping):
@@ -672,8 +685,15 @@ class SpoolWriter:
         self._file = store.identity(self.path)
         self._engine.reattach(self._connection)
 
-    def _room_bytes(self, now_s: float) -> int | None:
-        """Look now and then how much room is left."""
+    def _renew_standings(self) -> None:
+        """Sum up for those who look, now and then."""
+        now = time.monotonic()
+        if self._moved and now - self._standings_at_s >= STANDINGS_EVERY_S:
+            self._moved, self._standings_at_s = False, now
+            self.standings = tuple(standings(self._engine.state))
+
+    def _used_and_room(self, now_s: float) -> tuple[int | None, int | None]:
+        """Look now and then how much of the file is in use, and how much room is left; bytes."""
         if self._room_at_s is None or now_s - self._room_at_s >= ROOM_EVERY_S:
             self._room_at_s = now_s
             with contextlib.suppress(sqlite3.Error, OSError):
@@ -683,8 +703,9 @@ class SpoolWriter:
                     for name in ("page_size", "page_count", "freelist_count")
                 )
                 disk = os.statvfs(self.path.parent)
-                return free * page + min(max(limit - pages, 0) * page, disk.f_bavail * disk.f_frsize)
-        return self._status.room_bytes
+                room = free * page + min(max(limit - pages, 0) * page, disk.f_bavail * disk.f_frsize)
+                return (pages - free) * page, room
+        return self._status.used_bytes, self._status.room_bytes
 
     def _done(self, entries: Sequence[Entry], orders: Sequence[Order], took_s: float) -> None:
         self._busy_since = None
