@@ -100,6 +100,7 @@ class _Context(DatedContext):
 
     sslsocket_class = _BoundedSocket
     line: _Line
+    host = ""
     session: ssl.SSLSession | None = None
 
     def wrap_socket(  # noqa: PLR0917 - the signature is that of the standard library
@@ -118,7 +119,8 @@ class _Context(DatedContext):
             server_side,
             do_handshake_on_connect,
             suppress_ragged_eofs,
-            server_hostname,
+            # urllib3 before 2.0 leaves out the name where it is an address
+            server_hostname or self.host,
             session or self.session,
         )
         assert isinstance(wrapped, _BoundedSocket)
@@ -172,6 +174,7 @@ class HttpsUplink:
         if self._context is None or self._endpoint.outdated(self._shown):
             self._context, self._shown = self._endpoint.context(_Context)
             self._context.line = self._line
+            self._context.host = self._endpoint.host
         if self._pool is None:
             self._pool = self._new_pool(self._context)
 

@@ -194,7 +194,7 @@ def test_a_radio_that_hangs_on_its_bus_stops_the_feeding(tmp_path: Path, systemd
         until(lambda: systemd.count("READY=1") == 1)
         # The link is down all the time, which is no reason to be killed.
         assert systemd.hears("WATCHDOG=1")
-        until(lambda: service._senders and service._senders[0].status.counts["failures"] >= 2)
+        until(lambda: service._senders and service._senders[0].status.counts.get("failures", 0) >= 2)
         assert systemd.hears("WATCHDOG=1")
         until(lambda: service._radio is not None and service._radio.status.state is radio.RadioState.RECEIVING)
         chip.send_signal(signal.SIGSTOP)
