@@ -17,7 +17,7 @@ DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
 JAVASCRIPT := tests/agent/batch/javascript
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo test lint check fuzz bench soak deb deb-test clean
+.PHONY: setup demo test lint check fuzz bench soak deb deb-test test-debian clean
 
 setup: $(VENV)/.ready
 
@@ -77,6 +77,19 @@ deb: setup
 SUITES ?= bookworm trixie
 deb-test: setup
 	@packaging/deb-test $(SUITES)
+
+# The agent and its drivers with the versions of a distribution's own packages, which the Debian package runs with. Tests
+# that need more than those have (a TPM, a token, an independent COSE library) are left to `make test`.
+test-debian: setup
+	@set -e; for suite in $(SUITES); do \
+	  echo "== $$suite"; \
+	  [ -x build/$$suite/bin/python ] || python3 -m venv build/$$suite; \
+	  build/$$suite/bin/pip install --quiet --disable-pip-version-check -r packaging/versions/$$suite.txt lgpio pynmeagps pyubx2 \
+	    pytest pytest-timeout pytest-xdist hypothesis httpx fastapi uvicorn prometheus-client segno chirpstack-api cddl-verifier; \
+	  PYTHONWARNINGS=ignore build/$$suite/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .; \
+	  build/$$suite/bin/pytest -n 2 --dist loadgroup tests/agent tests/drivers -p no:cacheprovider \
+	    --ignore tests/agent/batch/test_independent.py -k 'not tpm and not token and not test_devices' $(ARGS); \
+	done
 
 clean:
 	rm -rf $(VENV) $(JAVASCRIPT)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
