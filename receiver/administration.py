@@ -21,6 +21,8 @@ from receiver.ledger.opening import open_ledger
 from receiver.ledger.port import Ledger, RegisteredKey
 
 LOCK_CODE = "CG-LED-001"
+TAKEN = ("accepted", "repeated")
+"""Outcomes of a batch that is committed now."""
 
 
 class Administration(Protocol):
@@ -40,6 +42,14 @@ class Administration(Protocol):
 
     def submit(self, wire: bytes, sender: str) -> tuple[str, str]:
         """Take a batch; return "accepted", "repeated" or the name of the reason of a refusal, and a detail."""
+        ...
+
+    def release(self, number: int) -> tuple[str, str]:
+        """Judge a batch in quarantine again, as if it came now; return as `submit`, or "gone"."""
+        ...
+
+    def discard(self, number: int) -> bool:
+        """Drop a batch in quarantine; False if it is not there."""
         ...
 
 
@@ -86,6 +96,23 @@ class Local:
             return answer.refusal.reason.name.lower(), answer.refusal.detail
         return ("repeated" if answer.repeat else "accepted"), ""
 
+    def release(self, number: int) -> tuple[str, str]:
+        """Judge a batch in quarantine again, as if it came now; return as `submit`, or "gone".
+
+        Whether it came on the right topic was judged by the person who lets it go.
+        """
+        row = self._ledger.quarantined_row(number)
+        if row is None:
+            return "gone", ""
+        outcome, detail = self.submit(row.parked.wire, row.parked.sender)
+        if outcome in TAKEN:
+            self._ledger.discard(number)
+        return outcome, detail
+
+    def discard(self, number: int) -> bool:
+        """Drop a batch in quarantine; False if it is not there."""
+        return self._ledger.discard(number)
+
     def handlers(self) -> Mapping[str, control.Handler]:
         """Give the same to those who ask over the control socket."""
         return {
@@ -93,6 +120,8 @@ class Local:
             "rotate": self._on_rotate,
             "revoke": self._on_revoke,
             "submit": self._on_submit,
+            "release": self._on_release,
+            "discard": self._on_discard,
         }
 
     def _on_add(self, request: control.Json) -> control.Json:
@@ -110,6 +139,13 @@ class Local:
     def _on_submit(self, request: control.Json) -> control.Json:
         outcome, detail = self.submit(base64.b64decode(str(request["wire"])), str(request["sender"]))
         return {"outcome": outcome, "detail": detail}
+
+    def _on_release(self, request: control.Json) -> control.Json:
+        outcome, detail = self.release(int(str(request["id"])))
+        return {"outcome": outcome, "detail": detail}
+
+    def _on_discard(self, request: control.Json) -> control.Json:
+        return {"discarded": self.discard(int(str(request["id"])))}
 
 
 class Remote:
@@ -138,6 +174,15 @@ class Remote:
         request = {"command": "submit", "wire": base64.b64encode(wire).decode(), "sender": sender}
         answer = control.ask(self._data_dir, request)
         return str(answer["outcome"]), str(answer["detail"])
+
+    def release(self, number: int) -> tuple[str, str]:
+        """Judge a batch in quarantine again, as if it came now; return as `submit`, or "gone"."""
+        answer = control.ask(self._data_dir, {"command": "release", "id": number})
+        return str(answer["outcome"]), str(answer["detail"])
+
+    def discard(self, number: int) -> bool:
+        """Drop a batch in quarantine; False if it is not there."""
+        return bool(control.ask(self._data_dir, {"command": "discard", "id": number})["discarded"])
 
 
 @contextlib.contextmanager

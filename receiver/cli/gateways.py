@@ -32,6 +32,7 @@ _EXAMPLES = """examples:
   civigate-receiver gateways add 0016c001ff10a235 --key gateway-key.txt
   civigate-receiver gateways invite 0016c001ff10a235 --name "town hall"
   civigate-receiver gateways invite --count 50 --hours 72 --json
+  civigate-receiver gateways withdraw --any
   civigate-receiver gateways approve 0016c001ff10a235
   civigate-receiver gateways list --json
   civigate-receiver gateways rotate 0016c001ff10a235 --key gateway-key.txt --revoke
@@ -149,7 +150,12 @@ def _list(args: argparse.Namespace) -> int:
             for key in keys
         ]
         invited = [
-            {"gateway": claim.eui and claim.eui.hex(), "name": claim.name, "expires_us": claim.expires_us}
+            {
+                "id": gateways_enrolment.id_of(claim),
+                "gateway": claim.eui and claim.eui.hex(),
+                "name": claim.name,
+                "expires_us": claim.expires_us,
+            }
             for claim in invitations
         ]
         pending = [gateways_enrolment.describe(applicant) for applicant in waiting]
@@ -166,7 +172,10 @@ def _list(args: argparse.Namespace) -> int:
         )
     for claim in invitations:
         who = "any gateway" if claim.eui is None else claim.eui.hex()
-        print(f"{who:16}  {claim.name or '-':20}  invited  until {_day(claim.expires_us)}")
+        print(
+            f"{who:16}  {claim.name or '-':20}  invited  until {_day(claim.expires_us)}"
+            f"  id {gateways_enrolment.id_of(claim)}"
+        )
     return 0
 
 

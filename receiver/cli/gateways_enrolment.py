@@ -26,6 +26,7 @@ from receiver.errors import RegistryError
 MAX_COUNT = 1000
 MAX_NAME_CHARACTERS = 100
 LABEL = "GW1"
+ID_BYTES = 6
 _HOUR_US = 3_600_000_000
 
 
@@ -49,9 +50,30 @@ def add_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     for verb in (approve, reject):
         verb.add_argument("eui", type=_eui, metavar="EUI", help="16 hex digits")
         verb.add_argument("--kid", metavar="HEX", help="thumbprint, where several say that they are this gateway")
-    for verb in (invite, approve, reject):
+    withdraw = verbs.add_parser("withdraw", help="take claim codes back that nobody has used")
+    chosen = withdraw.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("eui", type=_eui, nargs="?", metavar="EUI", help="those for this gateway")
+    chosen.add_argument("--any", action="store_true", help="those for whichever gateway comes")
+    chosen.add_argument("--id", type=_digest, metavar="HEX", help="this one, as 'gateways list' names it")
+    withdraw.set_defaults(func=_withdraw)
+    for verb in (invite, approve, reject, withdraw):
         add_config(verb)
         add_json(verb)
+
+
+def id_of(claim: Claim) -> str:
+    """Name an invitation; the code itself cannot be found from it."""
+    return claim.digest[:ID_BYTES].hex()
+
+
+def _digest(text: str) -> bytes:
+    try:
+        begin = bytes.fromhex(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not hex") from error
+    if len(begin) < ID_BYTES:
+        raise argparse.ArgumentTypeError(f"{text!r} is too short: {2 * ID_BYTES} digits at least")
+    return begin
 
 
 def _eui(text: str) -> bytes:
@@ -207,3 +229,17 @@ def describe(applicant: Applicant) -> dict[str, object]:
         "first_us": applicant.first_us,
         "last_us": applicant.last_us,
     }
+
+
+def _withdraw(args: argparse.Namespace) -> int:
+    loaded = config.load(args.config)
+    with contextlib.closing(EnrolmentStore(loaded.receiver.data_dir)) as store:
+        taken = store.withdraw_one(args.id) if args.id is not None else store.withdraw(args.eui)
+    if not taken:
+        hint = "'civigate-receiver gateways list' shows those that are open"
+        raise RegistryError("there is no such invitation", where="invitations", hint=hint, code="CG-REG-011")
+    if args.json:
+        print(json.dumps({"withdrawn": taken}))
+    else:
+        print(f"{taken} {'invitation' if taken == 1 else 'invitations'} taken back")
+    return 0

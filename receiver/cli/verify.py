@@ -7,19 +7,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from agent.batch.keys import TEXT_PREFIX, PublicKey
+from agent.enrolment.certificate import day
 from receiver import config
 from receiver.audit import Audit, StreamAudit, audit
 from receiver.cli.arguments import add_json
 from receiver.errors import EvidenceError
 from receiver.ledger.opening import open_reader
+from receiver.ledger.port import RegisteredKey
 
 MAX_KEY_FILE_BYTES = 4096
 EXIT_INTEGRITY = 4
+Revoked = Mapping[bytes, int]
+"""Since when a key is revoked, by its kid; UTC, microseconds."""
 
 _EXAMPLES = """examples:
   civigate-receiver verify /media/stick/*.batches --key civigate-key:ed25519:...
@@ -50,21 +54,29 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _run(args: argparse.Namespace) -> int:
-    keys, owners = _keys(args)
+    registered = _registered(args.config)
+    keys, owners = _keys(args, registered)
     found = audit(args.files, keys, owners)
+    revoked = {key.kid: key.revoked_us for key in registered if key.revoked_us is not None}
     if args.json:
-        print(json.dumps(_as_json(found)))
+        print(json.dumps(_as_json(found, revoked)))
     else:
-        for line in _lines(found):
+        for line in _lines(found, revoked):
             print(line)
     return 0 if found.ok else EXIT_INTEGRITY
 
 
-def _keys(args: argparse.Namespace) -> tuple[list[PublicKey], dict[bytes, bytes]]:
+def _registered(path: Path | None) -> list[RegisteredKey]:
+    """Read the registry of a receiver, where one is given."""
+    if path is None:
+        return []
+    with contextlib.closing(open_reader(config.load(path))) as ledger:
+        return ledger.registry()
+
+
+def _keys(args: argparse.Namespace, registered: list[RegisteredKey]) -> tuple[list[PublicKey], dict[bytes, bytes]]:
     """Return the keys to verify with, and whose they are where the registry says it."""
     if args.config is not None:
-        with contextlib.closing(open_reader(config.load(args.config))) as ledger:
-            registered = ledger.registry()
         keys = [PublicKey.from_text(key.public_key) for key in registered]
         return keys, {key.kid: key.eui for key in registered}
     if not args.key:
@@ -84,11 +96,11 @@ def _key_text(given: str) -> str:
         raise EvidenceError("no key in it", where=given, hint=hint, code="CG-EVI-003") from error
 
 
-def _as_json(found: Audit) -> dict[str, object]:
+def _as_json(found: Audit, revoked: Revoked) -> dict[str, object]:
     return {
         "ok": found.ok,
         "files": [asdict(file) for file in found.files],
-        "streams": [_stream_json(stream) for stream in found.streams],
+        "streams": [_stream_json(stream, revoked) for stream in found.streams],
         "refused": [
             {"where": one.where, "stream": one.stream_id.hex(), "number": one.number, "reason": one.reason}
             for one in found.refused
@@ -97,7 +109,7 @@ def _as_json(found: Audit) -> dict[str, object]:
     }
 
 
-def _stream_json(stream: StreamAudit) -> dict[str, object]:
+def _stream_json(stream: StreamAudit, revoked: Revoked) -> dict[str, object]:
     chain = stream.chain
     return {
         "stream": stream.stream_id.hex(),
@@ -122,6 +134,7 @@ def _stream_json(stream: StreamAudit) -> dict[str, object]:
                 "last": key.last,
                 "batches": key.batches,
                 "announced_by": None if key.announced_by is None else key.announced_by.hex(),
+                "revoked_us": revoked.get(key.kid),
             }
             for key in stream.keys
         ],
@@ -138,12 +151,12 @@ def _stream_json(stream: StreamAudit) -> dict[str, object]:
     }
 
 
-def _lines(found: Audit) -> Iterator[str]:
+def _lines(found: Audit, revoked: Revoked) -> Iterator[str]:
     for file in found.files:
         yield f"{file.path}: {file.messages:,} batches, SHA-256 {file.sha256}"
     for stream in found.streams:
         yield ""
-        yield from _stream_lines(stream)
+        yield from _stream_lines(stream, revoked)
     if found.refused:
         yield ""
     for one in found.refused:
@@ -154,7 +167,7 @@ def _lines(found: Audit) -> Iterator[str]:
     yield "all of it verifies" if found.ok else "NOT all of it verifies"
 
 
-def _stream_lines(stream: StreamAudit) -> Iterator[str]:
+def _stream_lines(stream: StreamAudit, revoked: Revoked) -> Iterator[str]:
     chain, account = stream.chain, stream.account
     yield f"gateway {stream.gateway_eui.hex()}  stream {stream.stream_id.hex()}"
     yield f"  batches     {stream.first:,} to {stream.last:,}: {chain.batches:,}, and {stream.repeats:,} copies"
@@ -164,6 +177,8 @@ def _stream_lines(stream: StreamAudit) -> Iterator[str]:
     for key in stream.keys:
         said = "given" if key.announced_by is None else f"announced by {key.announced_by.hex()[:16]}"
         yield f"  key         {key.kid.hex()}: batches {key.first:,} to {key.last:,}, {said}"
+        if key.kid in revoked:
+            yield f"              REVOKED since {day(revoked[key.kid])}: what it signed later is not the gateway's word"
     yield f"  chain       {'verified' if chain.ok else f'BROKEN, {chain.flaw_count} flaws'}"
     for flaw in chain.flaws:
         yield f"              - {flaw}"

@@ -212,10 +212,17 @@ class EnrolmentStore:
             ).fetchone()
         return row is not None
 
-    def withdraw(self, eui: bytes) -> int:
-        """Take back the unused invitations for a gateway; return how many there were."""
+    def withdraw(self, eui: bytes | None) -> int:
+        """Take back the unused invitations for a gateway, None for those for any; return how many there were."""
         with self._transaction() as db:
-            return db.execute("DELETE FROM claim WHERE eui = ? AND used_us IS NULL", (eui,)).rowcount
+            return db.execute("DELETE FROM claim WHERE eui IS ? AND used_us IS NULL", (eui,)).rowcount
+
+    def withdraw_one(self, begin: bytes) -> int:
+        """Take back the unused invitations whose digest begins like this; return how many there were."""
+        with self._transaction() as db:
+            return db.execute(
+                "DELETE FROM claim WHERE substr(digest, 1, ?) = ? AND used_us IS NULL", (len(begin), begin)
+            ).rowcount
 
     def claimed(self, digest: bytes, applicant: Applicant, *, occupied: bool, again: bool) -> Admission:
         """Let a gateway in with a code: use the code up and note the gateway as approved, both or neither.

@@ -112,6 +112,21 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkedRow:
+    """A batch in quarantine.
+
+    Attributes:
+        id: names it in commands.
+        received_us: when it came.
+        parked: itself, and why it is there.
+    """
+
+    id: int
+    received_us: int
+    parked: Parked
+
+
+@dataclass(frozen=True, slots=True)
 class Raised:
     """An alarm.
 
@@ -228,6 +243,14 @@ class Queries(Protocol):
         """Count what is in quarantine: batches, bytes."""
         ...
 
+    def quarantine(self) -> Iterator[ParkedRow]:
+        """Give what is in quarantine, the oldest first."""
+        ...
+
+    def quarantined_row(self, number: int) -> ParkedRow | None:
+        """Find what is in quarantine by its id."""
+        ...
+
     def close(self) -> None:
         """Let go of the database."""
         ...
@@ -268,6 +291,10 @@ class Ledger(Queries, Protocol):
 
     def park(self, parked: Parked, alarm: Raised | None, at_us: int) -> None:
         """Keep refused bytes within the limits, and count the alarm."""
+        ...
+
+    def discard(self, number: int) -> bool:
+        """Drop what is in quarantine by its id; False if it is not there."""
         ...
 
     def revise(self, limit: int) -> bool:

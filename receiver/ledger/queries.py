@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent.batch.model import BUCKETS, Account
+from agent.batch.model import BUCKETS, Account, Reason
 from receiver.ledger.chain import Alarm
 from receiver.ledger.port import (
     MAX_PAGE,
     AlarmRow,
     Column,
+    Parked,
+    ParkedRow,
     Raised,
     RegisteredKey,
     SignedLink,
@@ -19,7 +21,7 @@ from receiver.ledger.port import (
     StreamSummary,
     Withdrawn,
 )
-from receiver.ledger.sql import Database, names
+from receiver.ledger.sql import Database, Row, names
 
 _KEY = (
     "SELECT eui, name, kid, public_key, gateway_key.added_us, revoked_us, follows, replaced_us"
@@ -149,6 +151,25 @@ def quarantined(db: Database) -> tuple[int, int]:
     """Count what is in quarantine: batches, bytes."""
     batches, size = db.execute("SELECT count(*), coalesce(sum(length(wire)), 0) FROM quarantine").fetchone()
     return int(batches), int(size)
+
+
+_PARKED = "SELECT id, received_us, wire, reason, detail, sender, batch_hash, stream_id, number, kid FROM quarantine"
+
+
+def quarantine(db: Database) -> Iterator[ParkedRow]:
+    """Give what is in quarantine, the oldest first."""
+    yield from map(_parked, db.stream(f"{_PARKED} ORDER BY id"))
+
+
+def quarantined_row(db: Database, number: int) -> ParkedRow | None:
+    """Find what is in quarantine by its id."""
+    row = db.execute(f"{_PARKED} WHERE id = ?", (number,)).fetchone()
+    return None if row is None else _parked(row)
+
+
+def _parked(row: Row) -> ParkedRow:
+    number, received_us, wire, reason, *rest = row
+    return ParkedRow(number, received_us, Parked(wire, Reason(reason), *rest))
 
 
 def kept_from(db: Database) -> int:

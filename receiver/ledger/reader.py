@@ -10,7 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from receiver.ledger import queries
-from receiver.ledger.port import AlarmRow, Column, RegisteredKey, SignedLink, StreamState, StreamSummary, Withdrawn
+from receiver.ledger.port import (
+    AlarmRow,
+    Column,
+    ParkedRow,
+    RegisteredKey,
+    SignedLink,
+    StreamState,
+    StreamSummary,
+    Withdrawn,
+)
 from receiver.ledger.sql import Database
 
 MAX_READERS = 8
@@ -64,6 +73,16 @@ class LedgerReader(ABC):
         """Count what is in quarantine: batches, bytes."""
         with self._reading() as db:
             return queries.quarantined(db)
+
+    def quarantine(self) -> Iterator[ParkedRow]:
+        """Give what is in quarantine, the oldest first."""
+        with self._reading() as db:
+            yield from queries.quarantine(db)
+
+    def quarantined_row(self, number: int) -> ParkedRow | None:
+        """Find what is in quarantine by its id."""
+        with self._reading() as db:
+            return queries.quarantined_row(db, number)
 
     def kept_from(self) -> int:
         """Return since when frames are kept; those received before are gone."""

@@ -39,6 +39,11 @@ def park(db: Database, parked: Parked, limits: QuarantineLimits, at_us: int) -> 
     )
 
 
+def discard(db: Database, number: int) -> bool:
+    """Drop refused bytes; False if they are not there."""
+    return db.execute("DELETE FROM quarantine WHERE id = ?", (number,)).rowcount > 0
+
+
 def _has_room(db: Database, parked: Parked, limits: QuarantineLimits) -> bool:
     share = 1 if parked.kid is not None else UNVERIFIED_SHARE
     batches, size = queries.quarantined(db)

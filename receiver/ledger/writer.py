@@ -78,6 +78,10 @@ class LedgerWriter(LedgerReader):
 
         self._change(park)
 
+    def discard(self, number: int) -> bool:
+        """Drop what is in quarantine by its id; False if it is not there."""
+        return self._change(lambda db: refused.discard(db, number))
+
     def revise(self, limit: int) -> bool:
         """Estimate the time of up to `limit` frames anew, from anchors that came later; True while more are waiting."""
         with self._reading() as db:
