@@ -99,7 +99,7 @@ class PostgresReader(LedgerReader):
         with contextlib.suppress(IndexError):
             while True:
                 db = self._idle.pop()
-                if db.usable:
+                if db.idle:
                     return db
                 db.close()
         db = server.connect(self._url)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import select
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -150,6 +151,11 @@ class Connection:
         """Whether it may serve again."""
         return not self.raw.closed and self.raw.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
+    @property
+    def idle(self) -> bool:
+        """Whether it still waits for us, as far as can be seen without asking: the last word of a server has come."""
+        return self.usable and not select.select([self.raw.fileno()], [], [], 0)[0]
+
     def close(self) -> None:
         """Close it."""
         self.raw.close()
@@ -222,7 +228,9 @@ class Connection:
             self.rollback()
 
     def _exists(self, table: str) -> bool:
-        return self.execute("SELECT to_regclass(?)::text", (table,)).fetchone()[0] is not None
+        # from the catalogue itself: what a session remembers of names may be older than a lock that it just got
+        row = self.execute("SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?", (table,))
+        return row.fetchone() is not None
 
 
 def check_version(version: int, place: str) -> None:

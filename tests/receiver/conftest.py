@@ -24,7 +24,8 @@ ENGINES = ("sqlite", "postgres")
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of a module with BOTH_ENGINES on each."""
-    if "ledger" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_ENGINES", False):
+    own = any(mark.args[0] == "ledger" for mark in metafunc.definition.iter_markers("parametrize"))
+    if "ledger" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_ENGINES", False) and not own:
         metafunc.parametrize("ledger", ENGINES, indirect=True)
 
 
