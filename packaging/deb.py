@@ -95,6 +95,7 @@ PACKAGES = (
         config="gateway.toml",
         depends=(
             *_BOTH,
+            "python3-segno (>= 1.4)",
             "python3-serial (>= 3.5)",
             "python3-spidev (>= 3.5)",
             "python3-tenacity (>= 8.2)",

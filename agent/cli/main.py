@@ -15,6 +15,7 @@ from drivers.errors import DriverError
 
 COMMANDS = (
     "run",
+    "doctor",
     "status",
     "config",
     "identity",

@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""`civigate doctor`: look at the whole gateway, and say in plain words what is wrong and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from agent.doctor.context import Context
+    from agent.doctor.finding import Finding
+    from agent.doctor.sheet import Sheet
+
+DEFAULT_CONFIG: Final = Path("/etc/civigate/gateway.toml")
+EXIT_OK: Final = 0
+EXIT_WARNINGS: Final = 1
+EXIT_FAILED: Final = 3
+"""Not 2, with which every command ends that was called wrongly."""
+
+_EXAMPLES: Final = """examples:
+  sudo civigate doctor
+      looks at everything; asks the running agent and disturbs nothing; without one, the concentrator is started
+  civigate doctor -c gateway.toml --hands-off
+      leaves the concentrator alone also when no agent runs
+  sudo civigate doctor --report /media/stick/town-hall.html
+      also writes a commissioning sheet: one page with a QR code, signed with the gateway's key
+  civigate doctor --verify town-hall.html --key civigate-key:ed25519:...
+      on any computer: is this sheet as that gateway signed it?
+
+Ends with 0 when all is in order, 1 with warnings, 3 when something does not work; a sheet that does not verify: 4.
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="look at the whole gateway, and say what is wrong and what to do",
+        description="Look at power, buses, concentrator, time, card, network and platform: each with evidence, cause "
+        "and next step. Nothing is transmitted.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="gateway.toml (%(default)s)"
+    )
+    parser.add_argument("--hands-off", action="store_true", help="do not reset or start the concentrator")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write a signed commissioning sheet (HTML)")
+    parser.add_argument("--verify", type=Path, metavar="FILE", help="check such a sheet, and nothing else")
+    parser.add_argument("--key", metavar="KEY", help="to verify with: the gateway's public key, as registered")
+    parser.set_defaults(func=run, refuse=parser.error)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look, or verify a sheet; 0 in order, 1 with warnings, 3 when something fails."""
+    if args.verify is not None:
+        return _verify(args)
+    if args.key is not None:
+        args.refuse("--key belongs to --verify")
+    from agent.clock import HostClock
+    from agent.doctor.context import gather
+
+    logging.getLogger().addHandler(logging.NullHandler())  # what drivers log is told in findings
+    begin_s = time.monotonic()
+    context = gather(args.config, HostClock(), may_start=not args.hands_off)
+    sheet = _look(context, begin_s, show=not args.json)
+    if args.json:
+        print(json.dumps(sheet.as_json(), ensure_ascii=False))
+    _keep(context, sheet)
+    if args.report is not None:
+        _write(args, context, sheet)
+    return {"fail": EXIT_FAILED, "warn": EXIT_WARNINGS}.get(sheet.verdict.value, EXIT_OK)
+
+
+def _look(context: Context, begin_s: float, *, show: bool) -> Sheet:
+    """Run all checks, and show each finding as soon as it is there."""
+    from agent.doctor import screen
+    from agent.doctor.examine import examine
+    from agent.doctor.sheet import compose
+    from agent.doctor.table import CHECKS
+
+    colour, width = sys.stdout.isatty(), shutil.get_terminal_size((110, 24)).columns
+    if show:
+        print(screen.heading(context), flush=True)
+    findings: list[Finding] = []
+    for some in examine(CHECKS, context):
+        findings.extend(some)
+        if show:
+            for finding in some:
+                print("\n".join(screen.lines(finding, colour=colour, width=width)), flush=True)
+    sheet = compose(context, findings, time.monotonic() - begin_s, time.time_ns() // 1000)
+    if show:
+        print(screen.closing(sheet))
+    return sheet
+
+
+def _keep(context: Context, sheet: Sheet) -> None:
+    """Leave the sheet where status and web page find it; a user who may not do that has seen it all the same."""
+    from agent.doctor.sheet import keep
+
+    if context.config is not None:
+        with suppress(OSError):
+            keep(context.config.gateway.runtime_dir, sheet)
+
+
+def _write(args: argparse.Namespace, context: Context, sheet: Sheet) -> None:
+    """Write the commissioning sheet, signed where this user may use the key."""
+    from agent.doctor.identity import signer
+    from agent.doctor.page import render
+    from agent.doctor.seal import seal
+    from agent.errors import AgentError
+
+    try:
+        key = None if context.config is None else signer(context.config)
+        why = "" if context.config is not None else "there is no configuration"
+    except AgentError as error:
+        key, why = None, str(error)
+    try:
+        page = render(sheet, signed=key is not None)
+    except ImportError as error:
+        hint = "install it: sudo apt install python3-segno, or pip install segno"
+        raise AgentError(str(error), where="QR code", hint=hint, code="CG-DOC-904") from error
+    args.report.write_bytes(page if key is None else seal(page, sheet, key))
+    note = "signed" if key is not None else f"not signed: {why}"
+    print(f"sheet: {args.report} ({note})", file=sys.stderr)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    """Check a sheet with the key that was given, else that of this gateway, else the one that the sheet names."""
+    from datetime import UTC, datetime
+
+    from agent.batch.keys import PublicKey
+    from agent.doctor.page import embedded_key
+    from agent.doctor.seal import MAX_PAGE_BYTES, NotSealedError, unseal
+
+    where = str(args.verify)
+    with args.verify.open("rb") as file:
+        page = file.read(MAX_PAGE_BYTES)
+    text, whose = args.key or embedded_key(page), "the key that was given"
+    if args.key is None:
+        whose = "a key that only the sheet itself names: compare it with the registered one, or give --key"
+    if not text:
+        hint = "give the registered key: --key civigate-key:..."
+        raise NotSealedError("names no key, so it is not signed", where=where, hint=hint, code="CG-DOC-901")
+    key = PublicKey.from_text(text)
+    sealed = unseal(page, key, where=where)
+    moment = datetime.fromtimestamp(sealed.utc_us / 1e6, UTC)
+    said = {
+        "eui": sealed.eui.hex() or None,
+        "verdict": sealed.verdict,
+        "utc_us": sealed.utc_us,
+        "kid": sealed.kid.hex(),
+        "vouched": args.key is not None,
+    }
+    if args.json:
+        print(json.dumps(said))
+    else:
+        gateway = said["eui"] or "of unknown EUI"
+        print(f"unchanged; gateway {gateway}, verdict {sealed.verdict}, {moment:%Y-%m-%d %H:%M:%S} UTC")
+        print(f"signed by {sealed.kid.hex()}: {whose}")
+    return EXIT_OK if args.key is not None else EXIT_WARNINGS

@@ -1,0 +1,198 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Is the card well, has it room, and is the spool on it whole?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.doctor import host
+from agent.doctor.causes import found, of_error
+from agent.doctor.finding import Finding, Value, ok
+from agent.errors import SpoolError
+
+if TYPE_CHECKING:
+    from agent.doctor.context import Context
+    from agent.spool.reader import SpoolStatus
+
+MB: Final = 1_000_000
+FULL_BYTES: Final = 32 * MB
+"""With less room than this the rest of the system stumbles, too."""
+LOW_BYTES: Final = 200 * MB
+WORN: Final = 0.8
+"""Share of its life that an eMMC says is used."""
+SHORT_YEARS: Final = 1.0
+SHORT_DAYS: Final = 2.0
+READ_ONLY_FLAG: Final = os.ST_RDONLY
+VOLATILE: Final = frozenset({"tmpfs", "ramfs", "overlay"})
+UNSAFE: Final = frozenset({"vfat", "exfat", "msdos", "ntfs", "ntfs3", "fuseblk"})
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_STATES: Final = {
+    "full": "spool-full",
+    "slow": "spool-slow",
+    "failing": "spool-failing",
+    "read-only": "disk-read-only",
+    "missing": "spool-gone",
+    "unbalanced": "spool-sums",
+    "damaged": "spool-damaged",
+}
+"""States of the spool's writer (docs/status.md) and what they mean."""
+
+
+def disk(context: Context) -> Iterator[Finding]:
+    """Say how the file system with the spool is."""
+    if context.config is None:
+        return
+    folder = wanted = context.config.spool_path.parent
+    try:
+        while not folder.exists():  # the agent makes what is missing when it first runs
+            folder = folder.parent
+    except PermissionError:
+        yield found("no-rights", "disk", f"{folder.parent} may not be searched by this user")
+        return
+    if folder != wanted and context.said("spool") is not None:
+        yield found("state-missing", "disk", f"{wanted} is not there")
+        return
+    try:
+        at = os.statvfs(folder)
+    except OSError as error:
+        yield found("no-rights", "disk", f"{folder}: {error.strerror}")
+        return
+    free, size = at.f_bavail * at.f_frsize, at.f_blocks * at.f_frsize
+    kind, device = _mount(folder)
+    values: dict[str, Value] = {"free_bytes": free, "size_bytes": size, "file_system": kind}
+    said = f"{folder}: {_room(free)} of {_room(size)} free ({kind or 'unknown'}{f' on {device}' if device else ''})"
+    errors = _errors(context.root, device)
+    if at.f_flag & READ_ONLY_FLAG:
+        yield found("disk-read-only", "disk", said, values)
+    elif errors:
+        yield found(
+            "disk-errors", "disk", f"{said}; the kernel counts {errors} errors on it", values, config=context.path
+        )
+    elif free < FULL_BYTES or (at.f_files and not at.f_favail):
+        yield found("disk-full", "disk", said, values)
+    elif kind in VOLATILE:
+        yield found("disk-volatile", "disk", said, values)
+    elif kind in UNSAFE:
+        yield found("disk-promises", "disk", said, values)
+    elif free < LOW_BYTES:
+        yield found("disk-low", "disk", said, values)
+    else:
+        yield ok("disk", said, values)
+    yield from _wear(context)
+
+
+def _wear(context: Context) -> Iterator[Finding]:
+    """Say how long the card lasts, as the running agent has counted."""
+    outlook = context.said("outlook") or {}
+    used, years = outlook.get("life_used"), outlook.get("card_years")
+    daily = outlook.get("daily_bytes")
+    values: dict[str, Value] = {"life_used": used, "card_years": years, "daily_bytes": daily}
+    if used is not None and used >= WORN:
+        yield found("card-worn", "card", f"the drive says that {used:.0%} of its life is used", values)
+    elif years is not None and years < SHORT_YEARS:
+        evidence = f"{_room(daily or 0)} are written a day: at that rate it lasts {years * 365:,.0f} days"
+        yield found("card-worn", "card", evidence, values)
+    elif years is not None:
+        yield ok("card", f"{_room(daily or 0)} are written a day: at that rate it lasts {years:,.0f} years", values)
+
+
+def spool(context: Context) -> Iterator[Finding]:
+    """Say whether the spool is whole, and how long it lasts without the platform."""
+    if context.config is None:
+        return
+    writer = context.said("spool")
+    if writer is not None:
+        state, detail = str(writer.get("state")), str(writer.get("detail") or "")
+        if state in _STATES:
+            yield found(_STATES[state], "spool", f"{state}: {detail or 'see the log'}", config=context.path)
+        if writer.get("sealing"):
+            yield found("spool-sealing", "spool", str(writer["sealing"]), config=context.path)
+        if int(writer.get("slow_commits") or 0) and state != "slow":
+            longest = float(writer.get("longest_commit_s") or 0)
+            evidence = f"{writer['slow_commits']} commits took more than 3 s, the longest {longest:.1f} s"
+            yield found("card-slow", "spool", evidence, config=context.path)
+    yield from _file(context, writer)
+
+
+def _file(context: Context, writer: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Read the spool's file."""
+    from agent.spool.reader import SpoolReader  # noqa: PLC0415 - what it needs takes half a second on a Pi Zero
+
+    assert context.config is not None
+    path = context.config.spool_path
+    try:
+        with SpoolReader(path) as reader:
+            status, wrong = reader.status(), reader.check()
+    except SpoolError as error:
+        cause = error.__cause__
+        if isinstance(cause, PermissionError) or (not os.access(path.parent, os.X_OK) and path.parent.exists()):
+            yield found("no-rights", "spool", f"{path} may not be read by this user")
+        elif error.code == "CG-SPL-001":
+            yield found("spool-gone" if writer is not None else "spool-new", "spool", f"{path} is not there")
+        else:
+            yield of_error("spool", error)
+        return
+    if wrong:
+        yield found("spool-sums", "spool", "; ".join(wrong[:3]), {"wrong": len(wrong)}, config=context.path)
+        return
+    yield from _account(context, status, writer)
+
+
+def _account(context: Context, status: SpoolStatus, writer: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Judge counts that add up."""
+    waiting = sum(stream.unsealed + stream.sealed for stream in status.streams)
+    lost = sum(stream.account.evicted + stream.account.expired for stream in status.streams if stream.open)
+    refused = sum(stream.quarantined_batches for stream in status.streams)
+    days = (context.said("outlook") or {}).get("buffer_days")
+    room = None if writer is None else writer.get("room_bytes")
+    values: dict[str, Value] = {
+        "frames": status.frames,
+        "waiting": waiting,
+        "lost": lost,
+        "quarantined_batches": refused,
+        "buffer_days": days,
+        "room_bytes": room,
+    }
+    lasts = f", room for {days:,.0f} days without the platform" if days is not None else ""
+    if days is None and room is not None:
+        lasts = f", room for {_room(room)} more"
+    said = f"sums match; {waiting:,} frames wait{lasts}"
+    if refused:
+        yield found(
+            "spool-quarantine", "spool", f"{refused} batches are in quarantine; {said}", values, config=context.path
+        )
+    elif lost:
+        yield found("spool-lost", "spool", f"{lost:,} frames were given up since the spool began; {said}", values)
+    elif days is not None and days < SHORT_DAYS:
+        yield found("spool-short", "spool", said, values)
+    else:
+        yield ok("spool", said, values)
+
+
+def _mount(folder: Path) -> tuple[str, str]:
+    """Return the kind of the file system and the device that a folder is on; empty when nobody says."""
+    try:
+        number = folder.stat().st_dev
+        wanted = f"{os.major(number)}:{os.minor(number)}"
+        for line in (host.text(_MOUNTS) or "").splitlines():
+            words, _, rest = line.partition(" - ")
+            if words.split()[2:3] == [wanted]:
+                kind, device = rest.split()[:2]
+                return kind, device
+    except (OSError, ValueError):
+        pass
+    return "", ""
+
+
+def _errors(root: Path, device: str) -> int:
+    """Return how many errors ext4 has met on a device since it was checked last."""
+    name = Path(device).resolve().name if device.startswith("/") else ""
+    return (host.number(root / "sys/fs/ext4" / name / "errors_count") or 0) if name else 0
+
+
+def _room(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / MB:,.0f} MB"

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Is the gateway set up, and does its agent run?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from agent.doctor.causes import found, of_error
+from agent.doctor.context import AgentState
+from agent.doctor.finding import Finding, ok, skipped
+
+if TYPE_CHECKING:
+    from agent.doctor.context import Context
+
+
+def configuration(context: Context) -> Iterator[Finding]:
+    """Say whether the configuration can be used."""
+    config, problem = context.config, context.problem
+    if config is not None:
+        names = ", ".join(destination.name for destination in config.destination) or "none"
+        section = config.concentrator
+        yield ok("config", f"{context.path}: board {section.board}, plan {section.plan}, destinations: {names}")
+        return
+    assert problem is not None
+    if not context.path.exists():
+        yield found("no-config", "config", f"{context.path} is not there", where=context.path)
+    elif isinstance(problem.__cause__, PermissionError):
+        yield found("no-rights", "config", f"{context.path} may not be read by this user")
+    else:
+        yield of_error("config", problem, name="bad-config")
+
+
+def agent(context: Context) -> Iterator[Finding]:
+    """Say whether the agent runs, and whether another program does its work."""
+    if context.forwarder is not None:
+        evidence = f"{context.forwarder} runs on this machine"
+        yield found("other-forwarder", "agent", evidence, service=context.forwarder)
+    if context.config is None:
+        yield skipped("agent", "all that follows from the configuration is not looked at")
+        return
+    report, folder = context.report, context.config.gateway.runtime_dir
+    age = "" if report is None or report.age_s is None else f", its last word is {report.age_s:.0f} s old"
+    match context.agent:
+        case AgentState.RUNNING:
+            up = context.uptime_s or 0
+            yield ok("agent", f"runs since {_span(up)}", {"uptime_s": up})
+        case AgentState.STOPPED:
+            yield found("agent-stopped", "agent", "does not run")
+        case AgentState.DIED:
+            yield found("agent-died", "agent", f"ended without a clean end{age}")
+        case AgentState.HANGS:
+            yield found("agent-hangs", "agent", f"is there and says nothing{age}", where=folder)
+        case AgentState.MUTE:
+            yield found("agent-mute", "agent", f"is there, but there is no new status.json in {folder}")
+        case AgentState.UNKNOWN:
+            yield found("no-rights", "agent", f"{folder} may not be read by this user")
+
+
+def _span(seconds: int) -> str:
+    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit} {name}"
+    return f"{seconds} s"

@@ -1,0 +1,350 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Does the way to each platform lead all the way: name, TCP, TLS, certificates, a signed receipt?"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from agent.doctor import host
+from agent.doctor.causes import found, of_error
+from agent.doctor.finding import Finding, Value, Verdict, ok
+
+if TYPE_CHECKING:
+    from agent.batch.model import Receipt, Refusal
+    from agent.config import Destination, GatewayConfig
+    from agent.doctor.context import Context
+    from agent.trusted_time import Bounds, TrustedTime
+    from agent.uplink.check import Step
+    from agent.uplink.port import LinkError
+
+CONNECT_LIMIT_S: Final = 5.0
+ANSWER_LIMIT_S: Final = 6.0
+CLOCK_LIMIT_S: Final = 5.0
+"""More than this, and it is no matter of the link's delay any more."""
+_DAY_US: Final = 86_400_000_000
+RECENT_US: Final = 120_000_000
+
+
+def network(context: Context) -> Iterator[Finding]:
+    """Say whether there is a network at all."""
+    routes = (host.text(context.root / "proc/net/route") or "").splitlines()[1:]
+    default = [words[0] for line in routes if (words := line.split())[1:2] == ["00000000"]]
+    routes6 = (host.text(context.root / "proc/net/ipv6_route") or "").splitlines()
+    default += [w[9] for line in routes6 if (w := line.split()) and w[0] == "0" * 32 and w[1] == "00" and w[9] != "lo"]
+    servers = [
+        line.split()[1]
+        for line in (host.text(context.root / "etc/resolv.conf") or "").splitlines()
+        if line.startswith("nameserver") and len(line.split()) > 1
+    ]
+    local = context.config is not None and all(_is_local(url) for d in context.config.destination for url in d.urls)
+    if not default and not local:
+        yield found("no-route", "network", "no default route")
+    elif not servers and not local:
+        yield found("no-dns-server", "network", f"default route by {default[0]}, but no name server")
+    else:
+        by = f"default route by {', '.join(dict.fromkeys(default))}" if default else "no default route"
+        yield ok("network", f"{by}; name server {', '.join(servers) or 'none'}")
+
+
+def _is_local(url: str) -> bool:
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    name = urlsplit(url).hostname or ""
+    return name == "localhost" or name.startswith("127.") or name == "::1"
+
+
+def platforms(context: Context) -> Iterator[Finding]:
+    """Walk all ways to all destinations, at the same time."""
+    if context.config is None:
+        return
+    if not context.config.destination:
+        yield found("no-destination", "platform", "no [[destination]] in the configuration", config=context.path)
+        return
+    jobs = [_Job(context, destination, url) for destination in context.config.destination for url in destination.urls]
+    for job in jobs:
+        job.start()
+    for destination in context.config.destination:
+        mine = [job for job in jobs if job.destination is destination]
+        for job in mine:
+            job.join()
+        yield from _judge(context, destination, mine)
+
+
+class _Job(threading.Thread):
+    """One way to one platform, walked in a thread of its own."""
+
+    def __init__(self, context: Context, destination: Destination, url: str) -> None:
+        super().__init__(name=f"doctor-{destination.name}", daemon=True)
+        self.destination = destination
+        self.url = url
+        self.findings: tuple[Finding, ...] = ()
+        self._context = context
+
+    def run(self) -> None:
+        try:
+            self.findings = tuple(_walk(self._context, self.destination, self.url))
+        except Exception as error:  # as in examine: whatever it is, it is a finding
+            evidence = f"{self.destination.name}: the check itself failed: {type(error).__name__}: {error}"
+            self.findings = (found("crashed", "platform", evidence),)
+
+    @property
+    def leads(self) -> bool:
+        return all(finding.verdict is not Verdict.FAIL for finding in self.findings)
+
+
+def _judge(context: Context, destination: Destination, jobs: list[_Job]) -> Iterator[Finding]:
+    """A destination with several ways is well when one leads there."""
+    any_leads = any(job.leads for job in jobs)
+    for job in jobs:
+        for finding in job.findings:
+            if finding.verdict is Verdict.FAIL and any_leads:
+                yield found("way-fails", "platform", finding.evidence)
+            else:
+                yield finding
+    if any_leads:
+        yield from _agents_view(context, destination)
+
+
+def _agents_view(context: Context, destination: Destination) -> Iterator[Finding]:
+    """Say what the running agent has to complain of, where the way itself is good."""
+    if context.report is None or context.said("radio") is None:
+        return
+    told = context.report.said.get("destinations")
+    for status in told if isinstance(told, list) else ():
+        if status.get("destination") == destination.name and status.get("problem"):
+            evidence = f"{destination.name}: the agent is in {status.get('phase')}: {status['problem']}"
+            yield found("agent-cannot-send", "platform", evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One URL of one destination."""
+
+    context: Context
+    destination: Destination
+    url: str
+
+
+@dataclass(slots=True)
+class _Noting:
+    """A trusted time that notes how long the platform's certificate is good; nothing is kept."""
+
+    trusted: TrustedTime
+    until_us: int | None = None
+
+    def bounds(self) -> Bounds:
+        return self.trusted.bounds()
+
+    def certified(self, until_us: int) -> None:
+        self.until_us = until_us
+
+
+@dataclass(slots=True)
+class _Answer:
+    """The platform's signed answer."""
+
+    ahead_s: float | None = None
+    found: list[Receipt | Refusal] = field(default_factory=list)
+
+
+def _walk(context: Context, destination: Destination, url: str) -> Iterator[Finding]:
+    from agent.batch.keys import ring  # noqa: PLC0415
+    from agent.batch.receipt import open_answer  # noqa: PLC0415
+    from agent.enrolment.enrolling import folder_of, sets_of  # noqa: PLC0415
+    from agent.trusted_time import TrustedTime  # noqa: PLC0415
+    from agent.uplink.check import walk  # noqa: PLC0415
+    from agent.uplink.endpoint import Endpoint  # noqa: PLC0415
+
+    config = context.config
+    assert config is not None
+    keys, answer = ring(*destination.receipt_keys), _Answer()
+    noting = _Noting(TrustedTime(folder_of(config, destination.name), context.clock))
+
+    def verify(data: bytes) -> Receipt | Refusal:
+        signed = open_answer(data, keys)
+        answer.ahead_s = time.time() - signed.utc_us / 1e6
+        answer.found.append(signed)
+        return signed
+
+    endpoint = replace(
+        Endpoint.of(destination, url, sets=sets_of(config, destination.name), time=noting),
+        connect_timeout_s=min(destination.connect_timeout_s, CONNECT_LIMIT_S),
+        answer_timeout_s=min(destination.answer_timeout_s, ANSWER_LIMIT_S),
+    )
+    eui, stream_id = _known(config, destination.name)
+    steps: list[Step] = []
+    way = _Way(context, destination, url)
+    for step in walk(endpoint, eui, stream_id, verify, context.clock):
+        steps.append(step)
+        if step.error is not None:
+            yield _failed(way, step.error, endpoint.host, endpoint.port)
+            return
+    yield from _reached(way, steps, noting, answer)
+
+
+def _known(config: GatewayConfig, destination: str) -> tuple[bytes, bytes]:
+    """Return EUI and stream, as far as configuration and spool know them; zeros else, which do for asking."""
+    from agent.batch.codec import EUI_BYTES, STREAM_BYTES  # noqa: PLC0415
+    from agent.errors import SpoolError  # noqa: PLC0415
+    from agent.spool.reader import SpoolReader  # noqa: PLC0415
+
+    eui, stream_id = config.gateway.eui or bytes(EUI_BYTES), bytes(STREAM_BYTES)
+    with suppress(SpoolError), SpoolReader(config.spool_path) as reader:
+        eui = config.gateway.eui or reader.state().gateway_eui or eui
+        stream_id = reader.head(destination).stream_id
+    return eui, stream_id
+
+
+def _reached(way: _Way, steps: list[Step], noting: _Noting, answer: _Answer) -> Iterator[Finding]:
+    """Judge a way that leads to the platform."""
+    context, destination = way.context, way.destination
+    took_ms = sum(step.took_ms for step in steps)
+    until = "" if noting.until_us is None else f", its certificate is good until {_day(noting.until_us)}"
+    last = steps[-1]
+    values: dict[str, Value] = {
+        "destination": destination.name,
+        "url": way.url,
+        "took_ms": round(took_ms),
+        "clock_ahead_s": None if answer.ahead_s is None else round(answer.ahead_s, 3),
+        "platform_certificate_until_us": noting.until_us,
+    }
+    name = f"{destination.name}: {way.url}"
+    if not answer.found:
+        yield found("no-receipt", "platform", f"{name}: {last.detail}", values)
+    else:
+        yield ok("platform", f"{name}: a signed receipt after {took_ms:.0f} ms{until}", values)
+    asked = "this host" in last.detail
+    if asked and answer.ahead_s is not None and abs(answer.ahead_s) > CLOCK_LIMIT_S + took_ms / 1000:
+        evidence = (
+            f"this gateway is {_apart(answer.ahead_s)} {'ahead of' if answer.ahead_s > 0 else 'behind'} the platform"
+        )
+        yield found("clock-wrong", "clock", evidence, {"clock_ahead_s": round(answer.ahead_s, 1)})
+    certificate = next((step.detail for step in steps if step.name == "cert"), "")
+    if "expires soon" in certificate or "it has expired" in certificate:
+        if _long_lived(context, destination):
+            evidence = f"{destination.name}: {certificate.partition(';')[0].partition(': ')[0]}"
+            yield found("our-certificate-soon", "certificate", evidence, config=context.path)
+        else:
+            yield ok("certificate", f"{destination.name}: {certificate.partition(': ')[0]}")
+    elif certificate:
+        yield ok("certificate", f"{destination.name}: {certificate}")
+
+
+def _failed(way: _Way, error: LinkError, name: str, port: int) -> Finding:
+    """Say why the way ends where it does."""
+    context = way.context
+    said = f"{way.destination.name}: {way.url}: {error.what} [{error.code}]"
+    if error.code == "CG-UPL-015" and "our certificate" in error.what:
+        early = "not valid before" in error.what
+        return found(
+            "our-certificate-early" if early else "our-certificate-expired", "certificate", said, config=context.path
+        )
+    if error.code == "CG-UPL-005":
+        shown = _shown(name, port)
+        if "authority that is not trusted" in error.what:
+            foreign = shown is not None and not shown.fits
+            seen = "" if shown is None else f"; it showed a certificate for {shown.subject} from {shown.issuer}"
+            return found(
+                "captive-portal" if foreign else "unknown-authority", "platform", said + seen, config=context.path
+            )
+        if "for another name" in error.what:
+            seen = "" if shown is None else f"; it is for {shown.subject}"
+            return found("platform-name", "platform", said + seen, config=context.path)
+    finding = of_error("platform", error)
+    return replace(finding, evidence=said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A certificate that was shown and not verified.
+
+    Attributes:
+        subject: whom it names.
+        issuer: who issued it.
+        fits: whether it names the host that was asked.
+    """
+
+    subject: str
+    issuer: str
+    fits: bool
+
+
+def _shown(name: str, port: int) -> _Shown | None:
+    """Look at the certificate that somebody shows; only to tell a login page from the platform. None when not seen."""
+    from cryptography import x509  # noqa: PLC0415
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((name, port), CONNECT_LIMIT_S) as plain,
+            context.wrap_socket(plain, server_hostname=name) as wrapped,
+        ):
+            der = wrapped.getpeercert(binary_form=True)
+        if der is None:
+            return None
+        certificate = x509.load_der_x509_certificate(der)
+        names = _names(certificate)
+        subject = ", ".join(names[:3]) or certificate.subject.rfc4514_string()
+        return _Shown(subject[:120], certificate.issuer.rfc4514_string()[:120], any(_matches(name, n) for n in names))
+    except (OSError, ValueError):
+        return None
+
+
+def _names(certificate: object) -> list[str]:
+    from cryptography import x509  # noqa: PLC0415
+
+    assert isinstance(certificate, x509.Certificate)
+    with suppress(x509.ExtensionNotFound, ValueError):
+        found_names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = list(found_names.get_values_for_type(x509.DNSName))
+        return names + [str(address) for address in found_names.get_values_for_type(x509.IPAddress)]
+    return []
+
+
+def _matches(host_name: str, pattern: str) -> bool:
+    host_name, pattern = host_name.lower().rstrip("."), pattern.lower()
+    return pattern == host_name or (pattern.startswith("*.") and host_name.partition(".")[2] == pattern[2:])
+
+
+def _long_lived(context: Context, destination: Destination) -> bool:
+    """Say whether our certificate is one that should have been renewed by now, not one that lives for days only."""
+    from agent.enrolment.certificate import chain_from_pem, validity  # noqa: PLC0415
+    from agent.enrolment.enrolling import sets_of  # noqa: PLC0415
+    from agent.errors import IdentityError  # noqa: PLC0415
+    from agent.uplink.check import SOON_DAYS  # noqa: PLC0415
+
+    assert context.config is not None
+    sets = sets_of(context.config, destination.name)
+    chosen = None if destination.cert_file is not None or not sets else sets.choose()
+    path = destination.cert_file if chosen is None else chosen.certificate
+    if path is None:
+        return True
+    with suppress(OSError, IdentityError):
+        dates = validity(chain_from_pem(path.read_bytes(), str(path))[0])
+        left_us = dates.not_after_us - time.time_ns() // 1000
+        return left_us < min(SOON_DAYS * _DAY_US, (dates.not_after_us - dates.not_before_us) / 4)
+    return True
+
+
+def _apart(seconds: float) -> str:
+    seconds = abs(seconds)
+    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.0f} {name}"
+    return f"{seconds:.1f} s"
+
+
+def _day(utc_us: int) -> str:
+    from agent.enrolment.certificate import day  # noqa: PLC0415
+
+    return day(utc_us)

@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""All checks, in the order in which a person reads them: what others rest on comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from agent.doctor.examine import Check
+
+if TYPE_CHECKING:
+    from agent.doctor.context import Context
+    from agent.doctor.finding import Finding
+
+# Each imports its module when it runs: so what one check needs is loaded while others wait for a device.
+
+
+def _configuration(context: Context) -> Iterator[Finding]:
+    from agent.doctor import gateway  # noqa: PLC0415
+
+    return gateway.configuration(context)
+
+
+def _agent(context: Context) -> Iterator[Finding]:
+    from agent.doctor import gateway  # noqa: PLC0415
+
+    return gateway.agent(context)
+
+
+def _power(context: Context) -> Iterator[Finding]:
+    from agent.doctor import power  # noqa: PLC0415
+
+    return power.power(context)
+
+
+def _bus(context: Context) -> Iterator[Finding]:
+    from agent.doctor import buses  # noqa: PLC0415
+
+    return buses.bus(context)
+
+
+def _lines(context: Context) -> Iterator[Finding]:
+    from agent.doctor import buses  # noqa: PLC0415
+
+    return buses.lines(context)
+
+
+def _console(context: Context) -> Iterator[Finding]:
+    from agent.doctor import buses  # noqa: PLC0415
+
+    return buses.console(context)
+
+
+def _firmware(context: Context) -> Iterator[Finding]:
+    from agent.doctor import images  # noqa: PLC0415
+
+    return images.firmware(context)
+
+
+def _concentrator(context: Context) -> Iterator[Finding]:
+    from agent.doctor import concentrator  # noqa: PLC0415
+
+    return concentrator.concentrator(context)
+
+
+def _gnss(context: Context) -> Iterator[Finding]:
+    from agent.doctor import times  # noqa: PLC0415
+
+    return times.gnss(context)
+
+
+def _clock(context: Context) -> Iterator[Finding]:
+    from agent.doctor import times  # noqa: PLC0415
+
+    return times.clock(context)
+
+
+def _disk(context: Context) -> Iterator[Finding]:
+    from agent.doctor import card  # noqa: PLC0415
+
+    return card.disk(context)
+
+
+def _spool(context: Context) -> Iterator[Finding]:
+    from agent.doctor import card  # noqa: PLC0415
+
+    return card.spool(context)
+
+
+def _key(context: Context) -> Iterator[Finding]:
+    from agent.doctor import identity  # noqa: PLC0415
+
+    return identity.key(context)
+
+
+def _network(context: Context) -> Iterator[Finding]:
+    from agent.doctor import platform  # noqa: PLC0415
+
+    return platform.network(context)
+
+
+def _platform(context: Context) -> Iterator[Finding]:
+    from agent.doctor import platform  # noqa: PLC0415
+
+    return platform.platforms(context)
+
+
+def _filter(context: Context) -> Iterator[Finding]:
+    from agent.doctor import heard  # noqa: PLC0415
+
+    return heard.filters(context)
+
+
+def _heard(context: Context) -> Iterator[Finding]:
+    from agent.doctor import heard  # noqa: PLC0415
+
+    return heard.heard(context)
+
+
+CHECKS: Final = (
+    Check("config", _configuration),
+    Check("agent", _agent),
+    Check("power", _power),
+    Check("bus", _bus),
+    Check("lines", _lines),
+    Check("console", _console),
+    Check("firmware", _firmware, 10.0, "chip"),
+    Check("chip", _concentrator, 40.0, "chip"),
+    Check("gnss", _gnss, 20.0, "gnss"),
+    Check("clock", _clock),
+    Check("disk", _disk),
+    Check("spool", _spool, 30.0, "spool"),
+    Check("key", _key, 10.0, "key"),
+    Check("network", _network),
+    Check("platform", _platform, 40.0, "platform"),
+    Check("filter", _filter, 15.0, "spool"),
+    Check("heard", _heard, 15.0, "spool"),
+)
