@@ -346,6 +346,11 @@ class LoggingSection:
     level: str = setting(
         "The least important lines that are written.", default="info", choices=("debug", "info", "warning", "error")
     )
+    format: str = setting(
+        "How it says it: lines for people and the journal, or one JSON object a line for a log collector.",
+        default="text",
+        choices=("text", "json"),
+    )
 
 
 @table

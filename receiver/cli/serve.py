@@ -34,7 +34,7 @@ def _run(args: argparse.Namespace) -> int:
     # the web framework takes a while to load: the other commands do without
     from receiver.service import Service
 
-    logs.configure(loaded.logging.level)
+    logs.configure(loaded.logging.level, loaded.logging.format)
     # what strangers do wrong is theirs; what uvicorn cannot do is ours
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     return Service(loaded).run()

@@ -101,13 +101,13 @@ class Platform:
             yield service
 
     @contextlib.contextmanager
-    def process(self) -> Iterator[subprocess.Popen[bytes]]:
+    def process(self, ready: bytes = b"event=ready ") -> Iterator[subprocess.Popen[bytes]]:
         """Serve from a process of its own, until it is ready."""
         log = self.folder / "receiver.log"
         with log.open("wb") as file:
             started = subprocess.Popen([*PROGRAM, "serve", "-c", str(self.toml)], stderr=file)
         try:
-            until(lambda: b"event=ready " in log.read_bytes() or started.poll() is not None)
+            until(lambda: ready in log.read_bytes() or started.poll() is not None)
             assert started.poll() is None, log.read_text()
             yield started
         finally:
