@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 
+from agent.demo.stage import GATEWAY_EUI
 from drivers.emulator import Emulator
 from hil_tests.bench.limits import Limits
 from hil_tests.bench.model import Bench, Run
@@ -26,7 +27,10 @@ from hil_tests.bench.virtual import VirtualAir, VirtualDoor, VirtualGnss, Virtua
 def bench(run: Run) -> Iterator[Bench]:
     """Open it."""
     # the same clock as the tests and drivers: no time daemon slews it
-    emulator, path = Emulator(monotonic_ns=partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC_RAW)), VirtualPath()
+    emulator = Emulator(
+        eui=bytes.fromhex(GATEWAY_EUI), monotonic_ns=partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC_RAW)
+    )
+    path = VirtualPath()
     door = VirtualDoor(emulator, Trace())
     with Town(run.folder, emulator) as town:
         dut = TownDut(town)

@@ -25,6 +25,7 @@ class Limits:
             that was asked for puts it.
         celsius_low, celsius_high: what a temperature may be on this bench.
         gnss_error_us: of a GNSS receiver's UTC; an emulated one begins its seconds anywhere.
+        notice_us: from the moment at which a node says that a packet is sent back to the one at which it was.
         power_cuts: of H15.
         frames_away: how many frames H16 has heard while the platform is away.
         loss_share: of packets that a soak may lose on the air.
@@ -45,6 +46,7 @@ class Limits:
     celsius_low: float = -20.0
     celsius_high: float = 70.0
     gnss_error_us: int = 1_100_000
+    notice_us: int = 0
     power_cuts: int = 2
     frames_away: int = 200
     loss_share: float = 0.01
