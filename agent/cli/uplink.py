@@ -38,6 +38,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "uplink", help="try the way to the platform", description="Find out where the way to the platform ends."
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    from agent.cli import uplink_status
+
+    uplink_status.add_parser(verbs)
     check = verbs.add_parser(
         "check",
         help="try each step of the way, and say what to do about the first that fails",

@@ -56,9 +56,10 @@ class Authority:
         builder = builder.add_extension(_CERTIFYING, critical=True)
         self._write(self.certificate, builder.sign(self._key, hashes.SHA256()))
 
-    def server(self, name: str, address: str = "127.0.0.1") -> Credentials:
-        """Issue a certificate for localhost and an address."""
-        names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))]
+    def server(self, name: str, address: str = "127.0.0.1", host: str = "localhost") -> Credentials:
+        """Issue a certificate for localhost, an address and a host name."""
+        names: list[x509.GeneralName] = [x509.DNSName(one) for one in dict.fromkeys(("localhost", host))]
+        names.append(x509.IPAddress(ipaddress.ip_address(address)))
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, names)
 
     def client(self, name: str) -> Credentials:

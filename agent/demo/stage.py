@@ -45,10 +45,13 @@ class Stage:
         folder: empty; holds configuration, keys, spool, ledger and one log per program.
         mqtt: let batches travel over mosquitto instead of HTTPS.
         address: of this machine, where the gateway finds the platform.
+        host: by which name it does, where it shall not be the address.
     """
 
-    def __init__(self, folder: Path, *, mqtt: bool, address: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, *, mqtt: bool, address: str = "127.0.0.1", host: str | None = None) -> None:
         self._address = address
+        self._name = host or "localhost"
+        self._host = host or address
         self._folders = Folders(folder)
         self._mqtt = mqtt
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -59,7 +62,8 @@ class Stage:
         self.ledger = self._folders.receiver / "ledger.db"
         self.gateway_toml = folder / "gateway.toml"
         self.receiver_toml = folder / "receiver.toml"
-        self._broker_conf = folder / "mosquitto.conf"
+        self.runtime_dir = self._folders.run
+        self.broker_conf = folder / "mosquitto.conf"
         self._port = 0
         """Of the receiver, or of the broker in front of it."""
 
@@ -81,7 +85,7 @@ class Stage:
         """Write the configuration, introduce gateway and platform to each other, start everything but the agent."""
         authority = Authority(self._folders.root)
         self._port = free_port()
-        server, client = authority.server("platform", self._address), authority.client(GATEWAY_EUI)
+        server, client = authority.server("platform", self._address, self._name), authority.client(GATEWAY_EUI)
         port, spi_socket = self._port, self._sockets / "spi.sock"
         if self._mqtt:
             receiver_toml = mqtt_receiver_toml(
@@ -89,7 +93,7 @@ class Stage:
             )
             # as root, mosquitto would become its own user, which cannot read our keys
             user = "user root\n" if os.getuid() == 0 else ""
-            self._broker_conf.write_text(broker_conf(port=port, authority=authority, server=server) + user)
+            self.broker_conf.write_text(broker_conf(port=port, authority=authority, server=server) + user)
             self._start_broker()
         else:
             receiver_toml = https_receiver_toml(self._folders, port=port, authority=authority, server=server)
@@ -103,7 +107,7 @@ class Stage:
             until=lambda: b"ready" in self.log_of("emulator").read_bytes(),
         )
         self._relay = Relay(port, self._address)
-        url = f"{'mqtts' if self._mqtt else 'https'}://{self._address}:{self._relay.port}"
+        url = f"{'mqtts' if self._mqtt else 'https'}://{self._host}:{self._relay.port}"
         self.gateway_toml.write_text(
             gateway_toml(
                 self._folders,
@@ -143,6 +147,18 @@ class Stage:
         """SIGKILL the broker, which forgets everything, and start it again."""
         self._kill("broker")
         self._start_broker()
+
+    def take_away(self, name: str) -> None:
+        """SIGKILL the receiver or the broker and leave it so."""
+        self._kill(name)
+        del self._running[name]
+
+    def bring_back(self, name: str) -> None:
+        """Start the receiver or the broker again."""
+        if name == "receiver":
+            self._start_receiver()
+        else:
+            self._start_broker()
 
     def stop_agent(self) -> None:
         """Ask the agent to end (SIGTERM): it seals and delivers what it has."""
@@ -209,7 +225,7 @@ class Stage:
         if broker is None:
             hint = "apt install mosquitto, or leave --mqtt away"
             raise AgentError("not installed", where="mosquitto", hint=hint, code="CG-DEMO-002")
-        self._start("broker", broker, "-c", str(self._broker_conf), until=lambda: _accepts(self._port))
+        self._start("broker", broker, "-c", str(self.broker_conf), until=lambda: _accepts(self._port))
 
     def _stop(self, name: str) -> None:
         process = self._running[name]

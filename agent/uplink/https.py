@@ -22,7 +22,7 @@ from urllib3.util import SKIP_HEADER, Timeout
 
 from agent.uplink import tcp
 from agent.uplink.port import MAX_ANSWER_BYTES, Arrival, BootClock, Fault, LinkError, Reply, Traffic
-from agent.uplink.tls import DatedContext, DatedSocket, link_error, lost, silent, unwelcome
+from agent.uplink.tls import DatedContext, DatedSocket, link_error, lost, mute, silent, unwelcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,6 +53,7 @@ class _Line:
         self.deadline = float("inf")
         self.sock: _BoundedSocket | None = None
         self.answered = False
+        self.shaking_hands = False
         self._past = Traffic()
 
     @property
@@ -114,6 +115,7 @@ class _Context(DatedContext):
     ) -> ssl.SSLSocket:
         # before the handshake: when it fails, nothing was answered on this connection
         self.line.answered = False
+        self.line.shaking_hands = True
         wrapped = super().wrap_socket(
             sock,
             server_side,
@@ -126,6 +128,7 @@ class _Context(DatedContext):
         assert isinstance(wrapped, _BoundedSocket)
         wrapped.line = self.line
         self.line.sock = wrapped
+        self.line.shaking_hands = False
         return wrapped
 
     def note_session(self) -> None:
@@ -242,6 +245,7 @@ class HttpsUplink:
         if self._endpoint.sets is not None:
             self._endpoint.sets.using = self._shown
         asked_us = self._clock.boottime_us()
+        self._line.shaking_hands = False
         try:
             if self._interrupted.is_set():
                 raise lost(self._where, "interrupted")
@@ -277,6 +281,8 @@ class HttpsUplink:
         # A connection that is refused is a time-out by its class in urllib3, but not in fact.
         refused = isinstance(error, urllib3.exceptions.NewConnectionError)
         if isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError)) and not refused:
+            if self._line.shaking_hands:
+                return mute(self._where)
             connecting = isinstance(error, urllib3.exceptions.ConnectTimeoutError)
             return silent(self._where, "no connection in time" if connecting else "no answer in time")
         # urllib3 wraps what the socket raised, sometimes twice: the innermost one has the reason.

@@ -47,6 +47,8 @@ NEVER = 1 << 62
 LINKED = frozenset({Phase.ONLINE, Phase.DRAINING})
 SUSPECT_ANSWERS = 16
 """Answers to other batches after which one that failed by itself is tried again ahead of its turn."""
+STEADY_US = 60_000_000
+"""A link without an answer to any batch that held so long was a success: the pauses begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,13 @@ class InFlight:
         number: of the batch.
         deadline_us: when the link counts as dead if neither it nor what was sent before it shows a sign of life.
         overtaken: whether something sent after it has been answered already.
+        taken: whether the next hop has taken it over (`Alive`).
     """
 
     number: int
     deadline_us: int
     overtaken: bool = False
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,12 @@ class State:
         paced: somebody says by `Paced` when each lane may send.
         backlog_from_us: when the backlog may go on.
         live_from_us: when live may go on.
-        probing: the last answer refused this gateway: one batch at a time until one is accepted.
+        probing: the platform refused this gateway, or did not answer a batch: one at a time until one is answered.
         suspects: batches that were answered with an error instead of a signed answer; the others go first.
         suspect_answers: answers still to come before suspects take their turn.
-        failures: in a row, without an answer to a batch in between.
+        failures: in a row, without an answer to a batch in between, or a link that held.
         fault: the last failure, None after success.
+        linked_us: when the link was up last.
         resume_by_us: while connecting, once the receipt is asked for: when to go on without it.
     """
 
@@ -110,6 +115,7 @@ class State:
     suspect_answers: int = 0
     failures: int = 0
     fault: Fault | None = None
+    linked_us: int = 0
     resume_by_us: int | None = None
 
 
@@ -264,7 +270,7 @@ class Close:
         overdue: the batch whose answer did not come, when that is why.
     """
 
-    overdue: int | None = None
+    overdue: InFlight | None = None
 
 
 Action = Open | Ask | Send | Close
@@ -361,7 +367,9 @@ def _recall(state: State) -> State:
 
 def _fail(state: State, fault: Fault, now_us: int) -> State:
     phase = Phase.REFUSED if fault is Fault.STANDING else Phase.BACKOFF
-    return _enter(replace(_recall(state), failures=state.failures + 1, fault=fault), phase, now_us)
+    steady = state.phase in LINKED and now_us - state.linked_us >= STEADY_US
+    failures = 1 if steady else state.failures + 1
+    return _enter(replace(_recall(state), failures=failures, fault=fault), phase, now_us)
 
 
 def _suspect(state: State, batch: int | None) -> State:
@@ -409,7 +417,8 @@ def _alive(state: State, number: int, now_us: int, *, overtakes: bool) -> State:
         state,
         in_flight=(
             *(replace(flight, overtaken=flight.overtaken or overtakes) for flight in state.in_flight[:at]),
-            *(replace(flight, deadline_us=moved) for flight in state.in_flight[at:]),
+            replace(state.in_flight[at], deadline_us=moved, taken=True),
+            *(replace(flight, deadline_us=moved) for flight in state.in_flight[at + 1 :]),
         ),
     )
 
@@ -435,16 +444,18 @@ def _tick(state: State, now_us: int) -> tuple[State, tuple[Action, ...]]:
         state = _online(state, now_us)
     for flight in state.in_flight:
         if now_us >= flight.deadline_us:
-            state = _suspect(state, flight.number if flight.overtaken else None)
-            return _fail(state, Fault.SILENT, now_us), (Close(flight.number),)
+            # What nobody answers is not worth a window full of batches, again and again.
+            state = _suspect(state, flight.number) if flight.overtaken else replace(state, probing=True)
+            fault = Fault.NOBODY if flight.taken and not flight.overtaken else Fault.SILENT
+            return _fail(state, fault, now_us), (Close(flight),)
     return _fill(state, now_us)
 
 
 def _online(state: State, now_us: int) -> State:
     if not state.waiting:
-        # Nothing to prove the link with, and nothing against it.
-        state = replace(state, failures=0, fault=None)
-    return _enter(replace(state, resume_by_us=None), Phase.ONLINE, now_us)
+        # Nothing to prove the link with, and nothing against it: no problem, but it still has to show that it holds.
+        state = replace(state, fault=None)
+    return _enter(replace(state, resume_by_us=None, linked_us=now_us), Phase.ONLINE, now_us)
 
 
 def _fill(state: State, now_us: int) -> tuple[State, tuple[Action, ...]]:

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt import client as mqtt
@@ -25,8 +23,24 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.mqttclient import Client
 from agent.uplink import tcp
+from agent.uplink.mqttline import (
+    BUSY,
+    GREETINGS,
+    NO_SUBSCRIBERS,
+    NOT_AUTHORISED,
+    REASONS,
+    TAKEN_OVER,
+    TOO_LARGE,
+    Connected,
+    Disconnected,
+    Event,
+    Inbox,
+    LineClient,
+    Message,
+    Published,
+    Subscribed,
+)
 from agent.uplink.port import (
     MAX_ANSWER_BYTES,
     Arrival,
@@ -37,7 +51,7 @@ from agent.uplink.port import (
     Taken,
     Traffic,
 )
-from agent.uplink.tls import DatedContext, link_error, lost, silent
+from agent.uplink.tls import DatedContext, link_error, lost, mute, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,98 +64,11 @@ if TYPE_CHECKING:
 TOPIC_ROOT = "civigate/v1"
 RETAINED_S = 0.1
 """How long to wait for a retained receipt after the broker answered the subscription, on a link without delay."""
-MAX_QUEUED = 1024
-"""Arrivals that wait for the sender. More is dropped and counted: receipts are cumulative, the next one says it all."""
-
-_NO_SUBSCRIBERS = 0x10
-_NOT_AUTHORISED = 0x87
+_SIZE_HINT = "raise the broker's packet limit to 1 MiB (mosquitto: max_packet_size), or lower batch_frames"
+_ROOM_HINT = "the broker is full or busy: it is tried again later; raise its limits (connections, quota, queues)"
 _VERSIONS = {"5": mqtt.MQTTv5, "3.1.1": mqtt.MQTTv311}
 _PACKET_OVERHEAD_BYTES = 64
 """Topic, packet id and lengths around a payload; generous."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Connected:
-    reason: ReasonCode
-    max_packet_bytes: int | None
-    receive_maximum: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Subscribed:
-    reason: ReasonCode
-
-
-@dataclass(frozen=True, slots=True)
-class _Published:
-    mid: int
-    reason: ReasonCode
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    data: bytes
-    received_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Disconnected:
-    reason: ReasonCode
-
-
-class _Inbox:
-    """What the library's thread leaves for the sender's: bounded, in order; `halt` ends every wait.
-
-    Args:
-        wake: called after each event, in the library's thread.
-    """
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        self._changed = threading.Condition()
-        self._events: deque[_Event] = deque()
-        self._halted = False
-        self.dropped = 0
-
-    def put(self, event: _Event) -> None:
-        """Append an event, or count it as dropped when the sender is too slow."""
-        with self._changed:
-            if len(self._events) < MAX_QUEUED or isinstance(event, _Disconnected):
-                self._events.append(event)
-            else:
-                self.dropped += 1
-            self._changed.notify()
-        self._wake()
-
-    def pop(self, timeout_s: float = 0.0) -> _Event | None:
-        """Return the oldest event, None when none comes in time."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._events or self._halted, timeout_s)
-            return self._events.popleft() if self._events and not self._halted else None
-
-    def give_back(self, events: Sequence[_Event]) -> None:
-        """Put events back in front, in order."""
-        with self._changed:
-            self._events.extendleft(reversed(events))
-
-    def halt(self) -> None:
-        """Make `pop` return nothing from now on."""
-        with self._changed:
-            self._halted = True
-            self._changed.notify()
-
-
-_Event = _Connected | _Subscribed | _Published | _Message | _Disconnected
-
-
-class _Client(Client):
-    """Makes its connections as all of the uplink's are made: the library has no way to say how.
-
-    It writes header and payload apart; without TCP_NODELAY the second would wait for the first one's ACK.
-    """
-
-    def _create_socket_connection(self) -> socket.socket:
-        return tcp.connect(self._host, self._port, self._connect_timeout)
 
 
 class MqttUplink:
@@ -165,9 +92,9 @@ class MqttUplink:
         self._client_id = "-".join(filter(None, ("civigate", gateway_eui.hex(), endpoint.name, role)))
         self._batch_topic = f"{TOPIC_ROOT}/{gateway_eui.hex()}/batch"
         self._receipt_topic = f"{TOPIC_ROOT}/{gateway_eui.hex()}/receipt"
-        self._client: mqtt.Client | None = None
+        self._client: LineClient | None = None
         self._shown = ""
-        self._inbox = _Inbox(lambda: None)
+        self._inbox = Inbox(lambda: None)
         self._batches: dict[int, int] = {}
         self._held: deque[tuple[int, bytes]] = deque()
         self._slots = self.window
@@ -184,7 +111,7 @@ class MqttUplink:
     def connect(self, wake: Callable[[], None]) -> None:
         """Read certificates and password as they are now, connect to the broker and log in."""
         self.close()
-        self._inbox = _Inbox(wake)
+        self._inbox = Inbox(wake)
         if self._interrupted:
             raise lost(self._where, "interrupted")
         self._client = client = self._new_client(self._inbox)
@@ -194,17 +121,19 @@ class MqttUplink:
             self._endpoint.blame(self._shown, error, answered=False)
             raise
 
-    def _log_in(self, client: mqtt.Client) -> None:
+    def _log_in(self, client: LineClient) -> None:
         try:
             client.connect(
                 self._endpoint.host, self._endpoint.port, self._endpoint.keepalive_s, **self._connect_options()
             )
         except (OSError, ValueError) as error:
+            if isinstance(error, TimeoutError) and client.accepted:
+                raise mute(self._where) from error
             raise link_error(error, self._where) from error
         client.loop_start()
-        connected = self._await(_Connected, "the broker does not answer the login")
+        connected = self._await(Connected, "the broker does not answer the login")
         if connected.reason.is_failure:
-            raise self._not_let_in(f"login refused: {connected.reason}")
+            raise self._not_let_in(f"login refused: {connected.reason}", connected.reason)
         self._max_packet_bytes = connected.max_packet_bytes
         self._slots = self.window if connected.receive_maximum is None else connected.receive_maximum
 
@@ -217,9 +146,10 @@ class MqttUplink:
             client.subscribe(self._receipt_topic, options=SubscribeOptions(qos=1))
         else:
             client.subscribe(self._receipt_topic, qos=1)
-        subscribed = self._await(_Subscribed, "the broker does not answer the subscription")
+        subscribed = self._await(Subscribed, "the broker does not answer the subscription")
         if subscribed.reason.is_failure:
-            raise self._not_let_in(f"subscription to {self._receipt_topic} refused: {subscribed.reason}")
+            what = f"subscription to {self._receipt_topic} refused: {subscribed.reason}"
+            raise self._not_let_in(what, subscribed.reason)
         # The retained message follows the broker's answer on the same connection, nobody says when.
         return RETAINED_S + 4 * (time.monotonic() - asked_s)
 
@@ -229,8 +159,7 @@ class MqttUplink:
         needed = len(wire) + len(self._batch_topic) + _PACKET_OVERHEAD_BYTES
         if self._max_packet_bytes is not None and needed > self._max_packet_bytes:
             what = f"the broker takes no packet over {self._max_packet_bytes} bytes, batch {batch} needs {needed}"
-            hint = "raise the broker's packet limit to 1 MiB (mosquitto: max_packet_size), or lower batch_frames"
-            raise LinkError(Fault.OVERSIZE, what, where=self._where, hint=hint, batch=batch)
+            raise LinkError(Fault.OVERSIZE, what, where=self._where, hint=_SIZE_HINT, batch=batch)
         self._held.append((batch, wire))
         self._publish(client)
 
@@ -240,19 +169,19 @@ class MqttUplink:
         if not self._batches and not self._held and self._client is not None:
             self._notice_certificate()
         while (event := self._inbox.pop()) is not None:
-            bad = isinstance(event, _Disconnected) or (isinstance(event, _Published) and event.reason.value != 0)
+            bad = isinstance(event, Disconnected) or (isinstance(event, Published) and event.reason.value != 0)
             if bad and arrived:
                 # What came before the bad news is given first.
                 self._inbox.give_back([event])
                 break
             match event:
-                case _Message(data, received_us):
+                case Message(data, received_us):
                     arrived.append(Reply(data, received_us))
-                case _Published(mid, reason):
+                case Published(mid, reason):
                     arrived.append(Taken(self._published(mid, reason)))
-                case _Disconnected(reason):
+                case Disconnected(reason):
                     raise self._ended(reason)
-                case _Connected() | _Subscribed():
+                case Connected() | Subscribed():
                     pass  # `_await` took them, or gave up on them
         return arrived
 
@@ -280,37 +209,37 @@ class MqttUplink:
             hint = "nothing is wrong: it connects again at once"
             raise LinkError(Fault.LOST, "connecting anew, with another certificate", where=self._where, hint=hint)
 
-    def _new_client(self, inbox: _Inbox) -> mqtt.Client:
+    def _new_client(self, inbox: Inbox) -> LineClient:
         """Make a client whose callbacks do nothing but queue."""
 
         def on_connect(
             _c: mqtt.Client, _u: Any, _f: mqtt.ConnectFlags, reason: ReasonCode, props: Properties | None
         ) -> None:
             limits = (getattr(props, name, None) for name in ("MaximumPacketSize", "ReceiveMaximum"))
-            inbox.put(_Connected(reason, *limits))
+            inbox.put(Connected(reason, *limits))
 
         def on_subscribe(_c: mqtt.Client, _u: Any, _m: int, reasons: list[ReasonCode], _p: Properties | None) -> None:
-            inbox.put(_Subscribed(reasons[0]))
+            inbox.put(Subscribed(reasons[0]))
 
         def on_publish(_c: mqtt.Client, _u: Any, mid: int, reason: ReasonCode, _p: Properties | None) -> None:
-            inbox.put(_Published(mid, reason))
+            inbox.put(Published(mid, reason))
 
         def on_message(_c: mqtt.Client, _u: Any, message: mqtt.MQTTMessage) -> None:
             if len(message.payload) <= MAX_ANSWER_BYTES:
-                inbox.put(_Message(bytes(message.payload), self._clock.boottime_us()))
+                inbox.put(Message(bytes(message.payload), self._clock.boottime_us()))
             else:
                 inbox.dropped += 1
 
         def on_disconnect(
             _c: mqtt.Client, _u: Any, _f: mqtt.DisconnectFlags, reason: ReasonCode, _p: Properties | None
         ) -> None:
-            inbox.put(_Disconnected(reason))
+            inbox.put(Disconnected(reason))
 
         def on_socket_close(_c: mqtt.Client, _u: Any, sock: mqtt.SocketLike) -> None:
             self._past += _carried(sock)
 
         five = self._endpoint.mqtt_version == "5"
-        client = _Client(
+        client = LineClient(
             self._client_id,
             clean_session=None if five else True,
             protocol=_VERSIONS[self._endpoint.mqtt_version],
@@ -342,7 +271,7 @@ class MqttUplink:
         properties.MaximumPacketSize = MAX_ANSWER_BYTES + _PACKET_OVERHEAD_BYTES
         return {"clean_start": True, "properties": properties}
 
-    def _linked(self) -> mqtt.Client:
+    def _linked(self) -> LineClient:
         if self._client is None:
             raise lost(self._where, "not connected")
         return self._client
@@ -350,13 +279,13 @@ class MqttUplink:
     def _await(self, kind: type[Any], otherwise: str) -> Any:
         """Take events until one of a kind comes, within the connect time-out; messages are kept for `receive`."""
         deadline = time.monotonic() + self._endpoint.connect_timeout_s
-        kept: list[_Event] = []
+        kept: list[Event] = []
         try:
             while (event := self._inbox.pop(max(0.0, deadline - time.monotonic()))) is not None:
                 if isinstance(event, kind):
                     return event
-                if isinstance(event, _Disconnected):
-                    raise self._ended(event.reason, logging_in=kind is _Connected)
+                if isinstance(event, Disconnected):
+                    raise self._ended(event.reason, logging_in=kind is Connected)
                 kept.append(event)
         finally:
             self._inbox.give_back(kept)
@@ -365,6 +294,12 @@ class MqttUplink:
         raise silent(self._where, otherwise)
 
     def _ended(self, reason: ReasonCode, *, logging_in: bool = False) -> LinkError:
+        greeting = b"" if self._client is None else self._client.greeting
+        if logging_in and greeting and greeting[0] & 0xF0 not in GREETINGS:
+            hint = "a captive portal or a web server answers: log in to this network, or correct the url"
+            return LinkError(Fault.PORTAL, "what answers is no MQTT broker", where=self._where, hint=hint)
+        if reason.value == TOO_LARGE:
+            return self._too_large("a packet", None)
         if logging_in and self._endpoint.scheme == "mqtts":
             # TLS 1.3 tells a client only after the handshake that its certificate is not taken, and the library
             # does not pass that on.
@@ -372,10 +307,19 @@ class MqttUplink:
             hint = "most often it does not take our certificate: check cert_file and key_file, and the broker's log"
             return LinkError(Fault.TLS, what, where=self._where, hint=hint)
         what = f"the broker ended the connection ({reason})"
-        hint = f"it is tried again; if it stays, look for a second client named {self._client_id} in the broker's log"
+        hint = "it is tried again; if it stays, look at the broker's log"
+        if reason.value == TAKEN_OVER:
+            hint = f"a second client named {self._client_id} is there: a cloned card, or a second agent"
+            return LinkError(Fault.STATUS, what, where=self._where, hint=hint)
+        if reason.value in BUSY:
+            return LinkError(Fault.STATUS, what, where=self._where, hint=_ROOM_HINT)
         return LinkError(Fault.LOST, what, where=self._where, hint=hint)
 
-    def _publish(self, client: mqtt.Client) -> None:
+    def _too_large(self, what: str, batch: int | None) -> LinkError:
+        what = f"the broker takes no packet as large as {what}"
+        return LinkError(Fault.OVERSIZE, what, where=self._where, hint=_SIZE_HINT, batch=batch)
+
+    def _publish(self, client: LineClient) -> None:
         """Publish what is held, as far as the broker has slots (MQTT 5: receive maximum)."""
         while self._held and len(self._batches) < self._slots:
             batch, wire = self._held.popleft()
@@ -385,21 +329,27 @@ class MqttUplink:
             self._batches[sent.mid] = batch
 
     def _published(self, mid: int, reason: ReasonCode) -> int:
+        client = self._linked()
         batch = self._batches.pop(mid, 0)
-        self._publish(self._linked())
-        if reason.value == _NO_SUBSCRIBERS:
+        self._publish(client)
+        if reason.value == NO_SUBSCRIBERS:
             what = f"the broker took batch {batch}, but nobody is subscribed to {self._batch_topic}"
             hint = "start the receiver, or check its broker and topic: what the broker takes now is lost there"
             raise LinkError(Fault.NOBODY, what, where=self._where, hint=hint)
         if reason.is_failure:
-            what = f"the broker does not take batch {batch}: {reason}"
-            fault, hint = Fault.STATUS, "look at the broker's quota and log"
-            if reason.value == _NOT_AUTHORISED:
+            code = client.reasons.pop(mid, reason.value)
+            if code == TOO_LARGE:
+                raise self._too_large(f"batch {batch}", batch)
+            what = f"the broker does not take batch {batch}: {REASONS.get(code, f'reason {code:#04x}')}"
+            fault, hint = Fault.STATUS, _ROOM_HINT if code in BUSY else "look at the broker's log"
+            if code == NOT_AUTHORISED:
                 fault, hint = Fault.LOGIN, f"let this client publish to {self._batch_topic}"
             raise LinkError(fault, what, where=self._where, hint=hint)
         return batch
 
-    def _not_let_in(self, what: str) -> LinkError:
+    def _not_let_in(self, what: str, reason: ReasonCode) -> LinkError:
+        if reason.value in BUSY:
+            return LinkError(Fault.STATUS, what, where=self._where, hint=_ROOM_HINT)
         hint = "check cert_file, user and password_file, and the broker's access list for this gateway"
         return LinkError(Fault.LOGIN, what, where=self._where, hint=hint)
 

@@ -50,7 +50,7 @@ class Fault(Enum):
     LOGIN = ("CG-UPL-009", False)
     """The broker does not let this gateway in, or not to its topics."""
     NOBODY = ("CG-UPL-010", False)
-    """The broker takes batches that no receiver is subscribed to."""
+    """The broker takes batches that no receiver is subscribed to, or answers."""
     FORGED = ("CG-UPL-011", False)
     """The answer to a batch does not verify with the platform's key, or is about another stream."""
     OVERSIZE = ("CG-UPL-012", False)
@@ -162,13 +162,22 @@ class Traffic:
     Attributes:
         up_bytes: sent, repeated segments included.
         down_bytes: received.
+        segments: TCP segments with payload that were sent, repeated ones included.
+        repeated: of these, those that were sent again.
     """
 
     up_bytes: int = 0
     down_bytes: int = 0
+    segments: int = 0
+    repeated: int = 0
 
     def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(self.up_bytes + other.up_bytes, self.down_bytes + other.down_bytes)
+        return Traffic(
+            self.up_bytes + other.up_bytes,
+            self.down_bytes + other.down_bytes,
+            self.segments + other.segments,
+            self.repeated + other.repeated,
+        )
 
 
 class Uplink(Protocol):

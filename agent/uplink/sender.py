@@ -35,6 +35,7 @@ from agent.uplink.port import (
     UnreadableBatchError,
     Uplink,
 )
+from agent.uplink.quality import Quality
 from agent.watchdog import ORDINARY_S
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Status:
         since_us: CLOCK_BOOTTIME when the phase began.
         retry_at_us: CLOCK_BOOTTIME of the next try, None unless waiting for it.
         problem: the last failure that still stands, one line with its hint and code; None when all is well.
+        notice: what is odd about a link that works (`agent.uplink.quality`); None when nothing is.
+        answer_s: how long the platform's answers take, None before the first.
         through: every batch up to it is acknowledged.
         newest: the batch sealed last.
         waiting: sealed, not acknowledged, not in flight.
@@ -93,6 +96,8 @@ class Status:
     since_us: int
     retry_at_us: int | None
     problem: str | None
+    notice: str | None
+    answer_s: float | None
     through: int
     newest: int
     waiting: int
@@ -167,6 +172,8 @@ class Sender:
         self._sealed_before = 0
         self._first_sent_us: dict[int, int] = {}
         self._hashes: dict[int, tuple[bytes, bytes]] = {}
+        self._sent_us: dict[int, int] = {}
+        self._quality = Quality()
         self._last_anchor: Anchor | None = None
         self._counts: Counter[str] = Counter()
         self._problem: AgentError | None = None
@@ -364,7 +371,8 @@ class Sender:
             return False
         self._hashes[number] = (outgoing.header_hash, sha256(outgoing.wire).digest())
         self._counts["resent" if number in self._first_sent_us else "sent"] += 1
-        self._first_sent_us.setdefault(number, self._clock.boottime_us())
+        self._sent_us[number] = self._clock.boottime_us()
+        self._first_sent_us.setdefault(number, self._sent_us[number])
         if self._pace is not None and number <= self._state.live_above:
             self._pace.backlog_sent(len(outgoing.wire))
         self._uplink.send(number, outgoing.wire)
@@ -461,6 +469,12 @@ class Sender:
         self._sink.receipt(receipt)
         self._anchor(answer, receipt)
         covered = _covered(receipt)
+        answered = [number for number in self._sent_us if number in covered]
+        if answered:
+            # the one sent last: those before it may have waited in the platform's queue for a common receipt
+            last_us = max(self._sent_us.pop(number) for number in answered)
+            self._quality.answered((reply.received_us - last_us) / _SECOND_US)
+        self._quality.carried(self._uplink.traffic)
         for number in [number for number in self._hashes if number in covered]:
             if number != receipt.through:
                 del self._hashes[number]
@@ -495,6 +509,7 @@ class Sender:
         logger.error("event=uplink_quarantine destination=%s what=%s", self.name, what)
         del self._hashes[about]
         self._first_sent_us.pop(about, None)
+        self._sent_us.pop(about, None)
         self._apply(machine.Parked(about))
 
     def _anchor(self, answer: Answer, receipt: Receipt) -> None:
@@ -516,13 +531,24 @@ class Sender:
 
     # --- failures
 
-    def _overdue(self, number: int) -> LinkError:
-        what = f"batch {number} is not answered within {self._answer_timeout_us / _SECOND_US:g} s"
+    def _overdue(self, flight: machine.InFlight) -> LinkError:
+        within = f"within {self._answer_timeout_us / _SECOND_US:g} s"
+        if flight.taken and not flight.overtaken:
+            what = f"the broker took batch {flight.number}, but no receipt came {within}"
+            hint = "start the receiver, or look at its log: it is subscribed, but does not answer"
+            return LinkError(Fault.NOBODY, what, where=f"destination {self.name}", hint=hint)
+        what = f"batch {flight.number} is not answered {within}"
         hint = "the link is dead, or no receiver works: check the platform (civigate-receiver status)"
         return LinkError(Fault.SILENT, what, where=f"destination {self.name}", hint=hint)
 
     def _failed(self, error: AgentError, fault: Fault, batch: int | None) -> None:
         self._uplink.close()
+        self._sent_us.clear()
+        if self._state.phase in machine.LINKED and fault is Fault.LOST:
+            self._quality.cut((self._clock.boottime_us() - self._state.linked_us) / _SECOND_US)
+        else:
+            self._quality.left()
+        self._quality.carried(self._uplink.traffic)
         self._wait_s = error.wait_s if isinstance(error, LinkError) else 0.0
         now_us = self._clock.boottime_us()
         self._state, _ = machine.step(self._state, machine.Failed(fault, batch), now_us)
@@ -587,6 +613,8 @@ class Sender:
             since_us=self._state.since_us,
             retry_at_us=self._retry_at_us,
             problem=None if problem is None else f"{problem}; {problem.hint} [{problem.code}]",
+            notice=self._quality.notice,
+            answer_s=self._quality.answer_s,
             through=self._state.through,
             newest=self._state.newest,
             waiting=len(self._state.waiting),

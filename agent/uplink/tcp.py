@@ -18,7 +18,9 @@ OPTIONS = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.IPPROTO_TCP, soc
 """For every connection, before it is made."""
 
 # struct tcp_info of linux/tcp.h only ever grows at its end: 8 bytes of flags, 24 counters of 32 bits, then 64-bit ones.
+_TOTAL_RETRANS_OFFSET = 100
 _BYTES_RECEIVED_OFFSET = 128
+_DATA_SEGS_OUT_OFFSET = 156
 _BYTES_SENT_OFFSET = 200
 _LENGTH = 208
 
@@ -46,9 +48,9 @@ def connect(host: str, port: int, timeout_s: float) -> socket.socket:
 
 
 def traffic(sock: socket.socket) -> Traffic:
-    """Return the payload bytes of a TCP connection so far; nothing where the kernel does not tell (before 4.19).
+    """Return what a TCP connection has carried so far; nothing where the kernel does not tell (before 4.19).
 
-    Source: [linux/tcp.h] struct tcp_info, tcpi_bytes_received and tcpi_bytes_sent.
+    Source: [linux/tcp.h] struct tcp_info: tcpi_bytes_received, tcpi_bytes_sent, tcpi_data_segs_out, tcpi_total_retrans.
     """
     if not hasattr(socket, "TCP_INFO"):
         return Traffic()
@@ -60,4 +62,6 @@ def traffic(sock: socket.socket) -> Traffic:
         return Traffic()
     (received,) = struct.unpack_from("=Q", info, _BYTES_RECEIVED_OFFSET)
     (sent,) = struct.unpack_from("=Q", info, _BYTES_SENT_OFFSET)
-    return Traffic(sent, received)
+    (segments,) = struct.unpack_from("=I", info, _DATA_SEGS_OUT_OFFSET)
+    (repeated,) = struct.unpack_from("=I", info, _TOTAL_RETRANS_OFFSET)
+    return Traffic(sent, received, segments, repeated)

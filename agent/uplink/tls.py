@@ -143,12 +143,7 @@ def link_error(error: BaseException, where: str) -> LinkError:
     if isinstance(error, ssl.SSLError):
         return _tls(error, where)
     if isinstance(error, socket.gaierror):
-        return LinkError(
-            Fault.NAME,
-            "the name does not resolve",
-            where=where,
-            hint="check the host in the destination's url, and the DNS server of this network",
-        )
+        return _unresolved(error, where)
     if isinstance(error, ConnectionRefusedError):
         hint = "nothing listens there: check the port in the url, and whether the platform runs"
         return LinkError(Fault.ROUTE, "connection refused", where=where, hint=hint)
@@ -166,6 +161,18 @@ def link_error(error: BaseException, where: str) -> LinkError:
     return lost(where, _reason(error) if isinstance(error, OSError) else str(error) or type(error).__name__)
 
 
+def _unresolved(error: socket.gaierror, where: str) -> LinkError:
+    what = "the name does not resolve"
+    hint = "check the host in the destination's url, and the DNS server of this network"
+    if error.errno in {socket.EAI_AGAIN, socket.EAI_FAIL}:
+        what += ": no name server answers, or it fails"
+        hint = "the link is dead, or its DNS server is: check both (resolvectl status); it is tried again"
+    elif error.errno == socket.EAI_NONAME:
+        what += ": there is no such name in this network"
+        hint = "check the host in the destination's url, and the DNS of this network: a captive portal may hide names"
+    return LinkError(Fault.NAME, what, where=where, hint=hint)
+
+
 def lost(where: str, what: str) -> LinkError:
     """Make the error of an established connection that broke."""
     return LinkError(Fault.LOST, what, where=where, hint="it is tried again; if it stays, look at the platform's log")
@@ -177,8 +184,17 @@ def unwelcome(where: str) -> LinkError:
     With TLS 1.3 a server tells what it thinks of our certificate after the handshake, and a reset may overtake it.
     """
     what = "the other side closed the new connection without a word"
-    hint = "it is tried again; if it stays, our certificate is not taken: check cert_file, and the platform's log"
+    hint = "it is tried again; if it stays, it is full, or does not take our certificate: check cert_file, and its log"
     return LinkError(Fault.LOST, what, where=where, hint=hint)
+
+
+def mute(where: str) -> LinkError:
+    """Make the error of a connection that was taken, on which then nothing was said in time.
+
+    Mobile networks and their proxies take connections for a platform that they do not reach.
+    """
+    hint = "something on the way takes connections that lead nowhere (modem, proxy), or the platform hangs: try both"
+    return LinkError(Fault.SILENT, "it takes the connection, then says nothing", where=where, hint=hint)
 
 
 def silent(where: str, what: str = "no answer in time") -> LinkError:
@@ -246,7 +262,7 @@ def _tls(error: ssl.SSLError, where: str) -> LinkError:
         hint = "set cert_file and key_file to the certificate that the platform issued for this gateway"
     elif reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
         what = "it does not speak TLS"
-        hint = "check the port in the destination's url"
+        hint = "a captive portal answers (log in to this network), or the port in the destination's url is wrong"
     else:
         what = f"TLS failed ({reason.lower()})"
         hint = "compare the TLS versions of both sides; TLS 1.2 is the oldest that is used"

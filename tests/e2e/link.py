@@ -44,11 +44,11 @@ T = TypeVar("T")
 
 
 def inside(*command: str) -> list[str] | None:
-    """Return the command that runs `command` in a network namespace of its own, None where that is not permitted."""
+    """Return the command that runs `command` in namespaces of its own (network, mounts), None where it is forbidden."""
     unshare = shutil.which("unshare")
     if unshare is None or not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return None
-    return [unshare, *([] if os.geteuid() == 0 else ["--map-root-user"]), "--net", "--", *command]
+    return [unshare, *([] if os.geteuid() == 0 else ["--map-root-user"]), "--net", "--mount", "--", *command]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@
     python -m tests.e2e.outages --mqtt --only "silent 30 s" "lossy"
     python -m tests.e2e.outages --mqtt --only --rounds 100
 
-The gateway lives in a network namespace of its own, joined to the platform by `tests.e2e.link`. The first five
-scenarios are those in which the forwarders of the field lose frames: a port that refuses for 5 and 20 seconds, a
-silent link for 5, 30 and 120. With `--rounds`, agent, receiver and broker are then killed at random moments, so many
+The gateway lives in a network namespace of its own, joined to the platform by `tests.e2e.link`; what happens to it is
+in `tests.e2e.scenarios`. Each trouble has to be survived, named in status, and borne without hammering anybody. With
+`--rounds`, agent, receiver and broker are then killed at random moments, so many
 times, some of them while the link is away.
 """
 
@@ -24,17 +24,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agent.demo.air import Air, Control
 from agent.demo.audit import Verdict, audit
 from agent.demo.stage import Stage
 from agent.demo.traffic import play
 from agent.errors import SpoolError
+from agent.report import FILE_NAME
 from agent.spool.reader import SpoolReader
-from tests.e2e.link import NEAR, Link, Weather, inside
+from tests.e2e.link import FAR, NEAR, Link, inside
+from tests.e2e.names import HOST, Names
+from tests.e2e.obstacles import Front
+from tests.e2e.scenarios import SCENARIOS, Saying, Scenario, Scene
 
 ENDLESS = 1 << 30
 LOOK_S = 0.02
@@ -44,44 +50,12 @@ STORM_HZ = 8.0
 AWAY_SHARE = 0.4
 """Of the kills, those that happen while the link is away."""
 ROOM_BYTES = 1024
+MOST_TRIES_AT_ONCE, MOST_TRIES_HZ = 10, 1.0
+"""How often a gateway may try to reach a platform that it cannot: so often at first, then per second on average."""
 INSIDE = "CIVIGATE_OUTAGES_INSIDE"
 """Set in the process that has its own network namespace."""
-
-
-FAIR = Weather()
-SILENT = Weather(silent=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What the backhaul does.
-
-    Attributes:
-        name: for people.
-        seconds: how long the platform is out of reach, or the weather lasts.
-        refused: the port refuses; otherwise the weather says what happens.
-        weather: of the wire meanwhile.
-        rate_hz: frames per second; enough for packets that do not fit through a hole.
-    """
-
-    name: str
-    seconds: float
-    refused: bool = False
-    weather: Weather = FAIR
-    rate_hz: float = 2.0
-
-
-SCENARIOS = (
-    Scenario("refused 5 s", 5, refused=True),
-    Scenario("refused 20 s", 20, refused=True),
-    Scenario("silent 5 s", 5, weather=SILENT),
-    Scenario("silent 30 s", 30, weather=SILENT),
-    Scenario("silent 120 s", 120, weather=SILENT),
-    Scenario("lossy", 30, weather=Weather(loss=0.3)),
-    Scenario("slow", 30, weather=Weather(delay_s=1.0)),
-    Scenario("hole", 30, weather=Weather(hole_bytes=1300), rate_hz=50.0),
-)
-SHORT = (SCENARIOS[0], SCENARIOS[2])
+SHORT_CONNECT_S, SHORT_ANSWER_S = 2, 8
+STORMS = ("refused 5 s", "silent 5 s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +68,9 @@ class Episode:
         arrived: frames that reached the ledger while it lasted.
         first_delivery_s: from the link's return to the next frame in the ledger.
         all_s: from the link's return until nothing waited.
+        lasted_s: how long the trouble lasted.
+        tries: connections that came to the front, or failures that the agent counted, whichever is more.
+        said: what status said of it, "" where nothing was expected.
     """
 
     scenario: str
@@ -101,11 +78,20 @@ class Episode:
     arrived: int
     first_delivery_s: float
     all_s: float
+    lasted_s: float
+    tries: int
+    said: str
+
+    @property
+    def calm(self) -> bool:
+        """Whether the agent tried no more often than is kind."""
+        return self.tries <= MOST_TRIES_AT_ONCE + MOST_TRIES_HZ * self.lasted_s
 
     def __str__(self) -> str:
         return (
-            f"{self.scenario:14} {self.heard:5} heard, {self.arrived:5} arrived meanwhile; "
-            f"first after {self.first_delivery_s:4.1f} s, all after {self.all_s:4.1f} s"
+            f"{self.scenario:20} {self.heard:5} heard, {self.arrived:5} arrived meanwhile; "
+            f"first after {self.first_delivery_s:4.1f} s, all after {self.all_s:4.1f} s; "
+            f"{self.tries} tries in {self.lasted_s:.0f} s\n    {self.said or '-'}"
         )
 
 
@@ -127,24 +113,32 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether every frame arrived exactly once."""
+        """Whether every frame arrived exactly once, and nobody was hammered."""
         found = self.verdict
-        return self.chain_ok and found.lost == found.duplicated == 0 < found.delivered == found.spooled
+        calm = all(episode.calm for episode in self.episodes)
+        return calm and self.chain_ok and found.lost == found.duplicated == 0 < found.delivered == found.spooled
 
 
 class Show:
-    """One stage with its wire, the agent at the far end, frames on the air."""
+    """One stage with its wire and its front, the agent at the far end, frames on the air.
 
-    def __init__(self, stage: Stage, link: Link, seed: int) -> None:
-        self._stage = stage
-        self._link = link
-        self._control = Control(stage.control_socket)
-        self._air = Air(stage.control_socket, play(seed), ENDLESS, STORM_HZ, seed)
+    Args:
+        scene: everything that is there.
+        transport: "https" or "mqtt".
+        seed: of traffic.
+    """
+
+    def __init__(self, scene: Scene, transport: str, seed: int) -> None:
+        self._scene = scene
+        self._stage = scene.stage
+        self._transport = transport
+        self._control = Control(self._stage.control_socket)
+        self._air = Air(self._stage.control_socket, play(seed), ENDLESS, STORM_HZ, seed)
         self._kills: dict[str, int] = {}
 
     def begin(self) -> None:
         """Start the agent and the air, and wait until frames arrive."""
-        self._link.far(self._stage.start_agent)
+        self._scene.link.far(self._stage.start_agent)
         self.until("the concentrator to receive", self._runs)
         self._air.start()
         self.until("the first frames to arrive", lambda: self.delivered() >= WARM_FRAMES)
@@ -152,28 +146,66 @@ class Show:
     def play(self, scenario: Scenario) -> Episode:
         """Play one scenario to its end."""
         self._air.at_rate(scenario.rate_hz)
-        self._set(scenario)
+        wanted = scenario.says[self._transport]
+        failures, accepted = self._failures(), self._scene.front.accepted
         heard, arrived = self._air.received, self.delivered()
-        self.wait(scenario.seconds)
-        heard, arrived = self._air.received - heard, self.delivered() - arrived
-        self._set(None)
-        returned, owed = time.monotonic(), self.delivered()
+        begin = time.monotonic()
+        with scenario.trouble(self._scene):
+            self.wait(scenario.seconds)
+            said = "" if wanted is None else self._hear(scenario.name, wanted)
+            if scenario.passes:
+                before = arrived
+                self.until("frames to arrive all the same", lambda: self.delivered() > before)
+            heard, arrived = self._air.received - heard, self.delivered() - arrived
+            tries = max(self._failures() - failures, self._scene.front.accepted - accepted)
+            lasted_s = time.monotonic() - begin
+            owed = self.delivered()
+        returned = time.monotonic()
         self.until("the first frame after the return", lambda: self.delivered() > owed)
         first_s = time.monotonic() - returned
         self.until("what was heard meanwhile", self._sent)
-        return Episode(scenario.name, heard, arrived, round(first_s, 2), round(time.monotonic() - returned, 2))
+        all_s = time.monotonic() - returned
+        return Episode(
+            scenario.name, heard, arrived, round(first_s, 2), round(all_s, 2), round(lasted_s, 1), tries, said
+        )
+
+    def _hear(self, name: str, wanted: Saying) -> str:
+        """Wait until status names the trouble; return what it says."""
+        heard: list[str] = []
+
+        def says() -> bool:
+            status = self._status()
+            said = str(status.get("problem" if wanted.code else "notice") or "")
+            heard[:] = [said]
+            return wanted.code in said and wanted.words in said
+
+        try:
+            self.until(f"status to name {name}", says)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {wanted} is not in {heard}") from None
+        return heard[0]
+
+    def _status(self) -> dict[str, Any]:
+        """What the agent says of its destination."""
+        with suppress(OSError, ValueError, LookupError):
+            said: dict[str, Any] = json.loads((self._stage.runtime_dir / FILE_NAME).read_bytes())
+            found: dict[str, Any] = said["destinations"][0]
+            return found
+        return {}
+
+    def _failures(self) -> int:
+        return int(self._status().get("counts", {}).get("failures", 0))
 
     def storm(self, rounds: int, victims: Sequence[str], chance: random.Random, tell: Callable[[str], None]) -> None:
         """Kill programs and take the link away at random moments."""
         begin = time.monotonic()
         self._air.at_rate(STORM_HZ)
+        away = [one for one in SCENARIOS if one.name in STORMS]
         for number in range(1, rounds + 1):
-            if chance.random() < AWAY_SHARE:
-                self._set(chance.choice(SHORT))
-            self.wait(chance.expovariate(1 / 2.0))
-            self._kill(chance.choice(list(victims)))
-            self.wait(chance.expovariate(1 / 2.0))
-            self._set(None)
+            with chance.choice(away).trouble(self._scene) if chance.random() < AWAY_SHARE else nullcontext():
+                self.wait(chance.expovariate(1 / 2.0))
+                self._kill(chance.choice(list(victims)))
+                self.wait(chance.expovariate(1 / 2.0))
             if number % 10 == 0:
                 tell(f"{number} of {rounds} rounds, {time.monotonic() - begin:.0f} s, {self.delivered():,} frames")
 
@@ -208,25 +240,17 @@ class Show:
 
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait for a condition while every program lives."""
-        deadline = time.monotonic() + LIMIT_S
-        while not condition():
-            assert time.monotonic() < deadline, f"waited {LIMIT_S:.0f} s for {what}"
-            if self._air.failure:
-                raise self._air.failure
-            self._stage.check()
-            time.sleep(LOOK_S)
+        until(self._check, what, condition)
 
-    def _set(self, scenario: Scenario | None) -> None:
-        self._link.weather = FAIR if scenario is None else scenario.weather
-        if scenario is not None and scenario.refused:
-            self._stage.relay.cut()
-        elif not self._stage.relay.open:
-            self._stage.relay.restore()
+    def _check(self) -> None:
+        if self._air.failure:
+            raise self._air.failure
+        self._stage.check()
 
     def _kill(self, name: str) -> None:
         if name == "agent":
             self.until("room in the chip", lambda: self._pending() < ROOM_BYTES)
-            self._link.far(self._stage.kill_agent)
+            self._scene.link.far(self._stage.kill_agent)
         elif name == "receiver":
             self._stage.kill_receiver()
         else:
@@ -247,19 +271,45 @@ class Show:
         return False
 
 
+def until(check: Callable[[], None], what: str, condition: Callable[[], bool]) -> None:
+    """Wait for a condition while a check raises nothing."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {LIMIT_S:.0f} s for {what}"
+        check()
+        time.sleep(LOOK_S)
+
+
 @contextmanager
-def _show(keep: Path | None, *, mqtt: bool, seed: int) -> Iterator[Show]:
+def _show(keep: Path | None, *, mqtt: bool, short: bool, seed: int) -> Iterator[Show]:
     """Set a new stage and begin; only in a network namespace of its own (`inside`)."""
     with ExitStack() as stack:
         if keep is None:
             keep = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cg-")))
         keep.mkdir(parents=True, exist_ok=True)
+        folder = keep.resolve()
         link = stack.enter_context(Link(seed))
-        stage = stack.enter_context(Stage(keep.resolve(), mqtt=mqtt, address=NEAR))
+        names = stack.enter_context(Names(folder, NEAR, NEAR, FAR))
+        stage = stack.enter_context(Stage(folder, mqtt=mqtt, address=NEAR, host=HOST))
         stage.set()
-        with closing(Show(stage, link, seed)) as show:
+        front = Front(stage.relay.port, NEAR)
+        stack.callback(front.cut)
+        _configure(stage.gateway_toml, {f":{stage.relay.port}": f":{front.port}"}, short=short)
+        scene = Scene(folder, stage, link, front, names, short, partial(until, stage.check))
+        with closing(Show(scene, "mqtt" if mqtt else "https", seed)) as show:
             show.begin()
             yield show
+
+
+def _configure(file: Path, changes: dict[str, str], *, short: bool) -> None:
+    text = file.read_text()
+    if short:
+        limits = f"connect_timeout_s = {SHORT_CONNECT_S}\nanswer_timeout_s = {SHORT_ANSWER_S}"
+        changes = changes | {'name = "city"': f'name = "city"\n{limits}'}
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    file.write_text(text)
 
 
 def main() -> int:
@@ -267,6 +317,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Bad backhauls and hard kills, with the whole path as it is.")
     parser.add_argument("--only", nargs="*", metavar="NAME", choices=[one.name for one in SCENARIOS], help="of these")
     parser.add_argument("--seconds", type=float, help="how long each scenario lasts, instead of what it says")
+    parser.add_argument("--short", action="store_true", help="shorter time-outs, where a scenario waits for them")
     parser.add_argument("--rounds", type=int, default=0, help="kills and outages at random, after the scenarios")
     parser.add_argument("--mqtt", action="store_true", help="batches over mosquitto instead of HTTPS")
     parser.add_argument("--seed", type=int, default=1, help="of traffic and moments (1)")
@@ -281,10 +332,11 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         # by default these would end this process alone, and leave the programs that it has started
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    chosen = [one for one in SCENARIOS if args.only is None or one.name in args.only]
+    transport = "mqtt" if args.mqtt else "https"
+    chosen = [one for one in SCENARIOS if transport in one.says and (args.only is None or one.name in args.only)]
     victims = ("agent", "receiver", "broker") if args.mqtt else ("agent", "receiver")
     episodes: list[Episode] = []
-    with _show(args.keep, mqtt=args.mqtt, seed=args.seed) as show:
+    with _show(args.keep, mqtt=args.mqtt, short=args.short, seed=args.seed) as show:
         for scenario in chosen:
             episodes.append(show.play(replace(scenario, seconds=args.seconds or scenario.seconds)))
             _say(str(episodes[-1]))

@@ -6,16 +6,31 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from agent import report
 from agent.batch.keys import Ed25519Signer
 from agent.cli import uplink
+from agent.clock import HostClock
 from agent.errors import ConfigError
 from agent.uplink.endpoint import Endpoint
-from tests.agent.uplink.scene import EUI, PLATFORM_KEY, Broker, HttpsServer, MqttConsumer, Platform, Trust, free_port
+from agent.uplink.sender import Sender
+from tests.agent.uplink.scene import (
+    EUI,
+    PLATFORM_KEY,
+    Broker,
+    Gateway,
+    HttpsServer,
+    MqttConsumer,
+    Platform,
+    Trust,
+    free_port,
+    until,
+)
 
 Check = Callable[..., int]
 
@@ -160,3 +175,47 @@ def test_a_destination_that_is_not_there_is_named(trust: Trust, check: Check) ->
     with pytest.raises(ConfigError, match='no destination "village"') as caught:
         check(trust.endpoint("https", 1), "--destination", "village")
     assert "city" in caught.value.hint
+
+
+@pytest.fixture
+def status(tmp_path: Path, trust: Trust) -> Callable[..., int]:
+    def run(sender: Sender | None, *options: str) -> int:
+        path, clock = tmp_path / "gateway.toml", HostClock()
+        text = _toml(tmp_path, trust.endpoint("https", 1), PLATFORM_KEY.public.text)
+        path.write_text(text.replace("[gateway]", f'[gateway]\nruntime_dir = "{tmp_path}"'))
+        if sender is not None:
+            said = {"version": report.VERSION, "pid": os.getpid(), "destinations": [sender.status]}
+            report.write(tmp_path, said | {"boot_id": clock.boot_id, "boottime_us": clock.boottime_us()})
+        parser = argparse.ArgumentParser()
+        uplink.add_parser(parser.add_subparsers())
+        args = parser.parse_args(["uplink", "status", "-c", str(path), *options])
+        return int(args.func(args))
+
+    return run
+
+
+def test_status_tells_what_the_running_agent_meets(
+    trust: Trust, server: HttpsServer, send: Callable[..., Sender], status: Check, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(None) == 1
+    assert "does not run" in capsys.readouterr().out
+
+    lost = send(trust.endpoint("https", free_port()), Gateway(2))
+    until(lambda: lost.status.retry_at_us is not None)
+    assert status(lost) == 1
+    first, problem, retry, queue, traffic = capsys.readouterr().out.splitlines()
+    assert first.startswith("city: backoff for ")
+    assert "connection refused; nothing listens there" in problem
+    assert "next try in " in retry
+    assert "acknowledged through batch 0 of 2; 2 wait, 0 on the way" in queue
+    assert "MB up" in traffic
+
+    found = send(trust.endpoint("https", server.port), Gateway(2))
+    assert found.drain(15)
+    assert status(found) == 0
+    said = capsys.readouterr().out
+    assert "city: online" in said
+    assert "an answer takes" in said
+    assert status(found, "--json") == 0
+    (entry,) = json.loads(capsys.readouterr().out)["destinations"]
+    assert (entry["problem"], entry["notice"], entry["through"]) == (None, None, 2)

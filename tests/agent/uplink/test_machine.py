@@ -24,6 +24,7 @@ from agent.uplink.machine import (
     Event,
     Failed,
     Gone,
+    InFlight,
     Linked,
     Open,
     Paced,
@@ -112,8 +113,37 @@ def test_an_answer_that_does_not_come_closes_the_link() -> None:
     assert machine.deadline_us(state) == TIMEOUT_US
     assert _run(state, Tick(), now_us=TIMEOUT_US - 1)[1] == []
     state, actions = _run(state, Tick(), now_us=TIMEOUT_US)
-    assert actions == [Close(1)]
+    assert actions == [Close(InFlight(1, TIMEOUT_US))]
     assert (state.phase, state.fault, state.failures) == (Phase.BACKOFF, Fault.SILENT, 1)
+
+
+def test_what_the_broker_took_and_nobody_answers_is_offered_one_by_one() -> None:
+    """A broker keeps what it takes for a receiver that is away: a window full, each time, would only cost the link."""
+    state, _ = _online(5)
+    for number in (1, 2, 3):
+        state, _ = _run(state, Alive(number), now_us=10)
+    state, actions = _run(state, Tick(), now_us=10 + TIMEOUT_US)
+    assert actions == [Close(InFlight(1, 10 + TIMEOUT_US, taken=True))]
+    assert state.fault is Fault.NOBODY
+    state, actions = _run(state, Connect(), Linked(), Asked(100), Acknowledged(0), now_us=10 + TIMEOUT_US)
+    assert _sent(actions) == [1]
+    state, actions = _run(state, Acknowledged(1), now_us=20 + TIMEOUT_US)
+    assert _sent(actions) == [2, 3, 4]
+
+
+def test_links_that_end_at_once_although_nothing_is_wrong_with_them_are_made_ever_more_rarely() -> None:
+    """Two gateways of one name at a broker push each other out: without an end, and nothing waits that could fail."""
+    state = _start()
+    now_us = 0
+    for failures in range(1, 5):
+        state, _ = _run(state, Connect(), Linked(), Asked(100), Acknowledged(0), now_us=now_us)
+        assert (state.phase, state.fault) == (Phase.ONLINE, None)
+        now_us += machine.STEADY_US - 1
+        state, _ = _run(state, Failed(Fault.STATUS), now_us=now_us)
+        assert state.failures == failures
+    state, _ = _run(state, Connect(), Linked(), Asked(100), Acknowledged(0), now_us=now_us)
+    state, _ = _run(state, Failed(Fault.STATUS), now_us=now_us + machine.STEADY_US)
+    assert state.failures == 1
 
 
 def test_a_sign_of_life_moves_the_deadlines_of_what_is_queued_behind_it() -> None:
@@ -127,7 +157,7 @@ def test_traffic_that_overtakes_a_batch_cannot_hide_that_its_answer_is_lost() ->
     state, _ = _online(3)
     state, _ = _run(state, Acknowledged(0, ((2, 3),)), now_us=900)
     state, actions = _run(state, Tick(), now_us=TIMEOUT_US)
-    assert actions == [Close(1)]
+    assert actions == [Close(InFlight(1, TIMEOUT_US, overtaken=True))]
     assert list(state.suspects) == [1]
 
 
