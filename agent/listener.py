@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
 from drivers import sx1261_patch
-from drivers.emulator.remote import SocketBus
 from drivers.errors import FirmwareError
 from drivers.sx1261 import Sx1261
 
@@ -66,6 +65,8 @@ def open_sx1261(
         BusError: it is not there, or may not be opened.
     """
     if at.kind == "emulator":
+        from drivers.emulator.remote import SocketBus  # noqa: PLC0415 - a gateway needs no emulator
+
         return Sx1261(SocketBus(at.path, chip_select=1), clock, patch)
     if at.kind == "usb":
         from drivers.linux.usb import UsbBridge  # noqa: PLC0415

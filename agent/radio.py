@@ -26,8 +26,6 @@ from agent.silence import Silence
 from agent.spool.intake import Fingerprint, Heard, hour_of
 from agent.watchdog import ORDINARY_S
 from drivers.boards import load_board
-from drivers.emulator.firmware import synthetic_agc, synthetic_arb
-from drivers.emulator.remote import SocketBus, SocketPowerLine, SocketResetLine
 from drivers.errors import BusError, DriverError, FirmwareError
 from drivers.plans import load_plan
 from drivers.stts751 import Stts751
@@ -562,8 +560,10 @@ def open_bus(bus: Bus, spi_clock_hz: int) -> SpiBus:
     Raises:
         BusError: it is not there, or may not be opened.
     """
-    # The C extensions behind these exist on Linux only, and an emulated gateway does without them.
+    # Each is loaded where it is used: the C extensions exist on Linux only, and a gateway needs no emulator.
     if bus.kind == "emulator":
+        from drivers.emulator.remote import SocketBus  # noqa: PLC0415
+
         return SocketBus(bus.path)
     if bus.kind == "usb":
         from drivers.linux.usb import UsbBridge  # noqa: PLC0415
@@ -584,6 +584,8 @@ def lines_of(bus: Bus, board: Board, opened: SpiBus) -> tuple[OutputLine | None,
     """
     if bus.kind == "emulator":
         # An emulator has all lines, whatever the board.
+        from drivers.emulator.remote import SocketPowerLine, SocketResetLine  # noqa: PLC0415
+
         return SocketResetLine(bus.path), SocketPowerLine(bus.path)
     if bus.kind == "usb":
         from drivers.linux.usb import UsbBridge  # noqa: PLC0415
@@ -656,6 +658,8 @@ def leads_to_emulator(bus: Bus, board: Board) -> bool:
 
 def _synthetic() -> images.Firmware:
     """Return stand-ins for the firmware, which only an emulator takes."""
+    from drivers.emulator.firmware import synthetic_agc, synthetic_arb  # noqa: PLC0415
+
     agc, arb = synthetic_agc(), synthetic_arb()
     agc_id, arb_id = images.recognise(agc), images.recognise(arb)
     assert agc_id is not None
