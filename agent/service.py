@@ -187,7 +187,7 @@ class Service:
     def _local(self) -> Server:
         """Return who shows the gateway to those beside it."""
         gateway = self._config.gateway
-        answers = Answers(self._desk.feed, (gateway.runtime_dir, gateway.state_dir), self._clock.boottime_us)
+        answers = Answers(self._desk.feed, gateway.runtime_dir, self._clock.boottime_us)
         doors: list[Door] = [SocketDoor(gateway.runtime_dir, answers)]
         if self._config.web.listen is not None:
             # A gateway without the page keeps the memory for itself.

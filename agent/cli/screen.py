@@ -17,11 +17,13 @@ from rich.text import Text
 if TYPE_CHECKING:
     from agent.local.remarks import Remark
 
+MOST_FINDINGS = 5
 SPREADING_FACTORS = (7, 8, 9, 10, 11, 12)
 _UNKNOWN = "not known yet"
 _NOTHING = "·"
 _LEVELS = {"fault": ("✗", "bold red"), "note": ("!", "yellow")}
 _RADIO = {"receiving": "green", "starting": "yellow", "off": "yellow", "fault": "bold red"}
+_VERDICTS = {"ok": "nothing wrong", "warn": "works, with reservations", "fail": "something is wrong"}
 _PHASES = {
     "online": ("online, all is delivered", "green"),
     "draining": ("online, delivering", "green"),
@@ -233,12 +235,11 @@ class Screen:
         sheet = self._doctor
         if not isinstance(sheet, dict):
             return "was not here yet: sudo civigate doctor"
-        verdict = str(sheet.get("verdict", "done")).upper()
-        findings = sheet.get("findings")
-        wrong = [one for one in findings if isinstance(one, dict)] if isinstance(findings, list) else []
-        told = [str(one.get("evidence", "")) for one in wrong if one.get("verdict") not in {"ok", "skipped", "info"}]
-        made = sheet.get("utc") or sheet.get("made") or sheet.get("time")
-        return f"{verdict}{f' at {made}' if made else ''}{': ' + '; '.join(told[:3]) if told else ''}"
+        told = [f"{one['check']}: {one['evidence']}" for one in sheet["findings"] if one["verdict"] in {"warn", "fail"}]
+        age = "before this boot"
+        if sheet["boot_id"] == self._said["boot_id"]:
+            age = ago(max(self._said["boottime_us"] - sheet["boottime_us"], 0) / 1e6)
+        return "\n".join((f"{_VERDICTS.get(sheet['verdict'], sheet['verdict'])}, {age}", *told[:MOST_FINDINGS]))
 
     def _host(self) -> str:
         host = self._said["host"]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,13 +26,13 @@ class Answers:
 
     Args:
         feed: what there is.
-        folders: that may have the doctor's sheet; the first that has one.
+        folder: runtime_dir, where the doctor leaves its sheet.
         boottime_us: CLOCK_BOOTTIME.
     """
 
-    def __init__(self, feed: Feed, folders: Sequence[Path], boottime_us: Callable[[], int]) -> None:
+    def __init__(self, feed: Feed, folder: Path, boottime_us: Callable[[], int]) -> None:
         self.feed = feed
-        self._folders = tuple(folders)
+        self._folder = folder
         self._boottime_us = boottime_us
         self._made_of = 0
         self._said: dict[str, Any] = {}
@@ -50,14 +50,11 @@ class Answers:
 
     def doctor(self) -> bytes:
         """Return the doctor's last sheet as it was written; null when there is none."""
-        for folder in self._folders:
-            try:
-                with (folder / DOCTOR_FILE).open("rb") as file:
-                    said = json.loads(file.read(MAX_DOCTOR_BYTES))
-            except (OSError, ValueError, RecursionError):
-                continue
-            return _dump(said)
-        return b"null"
+        try:
+            with (self._folder / DOCTOR_FILE).open("rb") as file:
+                return _dump(json.loads(file.read(MAX_DOCTOR_BYTES)))
+        except (OSError, ValueError, RecursionError):
+            return b"null"
 
     def reception(self, seen: Sighting) -> bytes:
         """Return a reception, with its age in seconds."""

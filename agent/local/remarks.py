@@ -161,7 +161,7 @@ def _outlook(said: Report) -> Iterator[Remark]:
     if years is not None and years < SHORT_CARD_YEARS:
         months = max(round(years * 12), 1)
         yield _note(
-            "card", f"the card may be worn out in {months} months at this rate: plan to replace it", months=months
+            "card", f"the card is soon worn out at this rate (months left: {months}): plan to replace it", months=months
         )
     if days is not None and days < SHORT_BUFFER_DAYS:
         yield _note("buffer", f"there is room for {days:.1f} days without a platform", days=round(days, 1))
