@@ -168,6 +168,18 @@ class Intake:
         """
         return self._sign(self._receipt(self._ledger.state(stream_id, MAX_RANGES)))
 
+    def newer(self, said: Receipt) -> Answer | None:
+        """Sign what is committed of a stream by now, None if a receipt has said all of it.
+
+        Raises:
+            LedgerError: the ledger cannot be read.
+        """
+        state = self._ledger.state(said.stream_id, MAX_RANGES)
+        if (state.through, state.beyond) == (said.through, said.beyond):
+            return None
+        receipt = self._receipt(state)
+        return Answer(self._sign(receipt), receipt=receipt)
+
     def revise(self) -> bool:
         """Estimate a portion of the frames anew whose time later anchors tell better; True while more are waiting."""
         return self._ledger.revise(REVISION_FRAMES)

@@ -30,8 +30,9 @@ from agent.batch.model import MAX_WIRE_BYTES
 from agent.mqttclient import Client
 from receiver.config import MqttSection
 from receiver.errors import LedgerError, ServiceError
-from receiver.intake import NOT_OURS, Intake, TooFastError
+from receiver.intake import NOT_OURS, Answer, Intake, TooFastError
 from receiver.rate import Buckets
+from receiver.retained import RetainedReceipts
 from receiver.tls import client_context
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ SESSION_EXPIRY_S = 3600
 CONNECT_LIMIT_S = 10.0
 LONGEST_PAUSE_S = 30
 STOP_LIMIT_S = 10.0
+RETAINED_LOOK_S = 0.1
+"""How often to see whether the broker has the receipts that other receivers may overtake."""
 RUBBISH_PER_MINUTE = 60
 """Messages on the topic of one gateway that do not verify; more are taken from the broker unread and unanswered."""
 _PACKET_OVERHEAD_BYTES = 256
@@ -100,12 +103,12 @@ class _Inbox:
             self._changed.notify_all()
             return True
 
-    def take(self) -> list[_Message]:
-        """Wait for messages and return some of them; none when the inbox was closed."""
+    def take(self, limit_s: float | None) -> list[_Message] | None:
+        """Wait for messages and return some of them; none after a limit, None when the inbox was closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._messages)
+            self._changed.wait_for(lambda: self._closed or self._messages, limit_s)
             if self._closed:
-                return []
+                return None
             taken = [self._messages.popleft() for _ in range(min(TOGETHER, len(self._messages)))]
             self._bytes -= sum(len(message.wire) for message in taken)
             self._changed.notify_all()
@@ -151,6 +154,7 @@ class MqttConsumer:
         self._keeps_session = section.shared_group is None
         suffix = "" if self._keeps_session else f"-{secrets.token_hex(4)}"
         self._client = self._new_client(f"civigate-receiver-{client_name}{suffix}")
+        self._retained = RetainedReceipts(intake.newer, self._retain)
         self._worker = threading.Thread(target=self._run, name="mqtt-intake", daemon=True)
 
     @property
@@ -279,21 +283,35 @@ class MqttConsumer:
     # -- our thread
 
     def _run(self) -> None:
-        while messages := self._inbox.take():
+        while (messages := self._inbox.take(RETAINED_LOOK_S if self._retained else None)) is not None:
             # the last receipt of a stream says what all before it say
-            receipts: dict[tuple[bytes, bytes], bytes] = {}
+            receipts: dict[tuple[bytes, bytes], Answer] = {}
             done: list[_Message] = []
             for message in messages:
                 if not self._take(message, receipts):
                     return
                 done.append(message)
-            for (eui, _), data in receipts.items():
-                self._client.publish(_receipt_topic(eui), data, qos=1, retain=True)
+            for (eui, _), answer in receipts.items():
+                self._acknowledge(eui, answer)
             for message in done:
                 if message.connection == self._connections:
                     self._client.ack(message.mid, message.qos)
+            if self.subscribed.is_set():
+                try:
+                    self._retained.look_after()
+                except LedgerError as error:
+                    _log.warning("event=receipt_not_renewed error=%r code=%s", str(error), error.code)
 
-    def _take(self, message: _Message, receipts: dict[tuple[bytes, bytes], bytes]) -> bool:
+    def _acknowledge(self, eui: bytes, answer: Answer) -> None:
+        if self._section.shared_group is not None and answer.receipt is not None:
+            self._retained.leave(eui, answer.receipt, answer.data)
+        else:
+            self._retain(eui, answer.data)
+
+    def _retain(self, eui: bytes, data: bytes) -> mqtt.MQTTMessageInfo:
+        return self._client.publish(_receipt_topic(eui), data, qos=1, retain=True)
+
+    def _take(self, message: _Message, receipts: dict[tuple[bytes, bytes], Answer]) -> bool:
         """Commit a batch or refuse it; False when we are to stop before the ledger took it."""
         pause_s = 1.0
         while True:
@@ -318,7 +336,7 @@ class MqttConsumer:
                 _log.exception("event=batch_failed gateway=%s", message.eui.hex())
                 return True
             if answer.receipt is not None:
-                receipts[message.eui, answer.receipt.stream_id] = answer.data
+                receipts[message.eui, answer.receipt.stream_id] = answer
             else:
                 if answer.refusal is not None and answer.refusal.reason in NOT_OURS:
                     self._rubbish.take(message.eui)

@@ -19,7 +19,7 @@ from psycopg import errors
 
 from receiver.errors import LedgerError
 from receiver.ledger import queries, server
-from receiver.ledger.port import QuarantineLimits, RegisteredKey
+from receiver.ledger.port import QuarantineLimits, RegisteredKey, StreamState
 from receiver.ledger.reader import LedgerReader
 from receiver.ledger.schema import SCHEMA_VERSION
 from receiver.ledger.sql import Database
@@ -60,6 +60,14 @@ class PostgresReader(LedgerReader):
         """Find a registered key by its thumbprint; of one statement, without the cost of a transaction."""
         with server.translated(self.place), self._borrowed() as db:
             return queries.key(db, kid)
+
+    def state(self, stream_id: bytes, max_ranges: int) -> StreamState:
+        """Say what is committed of a stream.
+
+        Of two statements that may see a batch more or less: what is said is true all the same, and to say less is safe.
+        """
+        with server.translated(self.place), self._borrowed() as db:
+            return queries.state(db, stream_id, max_ranges)
 
     def close(self) -> None:
         """Let go of the database."""
