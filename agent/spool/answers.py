@@ -16,7 +16,7 @@ from agent.batch.model import GENESIS_HASH, Account, Loss, Reason, Receipt, Refu
 from agent.spool import signing
 from agent.spool.book import Book
 from agent.spool.orders import Contradicted, Refused
-from agent.spool.room import take_back, withdraw
+from agent.spool.room import add_stone, take_back, withdraw
 from agent.spool.row import COLUMNS, INSERT, DamagedRowError, from_row, pack, to_row
 from agent.spool.state import NOTHING, BatchState, Stream, batch_checksum
 
@@ -45,8 +45,10 @@ def take_receipt(book: Book, receipt: Receipt) -> None:
     beyond = [number for number in stream.sealed if any(first <= number <= last for first, last in receipt.beyond)]
     beyond = [number for number in beyond if number > receipt.through]
     freed: list[tuple[int, int]] = []
+    sizes: dict[int, int] = {}  # by the first row of the batch
     for number in (*covered, *beyond):
         batch = stream.sealed.pop(number)
+        sizes[batch.first_row] = batch.frames
         if batch.state is BatchState.QUARANTINED:  # it was taken after all
             owner = book.state.owner(stream)
             for hour, frames in batch.hours:
@@ -65,7 +67,7 @@ def take_receipt(book: Book, receipt: Receipt) -> None:
         [(int(BatchState.BEYOND), stream.key(number)) for number in beyond],
     )
     for first, last in _joined(freed):
-        book.free(first, last)
+        book.free(first, last, sum(sizes[row] for row in sizes if first <= row <= last))
     if freed:
         stream.hold_reason = stream.hold_detail = None
 
@@ -191,10 +193,18 @@ def renew(book: Book, old: Stream, first: int, reason: Reason, detail: str) -> N
         take_off(book, batch.last_row + 1, new.next_row - 1, old.bit)
         new.next_row, new.unsealed = batch.first_row, new.unsealed + batch.frames
         _reopen(book, old, new, number)
-    new.tombstones = {key: stone for key, stone in old.tombstones.items() if not stone.first_number}
+    inherit_stones(new, old)
     hand_over(old, new)
     old.open, old.unsealed, old.tombstones = False, 0, {}
     book.pending_since[new.id] = book.pending_since.pop(old.id, 0.0)
+
+
+def inherit_stones(new: Stream, old: Stream) -> None:
+    """Let a stream declare what the one before it had yet to declare; the batches of that one it does not name."""
+    new.tombstones = {key: stone for key, stone in old.tombstones.items() if not stone.first_number}
+    for stone in old.tombstones.values():
+        if stone.first_number and stone.count:
+            add_stone(new, stone.reason, stone.count)
 
 
 def take_off(book: Book, first_row: int, last_row: int, bit: int) -> None:

@@ -13,10 +13,10 @@ from itertools import pairwise
 
 from agent.batch import codec
 from agent.batch.errors import RefusedError
-from agent.batch.model import GENESIS_HASH, Anchor, TimeSource
+from agent.batch.model import GENESIS_HASH, MAX_NUMBER, Anchor, TimeSource
 from agent.frame import Session
 from agent.spool.intake import UNKNOWN_HOUR, Hour
-from agent.spool.state import EARLIER, Hours, Stream, load
+from agent.spool.state import EARLIER, Hours, State, Stream, load
 from agent.spool.store import scalar
 
 MAX_BATCH_ANCHORS = 64
@@ -66,6 +66,16 @@ def _anchor_columns(anchor: Anchor) -> tuple[bytes, int, int, int, int]:
     return (anchor.boot_id, anchor.boottime_us, anchor.utc_us, anchor.uncertainty_us, int(anchor.source))
 
 
+def needed_rows(state: State) -> list[tuple[int, int, int]]:
+    """Return which frames still have to be kept: (first, last, bit of the stream that needs them)."""
+    needs = []
+    for stream in state.streams.values():
+        if stream.open:
+            needs.append((stream.next_row, MAX_NUMBER, 1 << stream.bit))
+        needs.extend((b.first_row, b.last_row, 1 << stream.bit) for b in stream.sealed.values())
+    return needs
+
+
 class Book:
     """Streams, sessions and pages of one spool.
 
@@ -77,6 +87,7 @@ class Book:
         foreign_answers: receipts and refusals about streams that are not here.
         page_bytes: size of a page.
         shares: of the quota, by destination; one that is not configured has none.
+        searched: keys of batches of which frames are missing, and the file was said to be damaged for them once.
         new_hours: whether hours were added since this was last set to False; a snapshot has to follow.
         headroom_pages: what may still be added before the pages are counted again; negative: count now.
     """
@@ -85,6 +96,7 @@ class Book:
         self.pending_since: dict[int, float] = {}
         self.foreign_answers = 0
         self.new_hours = False
+        self.searched: set[int] = set()
         self.shares: dict[str, int] = {}
         self._may_grow = True
         self.attach(connection)
@@ -122,6 +134,10 @@ class Book:
             self._may_grow = may_grow
             self._present_pages = scalar(self.connection, "PRAGMA page_count", int)
             self.headroom_pages = 0
+
+    def know_searched(self) -> None:
+        """Take note that the whole file was searched: frames that are missing in a batch now are lost."""
+        self.searched = {stream.key(number) for stream in self.state.streams.values() for number in stream.sealed}
 
     @property
     def limit_pages(self) -> int:
@@ -223,17 +239,26 @@ class Book:
             anchors = [anchors[index * last // (MAX_BATCH_ANCHORS - 1)] for index in range(MAX_BATCH_ANCHORS)]
         return tuple(anchors), self.state.next_anchor
 
-    def free(self, first: int, last: int) -> None:
-        """Delete the frames of a range that nobody needs any more."""
+    def free(self, first: int, last: int, expected: int = 0) -> None:
+        """Delete the frames of a range that nobody needs any more.
+
+        Args:
+            first: of them.
+            last: of them.
+            expected: how many there are at least.
+
+        Raises:
+            sqlite3.DatabaseError: some stand where the way through the file does not lead; they would stay for good.
+        """
         if last < first:
             return
-        needs: list[tuple[int, int, int]] = []
-        for stream in self.state.streams.values():
-            if stream.open:
-                needs.append((stream.next_row, last, 1 << stream.bit))
-            needs.extend((b.first_row, b.last_row, 1 << stream.bit) for b in stream.sealed.values())
-        needs = [(max(a, first), min(b, last), bit) for a, b, bit in needs if a <= last and b >= first and a <= b]
+        needs = [
+            (max(a, first), min(b, last), bit)
+            for a, b, bit in needed_rows(self.state)
+            if a <= last and b >= first and a <= b
+        ]
         cuts = sorted({first, last + 1, *(a for a, _, _ in needs), *(b + 1 for _, b, _ in needs if b < last)})
+        deleted = 0
         for start, stop in pairwise(cuts):
             needed = 0
             for a, b, bit in needs:
@@ -244,4 +269,9 @@ class Book:
                     "DELETE FROM frame WHERE seq BETWEEN ? AND ? AND route & ? = 0", (start, stop - 1, needed)
                 )
             else:
-                self.connection.execute("DELETE FROM frame WHERE seq BETWEEN ? AND ?", (start, stop - 1))
+                gone = self.connection.execute("DELETE FROM frame WHERE seq BETWEEN ? AND ?", (start, stop - 1))
+                deleted += gone.rowcount
+        # without an index every page is read: rows that were lost are no reason to complain, hidden ones are
+        hidden = "SELECT 1 FROM frame WHERE +seq BETWEEN ? AND ? LIMIT 1"
+        if not needs and deleted < expected and self.connection.execute(hidden, (first, last)).fetchone():
+            raise sqlite3.DatabaseError(f"frames {first} to {last}: only {deleted} of {expected} are to be found")

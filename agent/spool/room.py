@@ -30,7 +30,7 @@ from agent.spool import signing
 from agent.spool.book import Book
 from agent.spool.intake import Hour, hour_of
 from agent.spool.orders import Entry
-from agent.spool.row import COLUMNS, INSERT, WEIGHT_BYTES, DamagedRowError, from_row, pack, to_row
+from agent.spool.row import COLUMNS, INSERT, WEIGHT_BYTES, DamagedRowError, UnknownSessionError, from_row, pack, to_row
 from agent.spool.state import EARLIER, BatchState, Hours, Stream, batch_checksum, pack_hours
 from agent.spool.store import scalar
 
@@ -185,6 +185,7 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
     batch = stream.sealed[number]
     good: list[Frame] = []
     ends: list[Frame] = []
+    there = 0
     for columns in book.connection.execute(
         f"SELECT {COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq",  # noqa: S608 - constants
         (batch.first_row, batch.last_row, 1 << stream.bit),
@@ -192,13 +193,20 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
         if not batch.first_row <= columns[0] <= batch.last_row:
             # Its key was changed where it stands: to look for it, and to delete it, leads elsewhere.
             raise sqlite3.DatabaseError(f"frame {columns[0]} is out of order")
+        there += 1
         try:
             frame = from_row(columns, book.sessions)
+        except UnknownSessionError as error:
+            raise sqlite3.DatabaseError(f"{error}: the session it is of is not there") from error
         except DamagedRowError:
             continue
         ends = [ends[0] if ends else frame, frame]
         if reason is Loss.DAMAGED:
             good.append(frame)
+    if there < batch.frames and stream.key(number) not in book.searched:
+        # A page may hide them. After one search of the whole file they are lost for good.
+        book.searched.add(stream.key(number))
+        raise sqlite3.DatabaseError(f"{batch.frames - there} frames of batch {number} are not to be found")
     header, context, hours_said, crc = book.connection.execute(
         "SELECT signed_header, context, hours, batch_crc32 FROM batch WHERE id = ?", (stream.key(number),)
     ).fetchone()

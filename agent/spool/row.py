@@ -143,16 +143,25 @@ class DamagedRowError(ValueError):
         self.seq = seq
 
 
+class UnknownSessionError(DamagedRowError):
+    """A row is as it was written, but the session it names is not there."""
+
+
 def from_row(row: Sequence[Any], sessions: Mapping[int, Session]) -> Frame:
     """Return the frame of a row after its checksum has been verified.
 
     Raises:
+        UnknownSessionError: it is, but its session is not known.
         DamagedRowError: the row is not what was written.
     """
     seq, _, session, *values, rssis, snr, fine, payload, _, _ = row
     verify(row)
     try:
-        return _frame(sessions[session], values, (rssis, snr), fine, payload)
+        known = sessions[session]
+    except KeyError as error:
+        raise UnknownSessionError(seq) from error
+    try:
+        return _frame(known, values, (rssis, snr), fine, payload)
     except (LookupError, TypeError) as error:
         raise DamagedRowError(seq) from error
 

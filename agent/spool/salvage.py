@@ -3,8 +3,13 @@
 """What can be saved from a damaged spool: every row that can be read, into a new file; the old one is kept aside.
 
 SQLite stops at the first bad page. Reading by ranges of row numbers, halved wherever that fails, comes to all that lies
-on good pages; a row counts only if it fits its checksum. Sealed batches stay what they are, in their old streams, which
-go on until they are empty, so that nothing travels twice; whatever was not sealed travels in new streams.
+on good pages; frames to which the tree does not lead any more are found by looking at every page, whatever it is
+(`agent.spool.hidden`). A row counts only if it fits its checksum. Sealed batches stay what they are, in their old
+streams, which go on until they are empty, so that nothing travels twice; whatever was not sealed travels in new ones.
+
+Frames since the snapshot have no gaps in their numbers, and the account knows how many there were before; so what is
+missing is known exactly, but for what stood in a last page of which nothing is left: there the most is declared that it
+can have held.
 
 The new file takes the place of the old one in steps that can be repeated, so that a power cut at any moment leaves
 either the old file or the new one, complete.
@@ -22,18 +27,29 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from agent.batch import codec
 from agent.batch.errors import RefusedError
-from agent.batch.model import GENESIS_HASH, HOUR_US, MAX_NUMBER, Account, Loss
+from agent.batch.model import GENESIS_HASH, HOUR_US, MAX_NUMBER, UNKNOWN_BOOT, Account, Loss
 from agent.errors import SpoolError
 from agent.frame import Session
-from agent.spool import row, signing, store
-from agent.spool.answers import hand_over, take_off
-from agent.spool.book import ANCHORS, SESSIONS, Book, read_anchors, read_sessions
+from agent.spool import row, signing, store, wal
+from agent.spool.answers import hand_over, inherit_stones, take_off
+from agent.spool.book import (
+    ANCHORS,
+    SESSIONS,
+    Book,
+    needed_rows,
+    read_anchors,
+    read_sessions,
+    session_checksum,
+)
+from agent.spool.hidden import ROWS_PER_PAGE, Wanted, recover
 from agent.spool.intake import Heard, hour_of
+from agent.spool.pages import Pages
 from agent.spool.room import add_stone
 from agent.spool.state import (
     EARLIER,
@@ -44,6 +60,7 @@ from agent.spool.state import (
     Stream,
     add_notes,
     batch_checksum,
+    hours_blob,
     journal_of,
     load,
     load_snapshot,
@@ -70,6 +87,8 @@ _HEADER = {  # [SQLite database file format, 1.3], for a file of ours
     52: bytes(4) + (1).to_bytes(4, "big"),
     64: bytes(4) + store.APPLICATION_ID.to_bytes(4, "big") + bytes(20),
 }
+MAX_BITS = 63
+"""Of a route."""
 UNKNOWN_END = 100_000
 """Row numbers that are left out where the end of the frames cannot be read: none may be used twice."""
 
@@ -121,13 +140,16 @@ def finish(path: Path) -> None:
     _sync_folder(path)
 
 
-def salvage(path: Path, destinations: Sequence[str] = (), spool_id: bytes | None = None) -> Salvaged:
+def salvage(
+    path: Path, destinations: Sequence[str] = (), spool_id: bytes | None = None, left_out: Sequence[bytes] = ()
+) -> Salvaged:
     """Save what can be read into a new file in the place of the old. The caller holds the lock and no connection.
 
     Args:
         path: of the spool.
         destinations: as configured, for the case that the spool does not tell.
         spool_id: the same.
+        left_out: pages of the log that are not in it any more.
 
     Raises:
         SpoolError: the new file cannot be written, for one because there is no room.
@@ -138,11 +160,12 @@ def salvage(path: Path, destinations: Sequence[str] = (), spool_id: bytes | None
     aside = _free_name(path)
     source = _open(path)
     try:
-        source = _readable(source, path)
+        source, place = _readable(source, path)
         target = store.open_writer(draft, 1 << 40)
         try:
             with store.explained(draft):
-                found = _Rescue(source, target, aside).run(destinations, spool_id)
+                with Pages(place, left_out) as pages:
+                    found = _Rescue(source, target, aside, pages).run(destinations, spool_id)
                 target.execute("PRAGMA journal_mode = DELETE")  # all in one file
         finally:
             target.close()
@@ -166,8 +189,8 @@ def _open(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
-def _readable(source: sqlite3.Connection, path: Path) -> sqlite3.Connection:
-    """Return a connection that can read the schema: where its pages are damaged, to a copy with new ones.
+def _readable(source: sqlite3.Connection, path: Path) -> tuple[sqlite3.Connection, Path]:
+    """Return a connection that can read the schema, and to what: where its pages are damaged, a copy with new ones.
 
     The tables of a schema version are made in one order, so their first pages are the same in every spool that was
     never migrated.
@@ -178,7 +201,7 @@ def _readable(source: sqlite3.Connection, path: Path) -> sqlite3.Connection:
             and schema_fits(source)
             and source.execute("SELECT count(*) FROM spool").fetchone()[0] >= 0
         ):
-            return source
+            return source, path
     source.close()
     copy = path.with_name(path.name + ".part-source")
     model = path.with_name(path.name + ".part-model")
@@ -200,7 +223,7 @@ def _readable(source: sqlite3.Connection, path: Path) -> sqlite3.Connection:
                 file.seek(place)
                 file.write(pages[place : place + store.PAGE_BYTES])
     log.warning("event=spool_schema_damaged file=%s", path)
-    return _open(copy)
+    return _open(copy), copy
 
 
 def header_damaged(path: Path) -> bool:
@@ -247,6 +270,9 @@ def mend(path: Path, destinations: Sequence[str]) -> Salvaged | None:
     _sweep(path)
     if not path.exists() or not path.stat().st_size:
         return None
+    finding, left_out = wal.mend(path)
+    if finding is wal.Finding.BROKEN:
+        return salvage(path, destinations, left_out=left_out)
     if header_damaged(path):
         log.error("event=spool_damaged problem=%s: its header is damaged", path)
         return salvage(path, destinations)
@@ -254,15 +280,38 @@ def mend(path: Path, destinations: Sequence[str]) -> Salvaged | None:
         with contextlib.closing(store.open_reader(path, older=True)) as connection, store.explained(path):
             if scalar(connection, "PRAGMA user_version", int):  # else it was never completed
                 connection.execute("BEGIN")
-                load(connection)
+                known = load(connection)
                 if not schema_fits(connection):
                     raise sqlite3.DatabaseError("the schema is damaged")
+                _check_ways(path, connection, known)
     except SpoolError as error:
         if error.code != DAMAGED and "no such" not in error.what:  # a table or column whose name has changed
             raise
         log.error("event=spool_damaged problem=%s", error)  # noqa: TRY400 - it is dealt with
         return salvage(path, destinations)
     return None
+
+
+def _check_ways(path: Path, connection: sqlite3.Connection, known: State) -> None:
+    """Look at what no count would miss: the newest frames, of which only their own page tells, and the sessions.
+
+    Raises:
+        sqlite3.DatabaseError: frames are hidden there.
+        OSError: the file cannot be read.
+    """
+    rows = connection.execute(SESSIONS).fetchall()
+    sessions = read_sessions(rows)
+    if len(sessions) != len(rows):
+        raise sqlite3.DatabaseError("a session of the concentrator is damaged")
+    with Pages(path) as pages:
+        tail = pages.tail(_root(connection), sessions)
+    if not tail.sound or tail.hidden > known.last_row:
+        raise sqlite3.DatabaseError("the newest frames are not to be found")
+
+
+def _root(connection: sqlite3.Connection) -> int:
+    """Return the first page of table frame."""
+    return scalar(connection, "SELECT rootpage FROM sqlite_schema WHERE name = 'frame'", int)
 
 
 def unless_kept(connection: sqlite3.Connection, heard: Iterable[tuple[int, Heard]]) -> list[tuple[int, Heard]]:
@@ -370,37 +419,84 @@ class Bisected:
             self.damaged.append((low, high))
 
 
+class _Sessions(dict[int, Session]):
+    """Sessions of the concentrator; of one whose row is lost that which is known of it otherwise.
+
+    Args:
+        sound: those that can be read.
+        boots: that are known.
+        checksums: of all rows that are there, damaged or not.
+    """
+
+    def __init__(self, sound: dict[int, Session], boots: set[bytes], checksums: Sequence[int]) -> None:
+        super().__init__(sound)
+        self._boots = boots | {session.boot_id for session in sound.values()}
+        self._checksums = frozenset(checksums)
+
+    def __missing__(self, number: int) -> Session:
+        """Make up for the one that a sound frame names: the frame is there, only its boot may not be known."""
+        fitting = [boot for boot in self._boots if session_checksum(number, boot) in self._checksums]
+        boot_id = next(iter(fitting or self._boots), UNKNOWN_BOOT)
+        if not fitting and len(self._boots) > 1:
+            boot_id = UNKNOWN_BOOT
+        self[number] = Session(boot_id, number)
+        return self[number]
+
+
 class _Rescue:
     """One run over one damaged file."""
 
-    def __init__(self, source: sqlite3.Connection, target: sqlite3.Connection, aside: Path) -> None:
+    def __init__(self, source: sqlite3.Connection, target: sqlite3.Connection, aside: Path, pages: Pages) -> None:
         source.execute("PRAGMA cell_size_check = ON")
         self._source = source
         self._target = target
         self._aside = aside
+        self._pages = pages
         self._frames = Bisected(source)
         self._batches = Bisected(source)
         self._saved = 0
         self._whole = self._broken = self._seen_streams = 0
         self._torn = 0  # rows since the snapshot that are lost, and what they had noted with them
-        self._sessions: dict[int, Session] = {}
+        self._settled = 0  # newest row that the snapshot knew
+        self._gapless: int | None = None  # row from which on all were there
+        self._end_lost = 0  # rows that there may have been behind the newest
+        self._newest = 0  # row before those that were given a new place
+        self._gaps: tuple[Range, ...] = ()
+        self._first = 1  # row before which nothing is waited for
+        self._wrecks = 1
+        self._between: dict[int, tuple[Any, Any]] = {}  # last batch acknowledged and next batch, by stream; unverified
+        self._complete: set[int] = set()  # streams of which no batch is missing
+        self._known_streams: list[Stream] = []
+        self._noted: dict[int, int] = {}  # unsealed frames that notes tell of, by stream
+        self._sessions = _Sessions({}, set(), [])
 
     def run(self, destinations: Sequence[str], spool_id: bytes | None) -> Salvaged:
         known = self._state()
         book = Book(self._target)
         self._target.execute("BEGIN IMMEDIATE")
+        book.sessions = self._sessions = self._read_sessions(known)
+        last_row = max(self._copy_frames(known), known.last_row if known else 0)
         self._copy_sessions()
-        last_row = self._copy_frames()
         if known is not None:
-            snapshot_row = known.last_row
+            self._settled = known.last_row
+            self._gapless = known.last_row + 1
+            self._torn = last_row - self._settled - self._count(self._settled + 1, last_row) + self._end_lost
+            before = {stream.id: stream.unsealed for stream in known.streams.values()}
             add_notes(self._target, known)
-            last_row = max(last_row, known.last_row)
-            self._torn = sum(max(0, high - max(low, snapshot_row + 1) + 1) for low, high in self._frames.damaged)
+            self._noted = {stream.id: stream.unsealed - before[stream.id] for stream in known.streams.values()}
+        self._newest = last_row
+        if self._end_lost:
+            last_row += UNKNOWN_END
         book.state.spool_id = spool_id or book.state.spool_id
         self._copy_place(book, known, last_row)
         streams = list(known.streams.values()) if known else self._streams(destinations)
         if known is None and not self._saved and not self._seen_streams:
             raise sqlite3.DatabaseError("nothing in it is of a spool")
+        self._known_streams = streams
+        self._first = self._target.execute("SELECT min(seq) FROM frame").fetchone()[0] or self._newest + 1
+        if known is None and sum(stream.open for stream in streams) == 1:
+            self._gapless = self._first
+        self._gaps = self._missing()  # before frames are given another place
         for stream in streams:
             book.state.streams[stream.id] = stream
             self._copy_batches(book, stream, known)
@@ -408,11 +504,18 @@ class _Rescue:
         for old in [stream for stream in streams if stream.open]:
             lost[old.destination] = self._begin_anew(book, old, known)
         self._copy_anchors(book)
+        for stream in book.state.streams.values():
+            stream.dirty.update(stream.hours)  # nothing of it is in this file yet
         save(self._target, book.state)
         self._target.execute("COMMIT")
-        damaged = tuple(self._frames.damaged)
         whole = known is not None and not self._torn
-        return Salvaged(self._aside, self._saved, damaged, lost, self._whole, self._broken, whole)
+        return Salvaged(self._aside, self._saved, self._gaps, lost, self._whole, self._broken, whole)
+
+    def _streams_of(self, bit: int) -> list[Stream]:
+        return [stream for stream in self._known_streams if stream.bit == bit]
+
+    def _count(self, first: int, last: int) -> int:
+        return scalar(self._target, "SELECT count(*) FROM frame WHERE seq BETWEEN ? AND ?", int, first, last)
 
     def _state(self) -> State | None:
         try:
@@ -427,42 +530,93 @@ class _Rescue:
 
     # ------------------------------------------------------------------ rows
 
-    def _copy_sessions(self) -> None:
+    def _read_sessions(self, known: State | None) -> _Sessions:
         sql = SESSIONS.replace("ORDER", "WHERE number BETWEEN ? AND ? ORDER")
-        sessions = list(Bisected(self._source).rows(sql, 0, MAX_NUMBER))
-        self._sessions = read_sessions(sessions)
+        rows = list(Bisected(self._source).rows(sql, 0, MAX_NUMBER))
+        boots = {hour.boot_id for hour in known.hours} if known else set()
+        return _Sessions(read_sessions(rows), boots, [crc for *_, crc in rows])
+
+    def _copy_sessions(self) -> None:
         self._target.executemany(
             "INSERT INTO session (number, boot_id, row_crc32) VALUES (?, ?, ?)",
-            [columns for columns in sessions if columns[0] in self._sessions],
+            [
+                (number, session.boot_id, session_checksum(number, session.boot_id))
+                for number, session in sorted(self._sessions.items())
+            ],
         )
 
-    def _copy_frames(self) -> int:
+    def _copy_frames(self, known: State | None) -> int:
         """Copy the sound rows; return the number of the newest frame there ever was, as far as it can be told."""
-        newest = 0
         kept: list[tuple[Any, ...]] = []
         sql = f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? ORDER BY seq"  # noqa: S608 - constants
-        for columns in self._frames.rows(sql, 1, self._newest_row()):
-            newest = columns[0]
+        newest = 0
+        for columns in self._frames.rows(sql, 1, MAX_NUMBER):
             try:
                 row.from_row(columns, self._sessions)
             except row.DamagedRowError:
-                self._frames.lose(newest, newest)
+                self._frames.lose(columns[0], columns[0])
                 continue
+            newest = columns[0]
             kept.append(columns)
             self._saved += 1
             if len(kept) == _SAVED:
                 self._target.executemany(row.INSERT, kept)
                 kept.clear()
         self._target.executemany(row.INSERT, kept)
-        ranges = self._frames.damaged
-        if ranges and ranges[-1][1] == MAX_NUMBER:  # how far it went nobody knows
-            ranges[-1] = (ranges[-1][0], max(ranges[-1][0], newest) + UNKNOWN_END)
-        return max([newest, *(high for _, high in ranges)])
+        found = recover(self._pages, self._target, self._sessions, Wanted(self._needs(known)))
+        self._saved += found.rows
+        newest = max(newest, found.newest)
+        last = self._end(newest)
+        self._wrecks = max(found.wrecks, 1)
+        if last is None:
+            self._end_lost = ROWS_PER_PAGE * self._wrecks
+        return newest if last is None else max(newest, last)
 
-    def _newest_row(self) -> int:
-        with contextlib.suppress(sqlite3.Error):
-            return min(scalar(self._source, "SELECT coalesce(max(seq), 0) FROM frame", int), MAX_NUMBER)
-        return MAX_NUMBER
+    def _needs(self, known: State | None) -> list[tuple[int, int, int]]:
+        """Return which frames are waited for; where the bookkeeping is lost, those behind the first that are there."""
+        if known is not None:
+            return needed_rows(known)
+        sealed = list(self._sealed_from())
+        needs = []
+        for bit in range(MAX_BITS):
+            first = self._target.execute("SELECT min(seq) FROM frame WHERE route & ?", (1 << bit,)).fetchone()[0]
+            if first is not None or self._frames.damaged:
+                needs.append((min([*sealed, *([] if first is None else [first])], default=1), MAX_NUMBER, 1 << bit))
+        newest = self._target.execute("SELECT max(seq) FROM frame").fetchone()[0] or 0
+        return [*needs, (newest + 1, MAX_NUMBER, (1 << MAX_BITS) - 1)]
+
+    def _sealed_from(self) -> Iterator[int]:
+        """Yield where batches begin that wait, as far as they can be read."""
+        sql = "SELECT id, first_row FROM batch WHERE id BETWEEN ? AND ? AND state IN (0, 2) ORDER BY id"
+        for _, first_row in Bisected(self._source).rows(sql, 1, MAX_NUMBER):
+            if isinstance(first_row, int):
+                yield max(first_row, 1)
+
+    def _end(self, newest: int) -> int | None:
+        """Return the number of the last frame that there was, None where there may have been more than that tells."""
+        try:
+            tail = self._pages.tail(_root(self._source), self._sessions)
+        except (sqlite3.Error, UnicodeDecodeError):
+            return None
+        return tail.last if tail.sound and tail.last <= newest + ROWS_PER_PAGE else None
+
+    def _missing(self) -> tuple[Range, ...]:
+        """Return the ranges of rows that could not be read, and the gaps among those without gaps."""
+        searched = [(low, min(high, self._newest)) for low, high in self._frames.damaged]
+        if self._gapless is not None:
+            searched.append((self._gapless, self._newest))
+        missing: list[Range] = []
+        edge = 1
+        for low, high in sorted(searched):
+            edge = max(low, edge)
+            for (seq,) in self._target.execute("SELECT seq FROM frame WHERE seq BETWEEN ? AND ?", (edge, high)):
+                if seq > edge:
+                    missing.append((edge, seq - 1))
+                edge = seq + 1
+            if edge <= high:
+                missing.append((edge, high))
+                edge = high + 1
+        return tuple(missing)
 
     def _copy_place(self, book: Book, known: State | None, last_row: int) -> None:
         state = book.state
@@ -506,10 +660,14 @@ class _Rescue:
     def _streams(self, destinations: Sequence[str]) -> list[Stream]:
         """Read the streams one by one when the snapshot as a whole does not hold."""
         streams: dict[int, Stream] = {}
-        sql = "SELECT id, destination, bit, stream_id, open FROM stream WHERE id BETWEEN ? AND ? ORDER BY id"
-        for number, destination, bit, stream_id, is_open in Bisected(self._source).rows(sql, 1, 1 << 20):
-            if isinstance(destination, str) and isinstance(stream_id, bytes) and bit in range(63):
+        columns = "id, destination, bit, stream_id, open, through, next_number"
+        sql = f"SELECT {columns} FROM stream WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608 - constants
+        for number, destination, bit, stream_id, is_open, through, after in Bisected(self._source).rows(
+            sql, 1, 1 << 20
+        ):
+            if isinstance(destination, str) and isinstance(stream_id, bytes) and bit in range(MAX_BITS):
                 streams[number] = _blank(number, destination, bit, stream_id, is_open=bool(is_open))
+                self._between[number] = (through, after)
         self._seen_streams = len(streams)
         for bit, name in enumerate(destinations):
             if not any(stream.open and stream.destination == name for stream in streams.values()):
@@ -521,29 +679,37 @@ class _Rescue:
         before = stream.sealed
         stream.sealed = {}
         sql = f"SELECT {_BATCH} FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608 - constants
+        numbers = [stream.key(self._between.get(stream.id, (0, 0))[0])]
         for columns in self._batches.rows(sql, stream.key(1), stream.key((1 << NUMBER_BITS) - 1)):
-            self._copy_batch(stream, columns, known)
+            if self._copy_batch(stream, columns, known):
+                numbers.append(columns[0])
+        numbers.append(stream.key(self._between.get(stream.id, (0, 0))[1]))
+        if all(one + 1 == other for one, other in pairwise(numbers)):
+            self._complete.add(stream.id)
         gone = {number: batch for number, batch in before.items() if number not in stream.sealed}
         for batch in gone.values():  # its header cannot be read; its frames travel again, in the new stream
             self._give_back(book, stream, batch)
         if known is None:
             _settle_place(stream, book)
 
-    def _copy_batch(self, stream: Stream, columns: tuple[Any, ...], known: State | None) -> None:
-        """Copy a batch that is as it was sealed, whether or not all its frames were saved."""
+    def _copy_batch(self, stream: Stream, columns: tuple[Any, ...], known: State | None) -> bool:
+        """Copy a batch that is as it was sealed, whether or not all its frames were saved; False when it is not."""
         key, first_row, last_row, frames, weight, batch_state, *_, header, context, hours, crc = columns
         try:
             if batch_checksum(key, first_row, last_row, frames, header, context, hours) != crc:
-                return
+                return False
             codec.read_header(header)
             batch_state = BatchState(batch_state)
         except (RefusedError, TypeError, ValueError, struct.error):
-            return
+            return False
+        if known is None and frames:  # the hours that it names are not known any more
+            hours = hours_blob(((EARLIER, frames),))
+            crc = batch_checksum(key, first_row, last_row, frames, header, context, hours)
+            columns = (*columns[:-2], hours, crc)
         self._target.execute(f"INSERT INTO batch ({_BATCH}) VALUES ({', '.join('?' * len(columns))})", columns)  # noqa: S608 - constants
         if batch_state in {BatchState.WAITING, BatchState.QUARANTINED}:
             number = key & ((1 << NUMBER_BITS) - 1)
-            by_hour = read_hours(hours) if known else ((EARLIER, frames),) if frames else ()
-            stream.sealed[number] = Sealed(first_row, last_row, frames, weight, batch_state, by_hour)
+            stream.sealed[number] = Sealed(first_row, last_row, frames, weight, batch_state, read_hours(hours))
             found = scalar(
                 self._target,
                 "SELECT count(*) FROM frame WHERE seq BETWEEN ? AND ? AND route & ?",
@@ -552,6 +718,7 @@ class _Rescue:
             )
             self._whole += found == frames
             self._broken += found != frames
+        return True
 
     def _give_back(self, book: Book, stream: Stream, batch: Sealed) -> None:
         """Move the frames of a batch that is gone behind all others, unsealed."""
@@ -589,7 +756,7 @@ class _Rescue:
         new.filters = list(old.filters)
         if known is not None:
             new.next_row, new.unsealed = old.next_row, old.unsealed
-            new.tombstones = {key: stone for key, stone in old.tombstones.items() if not stone.first_number}
+            inherit_stones(new, old)
         else:
             new.next_row = max((batch.last_row for batch in old.sealed.values()), default=0) + 1
             self._move_orphans(book, old, new.next_row - 1)
@@ -612,21 +779,29 @@ class _Rescue:
             hand_over(old, new)
             signing.inherit(new, old)
         old.open, old.unsealed, old.tombstones = False, 0, {}
-        return self._declare(new, found) if known is not None else self._declare_unknown(new)
+        return self._declare(old, new, found) if known is not None else self._declare_unknown(new)
 
-    def _declare(self, new: Stream, found: Counter[int]) -> int:
+    def _declare(self, old: Stream, new: Stream, found: Counter[int]) -> int:
         """Bring the account in line with what is there."""
+        newer = scalar(
+            self._target,
+            "SELECT count(*) FROM frame WHERE seq BETWEEN ? AND ? AND route & ?",
+            int,
+            *(max(self._settled + 1, new.next_row), self._newest, 1 << new.bit),
+        )
+        of_the_snapshot = new.unsealed - self._noted.get(old.id, 0)
+        # of what is newer there is no account but the notes on the rows themselves; they may have been for others
+        due = max(of_the_snapshot - (found.total() - newer), 0) + self._torn
         for hour, frames in found.items():
             more = frames - new.waiting_in(hour)
             if self._torn and more > 0:  # their note is lost
                 new.count(hour, Account(heard=more, spooled=more))
                 new.unsealed += more
         lost = new.unsealed - found.total()
-        if self._torn > lost:  # rows that are lost with their note; they may have been for others
-            more = self._torn - max(lost, 0)
-            new.count(EARLIER, Account(heard=more, spooled=more))
-            new.unsealed += more
-            lost = self._torn
+        if due > lost:
+            new.count(EARLIER, Account(heard=due - lost, spooled=due - lost))
+            new.unsealed += due - lost
+            lost = due
         if lost <= 0:
             return 0
         missing = {hour: new.waiting_in(hour) - found[hour] for hour in new.hours}
@@ -643,8 +818,18 @@ class _Rescue:
         return lost
 
     def _declare_unknown(self, new: Stream) -> int:
-        """Declare every number that could not be read behind what was sealed; it may have been for others."""
-        lost = sum(max(0, high - max(low, new.next_row) + 1) for low, high in self._frames.damaged)
+        """Declare every number that could not be read and is in no batch that waits; it may have been for others."""
+        held = sorted(
+            (batch.first_row, batch.last_row)
+            for stream in self._streams_of(new.bit)
+            for batch in stream.sealed.values()
+        )
+        first = min([self._first, *(low for low, _ in held)])
+        lost = self._end_lost
+        for low, high in self._gaps:
+            if low < first:  # what was delivered is not told from what was lost
+                lost += min(first - low, ROWS_PER_PAGE * self._wrecks)
+            lost += sum(stop - start + 1 for start, stop in _outside(max(low, first), high, held))
         if lost:
             new.count(EARLIER, Account(heard=lost, spooled=lost, evicted=lost))
             add_stone(new, Loss.DAMAGED, lost)
@@ -653,19 +838,28 @@ class _Rescue:
     def _move_orphans(self, book: Book, old: Stream, last_row: int) -> None:
         """See to frames before the last sealed batch that no sealed batch has.
 
-        Where all batches could be read they were delivered, and are here for others. Otherwise they may be of a batch
-        that is gone: they travel again, perhaps for the second time.
+        Where no batch is missing they were delivered, and are here for others. Otherwise they may be of a batch that is
+        gone: they travel again, perhaps for the second time. What is for this destination alone would not be here if
+        it had been delivered.
         """
-        edge = 1
-        gaps: list[Range] = []
-        for batch in sorted(old.sealed.values(), key=lambda batch: batch.first_row):
-            gaps.append((edge, batch.first_row - 1))
-            edge = batch.last_row + 1
-        for low, high in gaps:
-            if self._batches.damaged:
-                self._move_up(book, low, min(high, last_row), old.bit)
+        held = sorted((batch.first_row, batch.last_row) for batch in old.sealed.values())
+        alone = "SELECT 1 FROM frame WHERE seq BETWEEN ? AND ? AND route = ? LIMIT 1"
+        for low, high in list(_outside(1, last_row, held)):
+            mine = self._target.execute(alone, (low, high, 1 << old.bit)).fetchone()
+            if mine or old.id not in self._complete:
+                self._move_up(book, low, high, old.bit)
             else:
-                take_off(book, low, min(high, last_row), old.bit)
+                take_off(book, low, high, old.bit)
+
+
+def _outside(low: int, high: int, held: Sequence[Range]) -> Iterator[Range]:
+    """Yield what of a range lies in none of others, which are ascending."""
+    for first, last in held:
+        if low <= min(first - 1, high):
+            yield low, min(first - 1, high)
+        low = max(low, last + 1)
+    if low <= high:
+        yield low, high
 
 
 def _blank(number: int, destination: str, bit: int, stream_id: bytes, *, is_open: bool) -> Stream:

@@ -29,7 +29,7 @@ from agent.spool.book import Book
 from agent.spool.intake import hour_of
 from agent.spool.orders import Policy
 from agent.spool.room import Lost, lose, moment_of
-from agent.spool.row import COLUMNS, WEIGHT_BYTES, DamagedRowError, from_row
+from agent.spool.row import COLUMNS, WEIGHT_BYTES, DamagedRowError, UnknownSessionError, from_row
 from agent.spool.state import (
     EARLIER,
     BatchState,
@@ -235,12 +235,17 @@ class Sealer:
             f"SELECT {COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq LIMIT ?",  # noqa: S608 - constants
             (stream.next_row, last_row, 1 << stream.bit, limit),
         )
+        before = stream.next_row - 1
         for columns in cursor:
-            if columns[0] < stream.next_row:
-                # Its key was changed where it stands, and may be that of a sound frame elsewhere.
+            if columns[0] <= before:
+                # Its key was changed where it stands, and may be that of a sound frame elsewhere; or the way to another
+                # page was changed, and leads to one that was read already.
                 raise sqlite3.DatabaseError(f"frame {columns[0]} is out of order")
+            before = columns[0]
             try:
                 frame = from_row(columns, self._book.sessions)
+            except UnknownSessionError as error:
+                raise sqlite3.DatabaseError(f"{error}: the session it is of is not there") from error
             except DamagedRowError:
                 # its hour is that of the frame before it, unless its own can be read and is one that there was
                 hour = moment_of(self._book, columns[2], columns[3])[2]
@@ -252,6 +257,11 @@ class Sealer:
             if len(frames) + len(damaged) == limit or weight > MAX_BATCH_WEIGHT_BYTES:
                 last_row = columns[0]
                 break
+        else:
+            if end is None and len(frames) + len(damaged) < limit:
+                # What comes behind would be passed over.
+                missing = limit - len(frames) - len(damaged)
+                raise sqlite3.DatabaseError(f"{missing} frames that wait for a batch are not to be found")
         cursor.close()
         return frames, last_row, weight, damaged
 

@@ -336,6 +336,11 @@ def load(connection: sqlite3.Connection) -> State:
     """
     state = load_snapshot(connection)
     add_notes(connection, state)
+    newest = state.snapshot_row
+    for (seq,) in connection.execute("SELECT seq FROM frame WHERE seq > ? ORDER BY seq", (newest,)):
+        if seq != newest + 1:
+            raise sqlite3.DatabaseError(f"frame {newest + 1} is not to be found, {seq} stands in its place")
+        newest = seq
     return state
 
 

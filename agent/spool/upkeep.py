@@ -51,7 +51,7 @@ def _writing(path: Path) -> Iterator[Book]:
         store.open_reader(path)  # says so
     lock = store.Lock(path)
     try:
-        salvage.finish(path)
+        salvage.mend(path, ())  # what is written next would cover what it can still find
         with (
             contextlib.closing(store.open_writer(path, _QUOTA_BYTES, create=False)) as connection,
             store.explained(path),

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -213,8 +214,8 @@ class SpoolWriter:
             raise
         try:
             self._check_identity(gateway_eui)
-            self._engine = Engine(
-                self._connection,
+            read = partial(
+                Engine,
                 destinations=destinations,
                 policy=policy,
                 signer=signer,
@@ -222,6 +223,20 @@ class SpoolWriter:
                 gateway_eui=gateway_eui,
                 health=health,
             )
+            try:
+                self._engine = read(self._connection)
+            except sqlite3.DatabaseError as error:
+                if store.database_error(error, path).code != _DAMAGED:
+                    raise
+                # writing has come to pages that only reading had passed by
+                log.error("event=spool_damaged problem=%s", error)  # noqa: TRY400 - it is dealt with
+                self._connection.close()
+                self.salvaged = salvage(path, self.destinations)
+                self._connection = store.open_writer(path, policy.quota_bytes)
+                self._file = store.identity(path)
+                self._engine = read(self._connection)
+            if self.salvaged is not None:
+                self._engine.book.know_searched()
             self._ballast = Ballast(path)
             self._crowded = not self._ballast.take_in()
             self._engine.book.let_grow(not self._crowded)
@@ -678,12 +693,15 @@ class SpoolWriter:
     def _reopen(self) -> None:
         """Begin anew with the file: after an error the old connection is not trusted."""
         self._connection.close()
-        if self._status.state is WriterState.DAMAGED and self._salvages < MOST_SALVAGES:
+        again = self._status.state is WriterState.DAMAGED and self._salvages < MOST_SALVAGES
+        if again:
             self._salvages += 1
             self.salvaged = salvage(self.path, self.destinations, self._engine.state.spool_id)
         self._connection = store.open_writer(self.path, self._policy.quota_bytes, create=False)
         self._file = store.identity(self.path)
         self._engine.reattach(self._connection)
+        if again:
+            self._engine.book.know_searched()
 
     def _renew_standings(self) -> None:
         """Sum up for those who look, now and then."""

@@ -8,22 +8,24 @@ import contextlib
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from agent.batch.model import GENESIS_HASH, Account, Loss, Receipt
+from agent.batch.model import GENESIS_HASH, UNKNOWN_BOOT, Account, Loss, Receipt
 from agent.errors import SpoolError
 from agent.frame import Frame
 from agent.spool import salvage as salvaging
 from agent.spool import store
+from agent.spool.hidden import ROWS_PER_PAGE
 from agent.spool.orders import Policy
 from agent.spool.reader import DamagedBatchError, SpoolReader
 from agent.spool.source import Outlet, StreamSource
 from agent.spool.writer import SpoolWriter
 from agent.uplink.port import UnreadableBatchError
-from tests.agent.spool.gateway import CITY, WATER, Platform, frame, heard, wait_for, writer
+from tests.agent.spool.gateway import CITY, SESSION, WATER, Platform, frame, heard, wait_for, writer
 
 POLICY = Policy(batch_frames=40, batch_age_s=3600.0, quota_bytes=64 << 20)
 SEALED, UNSEALED = 400, 390
@@ -62,9 +64,21 @@ def deliver(again: SpoolWriter) -> dict[bytes, Platform]:
                 done = send(again, outlet, source, platforms.setdefault(source.stream_id, Platform()))
         except SpoolError:
             continue  # what the writer has put in the place of a damaged file is opened anew, as a sender does
-        if done:
+        if done and sound(again):
             return platforms
     pytest.fail("does not come to an end")
+
+
+def sound(again: SpoolWriter) -> bool:
+    """Look as the audit does every hour; what it finds damaged is salvaged."""
+    try:
+        with again.reader() as reader:
+            again._audited(tuple(reader.check()), None)
+    except SpoolError as error:
+        again._audited((), error)
+        assert again.flush(30.0)
+        return False
+    return True
 
 
 def send(again: SpoolWriter, outlet: Outlet, source: StreamSource, platform: Platform) -> bool:
@@ -80,12 +94,10 @@ def send(again: SpoolWriter, outlet: Outlet, source: StreamSource, platform: Pla
             platform.take(outgoing.wire)
             count += 1
     if platform.batches:
-        first = min(platform.batches)
-        hashes = {first - 1: platform.batches[first].header.previous_hash, 0: GENESIS_HASH}
-        through = first - 1
-        beyond = tuple((number, number) for number in sorted(platform.batches))
-        outlet.receipt(Receipt(source.stream_id, through, hashes[through], 1, beyond))
-    assert again.flush()
+        through = source.through()
+        beyond = tuple((number, number) for number in sorted(platform.batches) if number > through)
+        outlet.receipt(Receipt(source.stream_id, through, source.hash_of(through) or GENESIS_HASH, 1, beyond))
+    assert again.flush(30.0)
     return count == 0
 
 
@@ -103,41 +115,58 @@ def damaged(spool: Path, folder: Path, *places: int) -> Path:
     return folder / "spool.db"
 
 
-def test_flipped_bits_all_over_the_file_are_found_and_all_the_rest_is_delivered_once(
-    spool: Path, tmp_path: Path
+def flipped(chance: random.Random, data: bytearray) -> None:
+    """Flip one bit; in every other trial where a page says what it has: most of what is in a page are the frames."""
+    place = chance.randrange(len(data) * 8)
+    if chance.random() < 0.5:
+        place = (place // 8 // store.PAGE_BYTES * store.PAGE_BYTES + chance.randrange(40)) * 8 + place % 8
+    data[place // 8] ^= 1 << place % 8
+
+
+def overwritten(chance: random.Random, data: bytearray) -> None:
+    """Overwrite up to two pages, as a card does that has lost a block."""
+    place = chance.randrange(len(data))
+    size = min(chance.choice([16, 512, 1024, 2048]), len(data) - place)
+    data[place : place + size] = bytes(size) if chance.random() < 0.5 else chance.randbytes(size)
+
+
+@pytest.mark.parametrize(("damage", "most"), [(flipped, ROWS_PER_PAGE), (overwritten, 3 * ROWS_PER_PAGE)])
+def test_damage_anywhere_in_the_file_costs_little_and_what_it_costs_is_declared(
+    damage: Callable[[random.Random, bytearray], None], most: int, spool: Path, tmp_path: Path
 ) -> None:
     chance = random.Random(11)
-    bits = spool.stat().st_size * 8
-    harmful = salvaged = costly = silent = 0
-    for trial in range(60):
+    harmful = salvaged = 0
+    for trial in range(45):
         folder = tmp_path / str(trial)
-        damaged(spool, folder, chance.randrange(800) if trial % 12 == 0 else chance.randrange(bits))
+        folder.mkdir()
+        data = bytearray(spool.read_bytes())
+        damage(chance, data)
+        (folder / "spool.db").write_bytes(data)
         with writer(folder, policy=POLICY) as again:
             platforms = deliver(again)
             got = arrived(platforms)
             with again.reader() as reader:
                 assert reader.check() == [], f"trial {trial}"
-                left = reader.status().frames
+                assert reader.status().frames == 0, f"trial {trial}"
+            whole = again.salvaged is None or again.salvaged.whole_account
+            boots = {one.session.boot_id for one in got}
+            if not whole and boots == {UNKNOWN_BOOT}:  # the row of the session is lost, too
+                got = [replace(one, session=SESSION) for one in got]
             missing = set(FRAMES[80:]) - set(got)
             assert len(got) == len(set(got)), f"trial {trial}: doubled"
             assert set(got) <= set(FRAMES), f"trial {trial}: invented"
+            assert not set(got) & set(FRAMES[:80]) or not whole, f"trial {trial}: acknowledged before"
             stones = [s for p in platforms.values() for o in p.batches.values() for s in o.body.tombstones]
             declared = sum(stone.count for stone in stones if stone.reason is Loss.DAMAGED)
-            # A page that says that it has fewer rows than it has hides the others from everybody, and together with
-            # them the note that would tell of them: seen once in six hundred flips.
-            silent += len(missing) > declared
-            # a changed key in the tree can hide rows that were delivered from those who would delete them
-            assert left <= 100, f"trial {trial}: {left} rows are left"
-            costly += len(missing) > 60  # a page has about ten rows; a page of the tree leads to a hundred such
+            assert len(missing) <= declared, f"trial {trial}: lost without a word"
+            assert len(missing) <= most, f"trial {trial}"
             harmful += bool(missing) or again.salvaged is not None
             if again.salvaged is not None:
                 salvaged += 1
                 assert again.salvaged.aside.exists()
         shutil.rmtree(folder)
-    assert harmful > 20
-    assert salvaged > 3
-    assert costly <= 3
-    assert silent <= 1
+    assert harmful > 15
+    assert salvaged > 10
 
 
 def test_a_page_that_cannot_be_read_costs_its_rows_and_its_range_is_said(spool: Path, tmp_path: Path) -> None:
