@@ -11,6 +11,7 @@ hold. So it is taken without that: CLOCK_MONOTONIC_RAW plus the time in suspend.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import time
 import uuid
@@ -35,6 +36,12 @@ READING_TRIES = 5
 """How often the clocks are read together at most, until the reading was not interrupted."""
 CLOSE_NS = 20_000
 """What reading them takes at most without an interruption."""
+NOTE_INTERVAL_S = 30.0
+"""How often `agent.clockkeeper` asks the kernel."""
+NOTE_FRESH_S = 3 * NOTE_INTERVAL_S
+"""Nothing older is taken for what the kernel says now."""
+_NOTE_LIMIT_BYTES = 4096
+_KEEPER_HINT = "see that civigate-clock.service runs, or allow the system call adjtimex (systemd: @clock)"
 WORST_ERROR_US = 16_000_000
 """What the kernel itself calls not synchronised [Linux include/linux/timex.h, NTP_PHASE_LIMIT]."""
 
@@ -42,9 +49,14 @@ WORST_ERROR_US = 16_000_000
 class HostClock:
     """The clocks of this boot of this machine; also the clock of the drivers.
 
+    Attributes:
+        note: what `agent.clockkeeper` writes, for who may not ask the kernel.
+
     Raises:
         AgentError: the kernel does not tell its boot id.
     """
+
+    note = Path("/run/civigate-clock/anchor.json")
 
     def __init__(self) -> None:
         self._suspended_ns = 0
@@ -84,6 +96,22 @@ class HostClock:
         time.sleep(seconds)
 
     def anchor(self) -> Anchor | None:
+        """Return an anchor, None while the kernel does not call its clock synchronised.
+
+        It is of this moment; in a service that may not ask the kernel, it is that of `civigate-clock.service`, of the
+        last half minute.
+
+        Raises:
+            AgentError: the kernel does not answer, nor does that service.
+        """
+        try:
+            return self.anchor_of_kernel()
+        except AgentError as error:
+            if not self.note.parent.is_dir():
+                raise
+            return read_note(self.note, self.boot_id, self.boottime_us(), error)
+
+    def anchor_of_kernel(self) -> Anchor | None:
         """Return an anchor at this moment, None while the kernel does not call its clock synchronised.
 
         Raises:
@@ -97,6 +125,49 @@ class HostClock:
         if _read_kernel().status != state.status:
             return None
         return anchor_from(state, self.boot_id, before_us, utc_us, after_us)
+
+
+def write_note(folder: Path, clock: HostClock, anchor: Anchor | None) -> None:
+    """Write what the kernel says of the time, for those who may not ask it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    said: dict[str, object] = {"boot_id": clock.boot_id.hex(), "written_us": clock.boottime_us(), "anchor": None}
+    if anchor is not None:
+        said["anchor"] = [anchor.boottime_us, anchor.utc_us, anchor.uncertainty_us]
+    draft = folder / f"{clock.note.name}.new"
+    draft.write_text(json.dumps(said), encoding="ascii")
+    draft.replace(folder / clock.note.name)
+
+
+def read_note(path: Path, boot_id: bytes, now_us: int, refusal: AgentError) -> Anchor | None:
+    """Return the anchor of a note, None while the kernel does not call its clock synchronised.
+
+    Args:
+        path: of the note.
+        boot_id: of the present boot.
+        now_us: CLOCK_BOOTTIME.
+        refusal: what the kernel said when it was asked directly.
+
+    Raises:
+        AgentError: there is no note, it is old, or of another boot.
+    """
+    try:
+        said = json.loads(path.read_bytes()[:_NOTE_LIMIT_BYTES])
+        anchor = said["anchor"]
+        fresh = said["boot_id"] == boot_id.hex() and 0 <= now_us - int(said["written_us"]) <= NOTE_FRESH_S * 1_000_000
+        found = None
+        if anchor is not None:
+            boottime_us, utc_us, uncertainty_us = (int(number) for number in anchor)
+            found = Anchor(boot_id, boottime_us, utc_us, uncertainty_us, TimeSource.KERNEL)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        refusal.hint = f"{_KEEPER_HINT} ({error})"
+        raise refusal from error
+    if not fresh:
+        refusal.hint = f"{_KEEPER_HINT} (the note is old)"
+        raise refusal
+    return found
 
 
 class KernelState(NamedTuple):

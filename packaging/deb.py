@@ -112,6 +112,7 @@ PACKAGES = (
         ),
         data=(
             ("systemd/civigate.service", "usr/lib/systemd/system/civigate.service"),
+            ("systemd/civigate-clock.service", "usr/lib/systemd/system/civigate-clock.service"),
             ("systemd/civigate-provision.service", "usr/lib/systemd/system/civigate-provision.service"),
             ("system.conf/60-civigate-watchdog.conf", "usr/lib/systemd/system.conf.d/60-civigate-watchdog.conf"),
             ("udev/60-civigate.rules", "usr/lib/udev/rules.d/60-civigate.rules"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import service
+from agent.clock import HostClock
 from agent.spool import writer
 
 UNIT = Path(__file__).parents[2] / "packaging" / "systemd" / "civigate.service"
@@ -18,15 +19,24 @@ ASKING_THE_CLOCK = {"adjtimex", "clock_adjtime", "clock_adjtime64"}
 
 @pytest.fixture
 def settings() -> list[tuple[str, str]]:
-    lines = [line for line in UNIT.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return _settings(UNIT)
+
+
+def _settings(unit: Path) -> list[tuple[str, str]]:
+    lines = [line for line in unit.read_text().splitlines() if "=" in line and not line.startswith("#")]
     return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
 
 
-def test_the_fence_lets_the_agent_ask_whether_the_clock_is_right(settings: list[tuple[str, str]]) -> None:
-    """Denied, no frame would get its UTC from the host's clock, however well that is synchronised."""
-    assert ("ProtectClock", "yes") not in settings
-    filters = [value for name, value in settings if name == "SystemCallFilter"]
+def test_somebody_may_ask_whether_the_clock_is_right(settings: list[tuple[str, str]]) -> None:
+    """Else no frame would get its UTC from the host's clock, however well that is synchronised."""
+    assert ("ProtectClock", "yes") in settings, "the agent may not"
+    keeper = _settings(UNIT.with_name("civigate-clock.service"))
+    assert "ProtectClock" not in dict(keeper)
+    filters = [value for name, value in keeper if name == "SystemCallFilter"]
     assert set(filters[-1].split()) == ASKING_THE_CLOCK, "later filters win [systemd.exec(5)]"
+    assert dict(keeper)["PrivateNetwork"] == "yes"
+    assert f"/run/{dict(keeper)['RuntimeDirectory']}" == str(HostClock().note.parent)
+    assert dict(keeper)["WantedBy"] == UNIT.name
 
 
 def test_a_clean_end_fits_into_the_time_that_systemd_gives(settings: list[tuple[str, str]]) -> None:
