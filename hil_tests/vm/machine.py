@@ -49,7 +49,6 @@ class Disk:
         path: of the file.
         log: file into which each write and each flush is recorded beside; None for none.
         read_only: the guest cannot write.
-        removable: it is a USB stick.
     """
 
     path: Path
@@ -103,6 +102,22 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self.cut()
 
+    def with_disks(self, disks: Sequence[Disk]) -> Machine:
+        """Return the same machine with other further disks; this one must be off."""
+        return Machine(
+            self._card,
+            self._disk,
+            self._folder,
+            disks=disks,
+            processors=self._processors,
+            watchdog=self._watchdog,
+        )
+
+    @property
+    def disk(self) -> Path:
+        """The card."""
+        return self._disk
+
     @property
     def console(self) -> Path:
         """The log of the first serial port, of all boots."""
@@ -142,7 +157,7 @@ class Machine:
             MachineError: it has power already, QEMU does not start, or no shell comes.
         """
         began = time.monotonic()
-        self._power_on()
+        self.power_on()
         self.wait_for_shell(limit_s)
         return time.monotonic() - began
 
@@ -157,6 +172,16 @@ class Machine:
         except ShellError as error:
             raise MachineError(f"{error}\n{self.last_words()}") from error
 
+    def wait_for_reset(self, limit_s: float = 300.0) -> None:
+        """Wait until the machine resets itself, as QEMU tells it.
+
+        Raises:
+            MachineError: it does not.
+        """
+        if not self.qmp.wait_for_event("RESET", limit_s):
+            raise MachineError(f"no reset within {limit_s:g} s\n{self.last_words()}")
+        self.boots += 1
+
     def power_off(self) -> float:
         """Shut down as a person would, and return how long that took, in seconds.
 
@@ -166,7 +191,7 @@ class Machine:
         began = time.monotonic()
         if self._process is None:
             return 0.0
-        self.shell.send("systemctl poweroff --no-block --force 2>/dev/null || kill -s RTMIN+4 1")
+        self.shell.send("systemctl poweroff --no-block || kill -s RTMIN+4 1")
         try:
             self._process.wait(OFF_LIMIT_S)
         except subprocess.TimeoutExpired as error:
@@ -189,7 +214,12 @@ class Machine:
             return ""
         return "\n".join(self.console.read_text(errors="replace").splitlines()[-lines:])
 
-    def _power_on(self) -> None:
+    def power_on(self) -> None:
+        """Give it power; it boots by itself.
+
+        Raises:
+            MachineError: it has power already, or QEMU does not start.
+        """
         if self.on:
             raise MachineError("it has power already")
         if shutil.which("qemu-system-x86_64") is None:
@@ -221,7 +251,11 @@ class Machine:
 
     def _command(self, sockets: Path) -> list[str]:
         card = self._card
-        kernel_says = "root=LABEL=root rw console=ttyS0 panic=-1 quiet mitigations=off systemd.show_status=0"
+        # of two watchdogs the one that resets for certain; the chipset's own is fused off unless asked for
+        kernel_says = (
+            "root=LABEL=root rw console=ttyS0 panic=-1 quiet mitigations=off systemd.show_status=0 "
+            "modprobe.blacklist=iTCO_wdt"
+        )
         command = [
             *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"),
             *("-smp", str(self._processors), "-m", str(MEMORY_MB), "-display", "none", "-nodefaults"),

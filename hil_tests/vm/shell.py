@@ -60,7 +60,7 @@ class Shell:
             # put together by the shell, so that an echo is no answer
             self._send(f"\necho {mark[:4]}''{mark[4:]}\n")
             if self._until(mark.encode(), 2.0) is not None:
-                self._send("set +H; stty -echo 2>/dev/null\n")
+                self._send("set +H; PS1= PS2=; stty -echo\n")
                 self.run("true", limit_s=60)
                 return
         raise ShellError(f"no shell within {limit_s:g} s; the last words were {self._tail()!r}")
