@@ -113,7 +113,8 @@ class StreamReport:
         summary: what the ledger says.
         chain: what its evidence proves.
         frames_waiting: frames that the gateway counted as kept but has not delivered, nor declared lost.
-        sums_match: whether every frame heard is in exactly one bucket, and the sums are those of the batches.
+        sums_match: whether every frame heard is in exactly one bucket, and the sums are those of the batches, also by
+            hours.
     """
 
     summary: StreamSummary
@@ -157,6 +158,7 @@ def report(ledger: Queries, summary: StreamSummary) -> StreamReport:
     recovered = replace(account, evicted=total.evicted, expired=total.expired)
     waiting = account.spooled - summary.frames - account.evicted - account.expired - account.quarantined
     sums_match = recovered == total and account.balanced and (waiting >= 0 or bool(summary.missing))
+    sums_match = sums_match and ledger.hours_add_up(summary.stream_id)
     return StreamReport(summary, chain, waiting, sums_match)
 
 

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from agent.batch.codec import glimpse
 from agent.batch.model import Reason
-from agent.lorawan import parse_eui
 from receiver import config
 from receiver.administration import TAKEN, administration
-from receiver.cli.arguments import add_config, add_json
+from receiver.cli.arguments import add_config, add_json, eui
 from receiver.errors import RegistryError
 from receiver.ledger.opening import open_reader
 from receiver.ledger.port import ParkedRow
@@ -65,20 +64,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         verb.add_argument("ids", type=int, nargs="*", metavar="ID", help="as in the list")
         verb.add_argument("--all", action="store_true", help="every one")
     for verb in (listing, export, release, drop):
-        verb.add_argument("--gateway", type=_eui, metavar="EUI", help="those that claim to be of this gateway")
+        verb.add_argument("--gateway", type=eui, metavar="EUI", help="those that claim to be of this gateway")
         verb.add_argument(
             "--reason", choices=REASONS, metavar="REASON", help=f"those refused for it: {', '.join(REASONS)}"
         )
     for verb in (listing, show, export, release, drop):
         add_config(verb)
         add_json(verb)
-
-
-def _eui(text: str) -> bytes:
-    try:
-        return parse_eui(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an EUI: {error}") from error
 
 
 def _rows(args: argparse.Namespace, loaded: config.ReceiverConfig) -> Iterator[ParkedRow]:

@@ -15,17 +15,16 @@ from agent import lorawan
 from agent.batch import succession
 from agent.batch.codec import Opened
 from agent.batch.errors import RefusedError
-from agent.batch.model import BUCKETS, GENESIS_HASH, Body, Header, Loss
+from agent.batch.model import BUCKETS, GENESIS_HASH, HOUR_US, UNKNOWN_BOOT, Body, Header, Loss
 from agent.frame import Frame, Session
 from receiver.errors import LedgerError, RegistryError
-from receiver.ledger import keys, queries, refused, times
+from receiver.ledger import hours, keys, queries, refused, times
 from receiver.ledger.chain import Alarm, Denied, Join, Link, Position, Repeat, judge
 from receiver.ledger.port import Admitted, Raised, RegisteredKey
 from receiver.ledger.sql import Database, Value, marks
 
 _LINK = "number, hash, previous_hash, first_seq, frame_count"
 _SUMS = ", ".join(f"{name} = {name} + ?" for name in BUCKETS)
-_LOST_IN = {Loss.EVICTED: "evicted", Loss.EXPIRED: "expired"}
 
 
 def admit(db: Database, opened: Opened, received_us: int, max_ranges: int) -> Admitted | Denied:
@@ -55,8 +54,10 @@ def admit(db: Database, opened: Opened, received_us: int, max_ranges: int) -> Ad
         stream = _add_stream(db, header, received_us)
     _add_batch(db, stream, opened, received_us)
     _add_context(db, stream, header.number, opened.body)
-    _account(db, stream, header.number, opened.body)
+    withdrawn_for = _withdrawn_for(db, stream, header.number)
+    _account(db, stream, opened.body, withdrawn_for)
     rows = _prepare_frames(db, stream, header, opened.body, received_us)
+    _enter_hours(db, stream, opened.body, rows, number=header.number, withdrawn_for=withdrawn_for)
     _advance(db, stream, header.number, opened.body)
     _notice_clone(db, header, received_us)
     _take_over(db, opened, received_us)
@@ -286,6 +287,7 @@ _FRAME_COLUMNS = (
     " bandwidth_hz, datarate, coding_rate, crc, rssi_ddbm, rssis_ddbm, snr_qdb, frequency_offset_hz, if_chain,"
     " rf_chain, fine_timestamp_ns, dev_addr, phy_payload, received_us"
 )
+_UTC = _FRAME_COLUMNS.split(", ").index("utc_us")
 
 
 def _dev_addr(phy_payload: bytes) -> int | None:
@@ -294,18 +296,58 @@ def _dev_addr(phy_payload: bytes) -> int | None:
     return header.dev_addr if isinstance(header, lorawan.Data) else None
 
 
-def _account(db: Database, stream: _StreamRow, number: int, body: Body) -> None:
-    """Add a batch's account to the sums; what was withdrawn but arrived all the same counts once, as delivered."""
-    total = dict(zip(BUCKETS, astuple(body.account), strict=True))
-    late = db.execute(
+def _withdrawn_for(db: Database, stream: _StreamRow, number: int) -> Loss | None:
+    """Say why a batch had been withdrawn before it came, None where it had not."""
+    row = db.execute(
         "SELECT first_number, reason FROM tombstone WHERE stream = ? AND last_number >= ? AND last_number > 0"
         " AND number != ? ORDER BY last_number LIMIT 1",
         (stream.id, number, number),
     ).fetchone()
-    if late is not None and late[0] <= number:
+    return Loss(row[1]) if row is not None and row[0] <= number else None
+
+
+def _enter_hours(
+    db: Database,
+    stream: _StreamRow,
+    body: Body,
+    rows: list[tuple[Value, ...]],
+    *,
+    number: int,
+    withdrawn_for: Loss | None,
+) -> None:
+    """Keep the account by hours, with the frames of the batch in theirs."""
+    parts: dict[hours.Place, hours.Part] = {}
+    for said in body.hours:
+        known = said.boot_id != UNKNOWN_BOOT
+        place = (_boot(db, stream.gateway, said.boot_id), said.hour) if known else hours.NOWHERE
+        parts.setdefault(place, hours.Part()).counts = said.account.counts
+    if not body.hours:
+        parts[hours.NOWHERE] = hours.Part(body.account.counts)
+    boots = {frame.session.boot_id: 0 for frame in body.frames}
+    for boot_id in boots:
+        boots[boot_id] = _boot(db, stream.gateway, boot_id)
+    for frame, row in zip(body.frames, rows, strict=True):
+        part = parts.setdefault((boots[frame.session.boot_id], frame.boottime_us // HOUR_US), hours.Part())
+        utc_us, received_us = row[_UTC], row[-1]
+        part.frames += 1
+        part.late += isinstance(utc_us, int) and isinstance(received_us, int) and received_us - utc_us > hours.LATE_US
+    hours.enter(
+        db,
+        stream.id,
+        number,
+        parts,
+        withdrawn_for=withdrawn_for,
+        withdraws=[(item.first_number, item.last_number, item.reason) for item in body.tombstones if item.last_number],
+    )
+
+
+def _account(db: Database, stream: _StreamRow, body: Body, withdrawn_for: Loss | None) -> None:
+    """Add a batch's account to the sums; what was withdrawn but arrived all the same counts once, as delivered."""
+    total = dict(zip(BUCKETS, astuple(body.account), strict=True))
+    if withdrawn_for is not None:
         # its account is already in the one of the batch with the tombstone
         total = dict.fromkeys(BUCKETS, 0)
-        _found_again(total, Loss(late[1]), len(body.frames))
+        _found_again(total, withdrawn_for, len(body.frames))
     for tombstone in body.tombstones:
         if not tombstone.last_number:
             continue
@@ -324,7 +366,7 @@ def _account(db: Database, stream: _StreamRow, number: int, body: Body) -> None:
 
 
 def _found_again(total: dict[str, int], reason: Loss, frames: int) -> None:
-    bucket = _LOST_IN.get(reason)
+    bucket = hours.LOST_IN.get(reason)
     if bucket is not None:
         total[bucket] -= frames
 

@@ -196,6 +196,73 @@ class AlarmRow:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class GapHour:
+    """What one hour of a boot of a gateway came to: a row of the view `gap_ledger`.
+
+    Attributes:
+        gateway: EUI-64, hex.
+        stream: id, hex.
+        boot: of the gateway, hex; None for what it could not tell apart, as `hour`.
+        hour: CLOCK_BOOTTIME divided by an hour.
+        begin_us: UTC at which it began; None while nothing ties the boot to UTC.
+        heard: frames that the radio delivered.
+        bad_crc: counted, never stored.
+        filtered: the same.
+        duplicate: the same.
+        kept: committed to the spool of the gateway.
+        received: stored here.
+        late: of these, committed more than five minutes after they were heard.
+        evicted: lost over the quota of the gateway, declared.
+        expired: lost over its age limit, declared.
+        quarantined: refused here, parked on the gateway.
+        overrun: faults of the radio's FIFO that may each have cost frames.
+        missing: kept, but neither here nor declared: on the gateway still, or in batches that have not come. Below 0
+            while the batch that accounts for frames that are here has not come.
+    """
+
+    gateway: str
+    stream: str
+    boot: str | None
+    hour: int | None
+    begin_us: int | None
+    heard: int
+    bad_crc: int
+    filtered: int
+    duplicate: int
+    kept: int
+    received: int
+    late: int
+    evicted: int
+    expired: int
+    quarantined: int
+    overrun: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Batches that have not come: a row of the view `hole`.
+
+    Attributes:
+        gateway: EUI-64, hex.
+        stream: id, hex.
+        first: number.
+        last: number.
+        frames: that can be in them at most.
+        after_us: UTC of the last frame before them, None where it is not known.
+        before_us: UTC of the first frame after them, None where it is not known.
+    """
+
+    gateway: str
+    stream: str
+    first: int
+    last: int
+    frames: int | None
+    after_us: int | None
+    before_us: int | None
+
+
 Column = int | float | str | None
 """A value of the `reception` view."""
 
@@ -229,6 +296,22 @@ class Queries(Protocol):
 
     def withdrawn(self, stream_id: bytes) -> list[Withdrawn]:
         """List the ranges of batches that tombstones of a stream name."""
+        ...
+
+    def hours_add_up(self, stream_id: bytes) -> bool:
+        """Tell whether the accounts by hours of a stream are those of its batches, and sum up to that of the whole."""
+        ...
+
+    def gap_hours(self, eui: bytes | None, since_us: int | None, until_us: int | None) -> list[GapHour]:
+        """Give the gap ledger of a gateway or all, of hours that begin in a period; by gateway and time."""
+        ...
+
+    def holes(self, eui: bytes | None) -> list[Hole]:
+        """Give the batches that have not come, of a gateway or all."""
+        ...
+
+    def last_signs(self, eui: bytes | None) -> dict[str, int]:
+        """Give CLOCK_BOOTTIME of the last sign of each boot, by its id in hex."""
         ...
 
     def frames(self, after: int, limit: int) -> Sequence[dict[str, Column]]:

@@ -9,10 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from receiver.ledger import queries
+from receiver.ledger import gaps, queries
 from receiver.ledger.port import (
     AlarmRow,
     Column,
+    GapHour,
+    Hole,
     ParkedRow,
     RegisteredKey,
     SignedLink,
@@ -58,6 +60,26 @@ class LedgerReader(ABC):
         """List the ranges of batches that tombstones of a stream name."""
         with self._reading() as db:
             return queries.withdrawn(db, stream_id)
+
+    def hours_add_up(self, stream_id: bytes) -> bool:
+        """Tell whether the accounts by hours of a stream are those of its batches, and sum up to that of the whole."""
+        with self._reading() as db:
+            return gaps.hours_add_up(db, stream_id)
+
+    def gap_hours(self, eui: bytes | None, since_us: int | None, until_us: int | None) -> list[GapHour]:
+        """Give the gap ledger of a gateway or all, of hours that begin in a period; by gateway and time."""
+        with self._reading() as db:
+            return gaps.gap_hours(db, eui, since_us, until_us)
+
+    def holes(self, eui: bytes | None) -> list[Hole]:
+        """Give the batches that have not come, of a gateway or all."""
+        with self._reading() as db:
+            return gaps.holes(db, eui)
+
+    def last_signs(self, eui: bytes | None) -> dict[str, int]:
+        """Give CLOCK_BOOTTIME of the last sign of each boot, by its id in hex."""
+        with self._reading() as db:
+            return gaps.last_signs(db, eui)
 
     def frames(self, after: int, limit: int) -> Sequence[dict[str, Column]]:
         """Give receptions with an id beyond `after`, in the order of their commit."""

@@ -21,12 +21,14 @@ FRAME_INTERVAL_US = 1_000_000
 DEV_ADDR = 0x26011BDA
 
 
-def frame(number: int, *, boot_id: bytes = BOOT_ID, payload: bytes | None = None) -> Frame:
-    """Make the n-th frame of a stream: one a second since boot."""
+def frame(
+    number: int, *, boot_id: bytes = BOOT_ID, payload: bytes | None = None, boottime_us: int | None = None
+) -> Frame:
+    """Make the n-th frame of a stream: one a second since boot, or at a moment."""
     phy = b"\x40" + DEV_ADDR.to_bytes(4, "little") + b"\x00" + number.to_bytes(2, "little") + b"\x01data" + bytes(4)
     return Frame(
         session=Session(boot_id, 1),
-        boottime_us=number * FRAME_INTERVAL_US,
+        boottime_us=number * FRAME_INTERVAL_US if boottime_us is None else boottime_us,
         counter_us=number * FRAME_INTERVAL_US + 77,
         frequency_hz=868_100_000,
         modulation=Modulation.LORA,
@@ -54,6 +56,8 @@ class Gateway:
     number: int = 0
     seq: int = 1
     previous_hash: bytes = GENESIS_HASH
+    clock_us: int | None = None
+    """CLOCK_BOOTTIME of the next frame; None while they come one a second since boot."""
 
     @property
     def stream_id(self) -> bytes:
@@ -81,7 +85,11 @@ class Gateway:
         """Seal the next batch."""
         if account is None:
             account = Account(heard=frames + 3, bad_crc=1, filtered=2, spooled=frames)
-        members = tuple(frame(self.seq + i, payload=payload, boot_id=boot_id) for i in range(frames))
+        heard_us = [None if self.clock_us is None else self.clock_us + i * FRAME_INTERVAL_US for i in range(frames)]
+        members = tuple(
+            frame(self.seq + i, payload=payload, boot_id=boot_id, boottime_us=moment_us)
+            for i, moment_us in enumerate(heard_us)
+        )
         sealed = codec.seal(
             Body(members, account, anchors, tombstones, {"uptime_s": self.seq}, hours, succession, predecessor),
             self.signer,

@@ -177,7 +177,9 @@ def test_a_ledger_of_before_learns_the_order_of_boots(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
         kept = db.execute("SELECT * FROM stretch").fetchall()
         db.executescript(
-            "DROP TABLE stretch; DROP TABLE retention; DROP INDEX batch_by_time;"
+            "DROP VIEW uplink; DROP VIEW uplink_reception; DROP VIEW hole; DROP VIEW gap_ledger;"
+            " DROP INDEX frame_by_utc; DROP INDEX frame_by_device; DROP TABLE batch_hour; DROP TABLE hour_account;"
+            " DROP TABLE stretch; DROP TABLE retention; DROP INDEX batch_by_time;"
             " ALTER TABLE gateway_key DROP COLUMN follows;"
             " ALTER TABLE gateway_key DROP COLUMN replaced_us; PRAGMA user_version = 1"
         )

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from importlib import resources
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def scripts(engine: str, version: int) -> Iterator[tuple[int, str]]:
