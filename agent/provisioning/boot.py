@@ -18,6 +18,7 @@ FILE_NAME: Final = "civigate.toml"
 DISGUISED: Final = "civigate.toml.txt"
 """What a laptop that hides the ends of names makes of it."""
 NOTE_NAME: Final = "civigate-error.txt"
+SHEET_NAME: Final = "civigate-report.html"
 MAX_BYTES: Final = 64 * 1024
 """A file of ours is not longer."""
 
@@ -46,7 +47,15 @@ class BootPartition:
         Raises:
             OSError: the partition does not take it.
         """
-        _put(self.folder / NOTE_NAME, text)
+        _put(self.folder / NOTE_NAME, _crlf(text))
+
+    def leave_sheet(self, page: bytes) -> None:
+        """Leave the doctor's commissioning sheet.
+
+        Raises:
+            OSError: the partition does not take it.
+        """
+        _put(self.folder / SHEET_NAME, page)
 
     def publish(self, text: str) -> None:
         """Put what came of it in the place of civigate.toml; a note of before is gone.
@@ -55,7 +64,7 @@ class BootPartition:
             OSError: the partition does not take it.
         """
         there = self.request()
-        _put(self.folder / FILE_NAME if there is None else there, text)
+        _put(self.folder / FILE_NAME if there is None else there, _crlf(text))
         (self.folder / NOTE_NAME).unlink(missing_ok=True)
 
 
@@ -66,10 +75,14 @@ def find(folders: tuple[Path, ...] = FOLDERS) -> BootPartition:
     return next(given, None) or next(iter(partitions), BootPartition(folders[0]))
 
 
-def _put(path: Path, text: str) -> None:
+def _crlf(text: str) -> bytes:
+    return text.replace("\n", "\r\n").encode()
+
+
+def _put(path: Path, content: bytes) -> None:
     fresh = path.with_name("civigate.new")
-    with fresh.open("w", encoding="utf-8", newline="\r\n") as file:
-        file.write(text)
+    with fresh.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)

@@ -59,6 +59,8 @@ class Outcome:
         key: thumbprint of the key that was made here, hex.
         destination: what the platform is called in gateway.toml.
         radio: what the radio did: "receiving", or what is wrong.
+        doctor: what 'civigate doctor' said then: "ok", "warn" or "fail".
+        problems: what is not in order, one line each.
         date: UTC, ISO 8601, where the time is known.
     """
 
@@ -74,6 +76,8 @@ class Outcome:
     key: str = ""
     destination: str = ""
     radio: str = ""
+    doctor: str = ""
+    problems: tuple[str, ...] = ()
     date: str = ""
 
 

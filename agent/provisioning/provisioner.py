@@ -26,7 +26,7 @@ from agent.enrolment.enrolling import enrol
 from agent.errors import AgentError, ConfigError
 from agent.lorawan import parse_eui
 from agent.notify import Notifier
-from agent.provisioning import led, network, preparation
+from agent.provisioning import checkup, led, network, preparation
 from agent.provisioning.outcome import Outcome, Stage, explain, write
 from agent.provisioning.preparation import Located, ManyBoardsError, NoConcentratorError
 from agent.uplink.machine import LINKED
@@ -119,6 +119,7 @@ class Provisioner:
             if self._enrol(asked, loaded):
                 _systemctl("restart", SERVICE)
                 self._await_receipt(asked, loaded)
+                self._check_up(asked)
         if self._outcome.stage in {Stage.WHICH_BOARD, Stage.REFUSED, Stage.ENROLLED, Stage.ONLINE}:
             desk.clear()
         return self._outcome
@@ -224,6 +225,18 @@ class Provisioner:
                 self._tell(asked, stage=Stage.ENROLLED, detail=detail, next_step=step, radio=radio)
             self._stop.wait(LOOK_S)
             deadline_s -= LOOK_S
+
+    def _check_up(self, asked: Request) -> None:
+        """Let the doctor look, and leave what it says on the partition."""
+        if self._stop.is_set():
+            return
+        found = checkup.look(self._places.config, self._clock)
+        self._tell(asked, doctor=found.verdict, problems=found.problems)
+        if found.page is not None:
+            try:
+                self._places.boot.leave_sheet(found.page)
+            except OSError as error:
+                log.warning("event=sheet_not_written where=%s problem=%s", self._places.boot.folder, error)
 
     def _newest(self, loaded: GatewayConfig) -> tuple[str, str] | None:
         """Return what keeps the destination ("" for nothing) and the radio's state; None when the agent is silent."""

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import config
+from agent import config, identity
+from agent.cli.main import main
 from agent.demo.authority import Authority
 from agent.enrolment import claim
 from agent.provisioning.desk import Desk
@@ -152,6 +153,10 @@ def test_a_file_on_the_boot_partition_brings_the_gateway_online(card: Card) -> N
         assert card.result["stage"] == "online", card.log
         assert card.result["radio"] == "receiving"
         assert card.result["destination"] == destination.name
+        assert card.result["doctor"] in {"ok", "warn", "fail"}, "this machine has faults that no gateway has"
+        sheet = card.boot / "civigate-report.html"
+        key = identity.load(config.load(card.toml)).signer.public.text
+        assert main(["doctor", "--verify", str(sheet), "--key", key]) == 0
     assert not (card.folder / "desk").exists()
     everything = "".join(path.read_text(errors="replace") for path in card.boot.iterdir())
     assert code not in everything + card.log
