@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.doctor import host
 from agent.doctor.causes import found, of_error
 from agent.doctor.finding import Finding, Value, ok
+from agent.doctor.wording import room
 from agent.errors import SpoolError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def disk(context: Context) -> Iterator[Finding]:
     free, size = at.f_bavail * at.f_frsize, at.f_blocks * at.f_frsize
     kind, device = _mount(folder)
     values: dict[str, Value] = {"free_bytes": free, "size_bytes": size, "file_system": kind}
-    said = f"{folder}: {_room(free)} of {_room(size)} free ({kind or 'unknown'}{f' on {device}' if device else ''})"
+    said = f"{folder}: {room(free)} of {room(size)} free ({kind or 'unknown'}{f' on {device}' if device else ''})"
     errors = _errors(context.root, device)
     if at.f_flag & READ_ONLY_FLAG:
         yield found("disk-read-only", "disk", said, values)
@@ -94,10 +95,10 @@ def _wear(context: Context) -> Iterator[Finding]:
     if used is not None and used >= WORN:
         yield found("card-worn", "card", f"the drive says that {used:.0%} of its life is used", values)
     elif years is not None and years < SHORT_YEARS:
-        evidence = f"{_room(daily or 0)} are written a day: at that rate it lasts {years * 365:,.0f} days"
+        evidence = f"{room(daily or 0)} are written a day: at that rate it lasts {years * 365:,.0f} days"
         yield found("card-worn", "card", evidence, values)
     elif years is not None:
-        yield ok("card", f"{_room(daily or 0)} are written a day: at that rate it lasts {years:,.0f} years", values)
+        yield ok("card", f"{room(daily or 0)} are written a day: at that rate it lasts {years:,.0f} years", values)
 
 
 def spool(context: Context) -> Iterator[Finding]:
@@ -128,8 +129,7 @@ def _file(context: Context, writer: Mapping[str, Any] | None) -> Iterator[Findin
         with SpoolReader(path) as reader:
             status, wrong = reader.status(), reader.check()
     except SpoolError as error:
-        cause = error.__cause__
-        if isinstance(cause, PermissionError) or (not os.access(path.parent, os.X_OK) and path.parent.exists()):
+        if isinstance(error.__cause__, PermissionError):
             yield found("no-rights", "spool", f"{path} may not be read by this user")
         elif error.code == "CG-SPL-001":
             yield found("spool-gone" if writer is not None else "spool-new", "spool", f"{path} is not there")
@@ -148,18 +148,18 @@ def _account(context: Context, status: SpoolStatus, writer: Mapping[str, Any] | 
     lost = sum(stream.account.evicted + stream.account.expired for stream in status.streams if stream.open)
     refused = sum(stream.quarantined_batches for stream in status.streams)
     days = (context.said("outlook") or {}).get("buffer_days")
-    room = None if writer is None else writer.get("room_bytes")
+    left = None if writer is None else writer.get("room_bytes")
     values: dict[str, Value] = {
         "frames": status.frames,
         "waiting": waiting,
         "lost": lost,
         "quarantined_batches": refused,
         "buffer_days": days,
-        "room_bytes": room,
+        "room_bytes": left,
     }
     lasts = f", room for {days:,.0f} days without the platform" if days is not None else ""
-    if days is None and room is not None:
-        lasts = f", room for {_room(room)} more"
+    if days is None and left is not None:
+        lasts = f", room for {room(left)} more"
     said = f"sums match; {waiting:,} frames wait{lasts}"
     if refused:
         yield found(
@@ -192,7 +192,3 @@ def _errors(root: Path, device: str) -> int:
     """Return how many errors ext4 has met on a device since it was checked last."""
     name = Path(device).resolve().name if device.startswith("/") else ""
     return (host.number(root / "sys/fs/ext4" / name / "errors_count") or 0) if name else 0
-
-
-def _room(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / MB:,.0f} MB"

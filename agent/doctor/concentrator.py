@@ -78,7 +78,7 @@ def _examined(context: Context) -> Iterator[Finding]:
                 evidence = f"{sighting.chip}, EUI {sighting.eui}, is receiving, and no agent runs"
                 yield found("chip-at-work", "chip", evidence, _values(sighting))
                 return
-            findings = tuple(_after_reset(context, board, at, opened))
+            findings = tuple(_after_reset(context, board, at, opened, sighting))
             emulated = is_emulated(AddressSpace(opened))
             yield from (_marked(finding, emulated=emulated) for finding in findings)
             if any(finding.verdict is Verdict.FAIL for finding in findings):
@@ -114,7 +114,7 @@ def _at_work(opened: SpiBus, sighting: Sighting) -> bool:
     return sighting.receiving or RegisterMap(AddressSpace(opened)).read_bytes(GENERAL, 1)[0] == PAUSED
 
 
-def _after_reset(context: Context, board: Board, at: Bus, opened: SpiBus) -> Iterator[Finding]:
+def _after_reset(context: Context, board: Board, at: Bus, opened: SpiBus, before: Sighting) -> Iterator[Finding]:
     """Pulse the reset line, and say what that led to."""
     from agent.radio import lines_of  # noqa: PLC0415
     from drivers.linux.clock import SystemClock  # noqa: PLC0415
@@ -125,7 +125,7 @@ def _after_reset(context: Context, board: Board, at: Bus, opened: SpiBus) -> Ite
         leads = leads_to_chip(opened, reset, power, SystemClock())
         after = look(opened)
         if after.chip is None:
-            yield _silent(board, opened, reset, after)
+            yield _silent(board, opened, reset, before, after)
             return
         yield _named(context, board, after)
         name = "by its bus" if board.reset is None else f"GPIO{board.reset.number}"
@@ -144,7 +144,7 @@ def _after_reset(context: Context, board: Board, at: Bus, opened: SpiBus) -> Ite
                 line.close()
 
 
-def _silent(board: Board, opened: SpiBus, reset: OutputLine | None, after: Sighting) -> Finding:
+def _silent(board: Board, opened: SpiBus, reset: OutputLine | None, before: Sighting, after: Sighting) -> Finding:
     """Say why no concentrator answers after a reset."""
     from drivers.linux.clock import SystemClock  # noqa: PLC0415
     from drivers.sx1302.probe import STEP_S, look  # noqa: PLC0415
@@ -166,6 +166,8 @@ def _silent(board: Board, opened: SpiBus, reset: OutputLine | None, after: Sight
                 return found("reset-inverted", "reset", said, polarity=polarity)
     lines = [f"GPIO{line.number} ({name})" for name, line in (("reset", board.reset), ("power", board.power)) if line]
     tried = f"; {' and '.join(lines)} of {board.name} were driven" if lines else ""
+    if before.chip is not None:
+        return found("silent-through-reset", "chip", f"{evidence}, and it answered before{tried}")
     return found("silent-high" if after.version == _HIGH else "silent-low", "chip", f"{evidence}{tried}")
 
 

@@ -74,6 +74,8 @@ def _limited(check: Check, context: Context) -> tuple[Finding, ...]:
         found: list[Finding] = []
         try:
             found.extend(check.look(context))
+        except PermissionError as error:
+            found.append(causes.found("no-rights", check.name, f"{error.filename} may not be read by this user"))
         except Exception as error:
             logger.debug("event=doctor_check_crashed check=%s", check.name, exc_info=True)
             evidence = f"the check itself failed: {type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agent.doctor.causes import found, of_error
 from agent.doctor.context import AgentState
 from agent.doctor.finding import Finding, ok, skipped
+from agent.doctor.wording import span
 
 if TYPE_CHECKING:
     from agent.doctor.context import Context
@@ -45,7 +46,7 @@ def agent(context: Context) -> Iterator[Finding]:
     match context.agent:
         case AgentState.RUNNING:
             up = context.uptime_s or 0
-            yield ok("agent", f"runs since {_span(up)}", {"uptime_s": up})
+            yield ok("agent", f"runs for {span(up)}", {"uptime_s": up})
         case AgentState.STOPPED:
             yield found("agent-stopped", "agent", "does not run")
         case AgentState.DIED:
@@ -56,10 +57,3 @@ def agent(context: Context) -> Iterator[Finding]:
             yield found("agent-mute", "agent", f"is there, but there is no new status.json in {folder}")
         case AgentState.UNKNOWN:
             yield found("no-rights", "agent", f"{folder} may not be read by this user")
-
-
-def _span(seconds: int) -> str:
-    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds // unit} {name}"
-    return f"{seconds} s"

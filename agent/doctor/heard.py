@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.doctor import asked, levels
 from agent.doctor.causes import found
 from agent.doctor.finding import Finding, Value, ok, skipped
+from agent.doctor.wording import span
 
 if TYPE_CHECKING:
     from agent.config import Destination
@@ -68,20 +69,20 @@ def heard(context: Context) -> Iterator[Finding]:
     if radio.get("state") != "receiving":
         yield skipped("heard", f"{said}; the radio does not receive at present")
     elif silent_s > QUIET_S:
-        yield _silence(context, f"nothing for {silent_s // 60} min; {said}", silent_s, total, values)
+        yield _silence(context, f"nothing for {span(silent_s)}; {said}", silent_s, total, values)
     elif hour is not None and hour.heard >= ENOUGH_FRAMES and hour.bad_crc > hour.heard * DAMAGED_SHARE:
         yield found("mostly-damaged", "heard", f"{said}, {hour.bad_crc:,} of them damaged", values)
     elif not total:
         yield skipped("heard", f"{said}: too soon to tell")
     else:
-        yield ok("heard", f"{said}, the last one {silent_s} s ago", values)
+        yield ok("heard", f"{said}, the last one {span(silent_s)} ago", values)
     yield from _antenna(context, total)
 
 
 def _told(hour: Hour | None, total: int, uptime_s: int) -> str:
     if hour is None:
-        return f"{total:,} frames since the agent's start {uptime_s // 60} min ago"
-    return f"{hour.heard:,} frames in the last {max(1, round(hour.span_s / 60))} min"
+        return f"{total:,} frames since the agent's start {span(uptime_s)} ago"
+    return f"{hour.heard:,} frames in the last {span(hour.span_s)}"
 
 
 def _silence(context: Context, said: str, silent_s: int, total: int, values: Mapping[str, Value]) -> Finding:
@@ -161,11 +162,10 @@ def _hour(context: Context) -> Hour | None:
 
 
 def _spool(context: Context) -> SpoolStatus | None:
-    from agent.errors import SpoolError  # noqa: PLC0415
     from agent.spool.reader import SpoolReader  # noqa: PLC0415
 
     assert context.config is not None
-    with suppress(SpoolError), SpoolReader(context.config.spool_path) as reader:
+    with suppress(OSError), SpoolReader(context.config.spool_path) as reader:
         return reader.status()
     return None
 

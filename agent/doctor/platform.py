@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from agent.doctor import host
 from agent.doctor.causes import found, of_error
 from agent.doctor.finding import Finding, Value, Verdict, ok
+from agent.doctor.wording import span
 
 if TYPE_CHECKING:
     from agent.batch.model import Receipt, Refusal
@@ -91,6 +92,9 @@ class _Job(threading.Thread):
     def run(self) -> None:
         try:
             self.findings = tuple(_walk(self._context, self.destination, self.url))
+        except PermissionError as error:
+            evidence = f"{self.destination.name}: {error.filename} may not be read by this user"
+            self.findings = (found("no-rights", "platform", evidence),)
         except Exception as error:  # as in examine: whatever it is, it is a finding
             evidence = f"{self.destination.name}: the check itself failed: {type(error).__name__}: {error}"
             self.findings = (found("crashed", "platform", evidence),)
@@ -193,11 +197,10 @@ def _walk(context: Context, destination: Destination, url: str) -> Iterator[Find
 def _known(config: GatewayConfig, destination: str) -> tuple[bytes, bytes]:
     """Return EUI and stream, as far as configuration and spool know them; zeros else, which do for asking."""
     from agent.batch.codec import EUI_BYTES, STREAM_BYTES  # noqa: PLC0415
-    from agent.errors import SpoolError  # noqa: PLC0415
     from agent.spool.reader import SpoolReader  # noqa: PLC0415
 
     eui, stream_id = config.gateway.eui or bytes(EUI_BYTES), bytes(STREAM_BYTES)
-    with suppress(SpoolError), SpoolReader(config.spool_path) as reader:
+    with suppress(OSError), SpoolReader(config.spool_path) as reader:
         eui = config.gateway.eui or reader.state().gateway_eui or eui
         stream_id = reader.head(destination).stream_id
     return eui, stream_id
@@ -224,7 +227,7 @@ def _reached(way: _Way, steps: list[Step], noting: _Noting, answer: _Answer) -> 
     asked = "this host" in last.detail
     if asked and answer.ahead_s is not None and abs(answer.ahead_s) > CLOCK_LIMIT_S + took_ms / 1000:
         evidence = (
-            f"this gateway is {_apart(answer.ahead_s)} {'ahead of' if answer.ahead_s > 0 else 'behind'} the platform"
+            f"this gateway is {span(answer.ahead_s)} {'ahead of' if answer.ahead_s > 0 else 'behind'} the platform"
         )
         yield found("clock-wrong", "clock", evidence, {"clock_ahead_s": round(answer.ahead_s, 1)})
     certificate = next((step.detail for step in steps if step.name == "cert"), "")
@@ -241,6 +244,9 @@ def _reached(way: _Way, steps: list[Step], noting: _Noting, answer: _Answer) -> 
 def _failed(way: _Way, error: LinkError, name: str, port: int) -> Finding:
     """Say why the way ends where it does."""
     context = way.context
+    if isinstance(error.__cause__, PermissionError):
+        evidence = f"{way.destination.name}: {error.where} may not be read by this user"
+        return found("no-rights", "platform", evidence)
     said = f"{way.destination.name}: {way.url}: {error.what} [{error.code}]"
     if error.code == "CG-UPL-015" and "our certificate" in error.what:
         early = "not valid before" in error.what
@@ -334,14 +340,6 @@ def _long_lived(context: Context, destination: Destination) -> bool:
         left_us = dates.not_after_us - time.time_ns() // 1000
         return left_us < min(SOON_DAYS * _DAY_US, (dates.not_after_us - dates.not_before_us) / 4)
     return True
-
-
-def _apart(seconds: float) -> str:
-    seconds = abs(seconds)
-    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:,.0f} {name}"
-    return f"{seconds:.1f} s"
 
 
 def _day(utc_us: int) -> str:

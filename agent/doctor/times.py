@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.doctor import host
 from agent.doctor.causes import found, of_error
 from agent.doctor.finding import Finding, Value, ok, skipped
+from agent.doctor.wording import span
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -124,11 +125,11 @@ def _asked(context: Context, said: Mapping[str, Any]) -> Iterator[Finding]:
     elif age_s is None:
         yield found("no-pulse", "pulse", "the concentrator has never latched a pulse", values)
     elif age_s > STALE_PULSE_S:
-        yield found("stale-pulse", "pulse", f"the last pulse was {age_s:.0f} s ago", values)
+        yield found("stale-pulse", "pulse", f"the last pulse was {span(age_s)} ago", values)
     elif said.get("disputed"):
         yield found("gnss-disputed", "pulse", "the host's synchronised clock contradicts the receiver", values)
     elif not said.get("settled") and (context.uptime_s or 0) > SETTLES_S:
-        evidence = f"pulses come, but after {context.uptime_s} s none has its second"
+        evidence = f"pulses come, but after {span(context.uptime_s or 0)} none has its second"
         yield found("gnss-late", "pulse", evidence, values)
     elif drift is not None and abs(drift) > CRYSTAL_LIMIT_PPB:
         yield found("crystal", "pulse", f"pulses come every second{drifts}", values)

@@ -1,0 +1,286 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""What is read of the host: on roots like those of Raspberry Pis, on this machine, with and without rights."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.batch.model import Anchor
+from agent.clock import HostClock
+from agent.config import load
+from agent.doctor import buses, context, gateway, host, power, times
+from agent.doctor import platform as platforms
+from agent.doctor.context import AgentState, Context
+from agent.doctor.finding import Finding
+from tests.agent.doctor.scene import FILTER, Scene, destination
+
+Capsys = pytest.CaptureFixture[str]
+Files = Mapping[str, str]
+
+
+@pytest.fixture
+def pi(tmp_path: Path) -> Callable[..., Context]:
+    """Return what makes the context of a machine with such files."""
+
+    def make(files: Files, toml: str = "", agent: AgentState = AgentState.STOPPED) -> Context:
+        for name, text in files.items():
+            path = tmp_path / "root" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        config = tmp_path / "gateway.toml"
+        config.write_text(f'[gateway]\nstate_dir = "{tmp_path}/state"\n[concentrator]\nboard = "rak_2287"\n{toml}')
+        return Context(tmp_path / "root", config, load(config), None, HostClock(), agent, None)
+
+    return make
+
+
+def code(findings: object) -> str:
+    """Return the code of the only finding."""
+    (finding,) = cast("list[Finding]", list(cast("list[Finding]", findings)))
+    return finding.code
+
+
+@pytest.mark.parametrize(
+    ("flags", "celsius", "expected"),
+    [
+        ("0", 48_000, ""),
+        ("50005", 48_000, "CG-DOC-101"),
+        ("50000", 48_000, "CG-DOC-102"),
+        ("e0008", 82_000, "CG-DOC-103"),
+        ("0", 83_000, "CG-DOC-103"),
+        ("e0000", 55_000, "CG-DOC-104"),
+    ],
+)
+def test_power(pi: Callable[..., Context], flags: str, celsius: int, expected: str) -> None:
+    files = {
+        power.THROTTLED: f"{flags}\n",
+        "proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
+        "sys/class/thermal/thermal_zone0/temp": f"{celsius}\n",
+    }
+    (finding,) = power.power(pi(files))
+    assert finding.code == expected
+    assert "Raspberry Pi 4 Model B Rev 1.4" in finding.evidence
+    assert finding.values["processor_celsius"] == celsius / 1000
+
+
+def test_power_by_the_kernels_monitor(pi: Callable[..., Context]) -> None:
+    files = {"sys/class/hwmon/hwmon1/name": "rpi_volt\n", "sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n"}
+    assert code(power.power(pi(files))) == "CG-DOC-102"
+
+
+@pytest.mark.parametrize(
+    ("config_txt", "expected"),
+    [
+        ("# nothing\n", "CG-DOC-201"),
+        ("dtparam=i2c_arm=on,spi=off\n", "CG-DOC-201"),
+        ("[all]\ndtparam=spi=on  # radio\n", "CG-DOC-202"),
+        ("dtparam=i2c_arm=on,spi=on\n", "CG-DOC-202"),
+    ],
+)
+def test_spi_in_config_txt(pi: Callable[..., Context], config_txt: str, expected: str) -> None:
+    made = pi({"boot/firmware/config.txt": config_txt})
+    assert code(buses._no_spi(made, Path("/dev/spidev0.0"), "is not there")) == expected
+
+
+@given(st.text())
+def test_any_config_txt_says_something_or_nothing(text: str) -> None:
+    assert host.switched_on(text, "spi") in {None, True, False}
+
+
+def test_the_console_on_the_receivers_port(pi: Callable[..., Context]) -> None:
+    line = "console=serial0,115200 console=tty1 root=PARTUUID=1234-02 rootwait\n"
+    made = pi({"boot/cmdline.txt": line}, '[gnss]\ndevice = "/dev/serial0"\n')
+    assert code(buses.console(made)) == "CG-DOC-231"
+    free = pi({"boot/cmdline.txt": "console=tty1\n"}, '[gnss]\ndevice = "/dev/serial0"\n')
+    assert list(buses.console(free)) == []
+
+
+def test_another_forwarder(pi: Callable[..., Context]) -> None:
+    made = pi({"proc/4711/comm": "lora_pkt_fwd\n"})
+    assert context._forwarder(made.root) == "lora_pkt_fwd"
+    busy = Context(made.root, made.path, made.config, None, made.clock, AgentState.STOPPED, None, "lora_pkt_fwd")
+    assert [finding.code for finding in gateway.agent(busy)] == ["CG-DOC-014", "CG-DOC-010"]
+    assert "lora_pkt_fwd" in busy.hands_off
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, "CG-DOC-601"),
+        ({"proc/net/route": "Iface\tDestination\neth0\t0001A8C0\n"}, "CG-DOC-601"),
+        ({"proc/net/route": "Iface\tDestination\neth0\t00000000\n"}, "CG-DOC-602"),
+        (
+            {"proc/net/route": "Iface\tDestination\neth0\t00000000\n", "etc/resolv.conf": "nameserver 192.168.1.1\n"},
+            "",
+        ),
+        (
+            {
+                "proc/net/ipv6_route": f"{'0' * 32} 00 {'0' * 32} 00 {'f' * 32} 400 1 0 3 wwan0\n",
+                "etc/resolv.conf": "nameserver fe80::1\n",
+            },
+            "",
+        ),
+    ],
+)
+def test_the_network(pi: Callable[..., Context], files: Files, expected: str) -> None:
+    toml = destination("https://platform.example.org")
+    assert code(platforms.network(pi(files, toml))) == expected
+
+
+def clock_of(monkeypatch: pytest.MonkeyPatch, *, synchronised: bool, year: int = 2026) -> HostClock:
+    made = HostClock()
+
+    def anchor(_: HostClock) -> Anchor | None:
+        return None
+
+    if not synchronised:
+        monkeypatch.setattr(HostClock, "anchor", anchor)
+    moment = datetime(year, 12, 1, tzinfo=UTC).timestamp()
+    monkeypatch.setattr(times, "time", SimpleNamespace(time=lambda: moment))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("files", "year", "expected"),
+    [
+        ({}, 2026, "CG-DOC-423"),
+        ({"proc/300/comm": "systemd-timesyn\n"}, 2026, "CG-DOC-422"),
+        ({"proc/300/comm": "chronyd\n"}, 1970, "CG-DOC-421"),
+        ({"state": ""}, 2025, "CG-DOC-421"),
+    ],
+)
+def test_a_clock_that_nobody_has_set(
+    pi: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, files: Files, year: int, expected: str
+) -> None:
+    clock_of(monkeypatch, synchronised=False, year=year)
+    assert code(times.clock(pi(files))) == expected
+
+
+def test_a_clock_behind_what_the_platform_has_signed(
+    pi: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from agent.enrolment.enrolling import folder_of
+    from agent.trusted_time import FILE_NAME
+
+    clock_of(monkeypatch, synchronised=False)
+    made = pi({"proc/300/comm": "chronyd\n"}, destination("https://platform.example.org"))
+    assert made.config is not None
+    folder = folder_of(made.config, "city")
+    assert folder is not None
+    folder.mkdir(parents=True)
+    (folder / FILE_NAME).write_text(f"{round(datetime(2027, 3, 1, tzinfo=UTC).timestamp() * 1e6)}\n")
+    (finding,) = times.clock(made)
+    assert finding.code == "CG-DOC-421"
+    assert "2027-03-01" in finding.evidence
+
+
+def test_file_systems_that_fail(folder: Path) -> None:
+    space = ("unshare", "--user", "--map-root-user", "--mount")
+    if subprocess.run([*space, "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces here: nothing can be mounted")
+    done = subprocess.run(
+        [*space, sys.executable, "-m", "tests.agent.doctor.mounted", str(folder)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {name: finding["code"] for name, finding in found.items()} == {
+        "in memory": "CG-DOC-504",
+        "full": "CG-DOC-501",
+        "read-only": "CG-DOC-503",
+    }
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("[destination.filter]\n", "CG-DOC-701"),
+        ('[destination.filter]\ndev_addr = ["00000000/0"]\n', "CG-DOC-703"),
+        ('[destination.filter]\njoin_eui = ["70b3000000000000/16"]\n', "CG-DOC-703"),
+        (FILTER, None),
+    ],
+)
+def test_filters(scene: Scene, capsys: Capsys, rules: str, expected: str | None) -> None:
+    scene.destination = destination("https://127.0.0.1:9", rules=rules)
+    assert scene.look(capsys, "--hands-off").one("filter")["code"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("[gateway]\nnaem = 1\n", "naem"), ("[[[", ":"), ('[concentrator]\nboard = "rak_2288"\n', "rak_2288")],
+)
+def test_a_configuration_that_cannot_be_used(folder: Path, capsys: Capsys, text: str, word: str) -> None:
+    from agent.cli.main import main
+
+    path = folder / "gateway.toml"
+    path.write_text(text)
+    assert main(["doctor", "-c", str(path), "--json"]) == 3
+    first = json.loads(capsys.readouterr().out)["findings"][0]
+    assert (first["check"], first["code"]) == ("config", "CG-DOC-002")
+    assert word in first["evidence"]
+
+
+def test_no_configuration_and_no_hardware(folder: Path, capsys: Capsys) -> None:
+    from agent.cli.main import main
+
+    assert main(["doctor", "-c", str(folder / "none.toml")]) == 3
+    said = capsys.readouterr().out
+    assert "config" in said
+    assert "CG-DOC-001" in said
+    assert said.count("CG-DOC-015") == 0
+    assert len(said.splitlines()) <= 40
+
+
+def test_no_key(scene: Scene, capsys: Capsys) -> None:
+    (scene.folder / "state/gateway.key").unlink()
+    look = scene.look(capsys, "--hands-off")
+    assert look.one("key")["code"] == "CG-DOC-541"
+    assert not (scene.folder / "state/gateway.key").exists(), "a doctor makes no key"
+
+
+def test_a_key_that_cannot_be_used(scene: Scene, capsys: Capsys) -> None:
+    (scene.folder / "state/gateway.key").write_text("garbage")
+    assert scene.look(capsys, "--hands-off").one("key")["code"] == "CG-DOC-542"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
+def test_a_user_without_rights(folder: Path) -> None:
+    with Scene(folder) as scene, socket.create_server(("127.0.0.1", 0)) as listener:
+        certificate = folder / "state/gateway.pem"
+        certificate.write_text("secret")
+        files = (f'cert_file = "{certificate}"', "connect_timeout_s = 2.0")
+        scene.destination = destination(f"https://127.0.0.1:{listener.getsockname()[1]}", *files)
+        path = scene.write()
+        for place in ("state", "run"):
+            (folder / place).chmod(0o700)
+        folder.chmod(0o755)
+        # once as root: the interpreter's own files may not be for everybody
+        program = (
+            "import contextlib, io, os, sys\n"
+            "from agent.cli.main import main\n"
+            "with contextlib.redirect_stdout(io.StringIO()): main(sys.argv[1:])\n"
+            "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+            "sys.exit(main(sys.argv[1:]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, "doctor", "-c", str(path), "--json"], capture_output=True, text=True
+        )
+    found = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert done.stderr == ""
+    for check in ("agent", "spool", "key", "firmware", "platform"):
+        assert (found[check]["verdict"], found[check]["code"]) == ("skipped", "CG-DOC-003"), found[check]
+    assert "may not" in found["chip"]["evidence"] or "not known to this user" in found["chip"]["evidence"]
+    assert not any(finding["code"] == "CG-DOC-015" for finding in found.values())

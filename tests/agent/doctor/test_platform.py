@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The way to the platform: real TLS and HTTP, everything that can be in the way, and the clock that goes with it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.batch import receipt
+from agent.batch.keys import Ed25519Signer
+from agent.batch.model import Reason, Refusal
+from tests.agent.doctor.scene import Scene, destination, synchronised
+from tests.agent.enrolment.issuing import Issuer
+from tests.agent.uplink.scene import PLATFORM_KEY, Broker, Handler, HttpsServer, Platform, free_port
+
+Capsys = pytest.CaptureFixture[str]
+ISSUER = Issuer()
+STRANGER = Issuer("hotel")
+QUICK = ("connect_timeout_s = 2.0", "answer_timeout_s = 2.0")
+
+
+class Town(Scene):
+    """A gateway with a platform on loopback."""
+
+    platform: Platform
+    server: HttpsServer
+
+    def open(self, first_day: float = -1, last_day: float = 90, issuer: Issuer = ISSUER) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*issuer.write(self.folder, "server", first_day, last_day))
+        (self.folder / "ca.pem").write_bytes(ISSUER.certificate())
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(self.folder / "ca.pem")
+        self.platform = Platform()
+        self.server = HttpsServer(self.platform, context)
+
+    def point(
+        self, *, host: str = "localhost", port: int | None = None, ours: tuple[float, float] = (-1, 90), key: str = ""
+    ) -> None:
+        """Configure the destination, with a certificate of our own from and to so many days from now."""
+        certificate, private = ISSUER.write(self.folder, "ours", *ours)
+        url = f"https://{host}:{port or self.server.port}"
+        files = (f'ca_file = "{self.folder}/ca.pem"', f'cert_file = "{certificate}"', f'key_file = "{private}"')
+        self.destination = destination(url, *files, *QUICK, key=key or PLATFORM_KEY.public.text)
+
+
+@pytest.fixture
+def town(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
+    synchronised(monkeypatch)
+    with Town(folder) as made:
+        made.open()
+        made.point()
+        yield made
+        made.server.stop()
+
+
+def lines(town: Town, capsys: Capsys) -> dict[str, str]:
+    look = town.look(capsys, "--hands-off")
+    return {
+        check: code for check, code in look.bad().items() if check in {"platform", "certificate", "clock", "network"}
+    }
+
+
+def test_the_way_leads_to_a_receipt(town: Town, capsys: Capsys) -> None:
+    look = town.look(capsys, "--hands-off")
+    assert lines(town, capsys) == {}
+    finding = look.one("platform")
+    assert finding["verdict"] == "ok"
+    assert "a signed receipt" in finding["evidence"]
+    assert abs(finding["values"]["clock_ahead_s"]) < 5
+    assert look.one("certificate")["verdict"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("ours", "check", "code"),
+    [
+        ((-90, -1), "certificate", "CG-DOC-621"),
+        ((-90, 5), "certificate", "CG-DOC-622"),
+        ((3, 90), "certificate", "CG-DOC-623"),
+    ],
+    ids=["expired", "soon", "not yet"],
+)
+def test_our_certificate(town: Town, capsys: Capsys, ours: tuple[float, float], check: str, code: str) -> None:
+    town.point(ours=ours)
+    assert lines(town, capsys) == {check: code}
+
+
+def test_a_certificate_that_never_lives_for_long_does_not_end_soon(town: Town, capsys: Capsys) -> None:
+    town.point(ours=(-1, 3))
+    assert lines(town, capsys) == {}
+
+
+def test_the_platforms_certificate_has_expired(town: Town, capsys: Capsys) -> None:
+    town.open(-90, -2)
+    town.point()
+    look = town.look(capsys, "--hands-off")
+    assert look.one("platform")["code"] == "CG-DOC-617"
+    assert "expired on" in look.one("platform")["evidence"]
+
+
+def test_a_login_page_that_takes_over_tls(town: Town, capsys: Capsys) -> None:
+    town.open(issuer=STRANGER)
+    town.point(host="127.0.0.1")
+    look = town.look(capsys, "--hands-off")
+    # its certificate is for the host that was asked: so it is the authority that is not known
+    assert look.one("platform")["code"] == "CG-DOC-616"
+    assert "CN=hotel" in look.one("platform")["evidence"]
+
+
+def test_a_login_page_with_a_certificate_of_its_own(
+    town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.doctor.platform._matches", lambda *_: False)  # as if it named another host
+    town.open(issuer=STRANGER)
+    town.point()
+    look = town.look(capsys, "--hands-off")
+    assert look.one("platform")["code"] == "CG-DOC-615"
+    assert "it showed a certificate for localhost" in look.one("platform")["evidence"]
+
+
+def test_a_login_page_behind_the_right_certificate(town: Town, capsys: Capsys) -> None:
+    def portal(handler: Handler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", "http://login.hotel.example/")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    town.server.divert = portal
+    assert lines(town, capsys) == {"platform": "CG-DOC-615"}
+
+
+def test_a_server_that_is_unwell(town: Town, capsys: Capsys) -> None:
+    def unwell(handler: Handler) -> None:
+        handler.send_response(503)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    town.server.divert = unwell
+    assert lines(town, capsys) == {"platform": "CG-DOC-626"}
+
+
+def test_a_name_that_nobody_knows(town: Town, capsys: Capsys) -> None:
+    town.point(host="platform.invalid")
+    assert lines(town, capsys)["platform"] == "CG-DOC-611"
+
+
+def test_a_port_where_nobody_listens(town: Town, capsys: Capsys) -> None:
+    town.point(port=free_port())
+    assert lines(town, capsys) == {"platform": "CG-DOC-612"}
+
+
+def test_something_that_speaks_no_tls(town: Town, capsys: Capsys) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for _ in range(2):
+                connection, _address = listener.accept()
+                with connection:
+                    connection.recv(100)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        town.point(port=listener.getsockname()[1])
+        assert lines(town, capsys) == {"platform": "CG-DOC-619"}
+
+
+def test_another_platforms_key(town: Town, capsys: Capsys) -> None:
+    town.point(key=Ed25519Signer.generate().public.text)
+    assert lines(town, capsys) == {"platform": "CG-DOC-627"}
+
+
+def test_a_gateway_that_is_not_registered(town: Town, capsys: Capsys) -> None:
+    def refuse(handler: Handler) -> None:
+        no = Refusal(bytes(16), 0, bytes(32), Reason.UNKNOWN_KEY, "who are you", time.time_ns() // 1000)
+        handler._answer(422, "application/cose", receipt.sign_refusal(no, PLATFORM_KEY))
+
+    town.server.divert = refuse
+    assert lines(town, capsys) == {"platform": "CG-DOC-628"}
+
+
+def test_several_ways_of_which_one_leads(town: Town, capsys: Capsys) -> None:
+    town.destination = town.destination.replace(
+        "receipt_key", f'fallback_urls = ["https://localhost:{free_port()}"]\nreceipt_key'
+    )
+    look = town.look(capsys, "--hands-off")
+    assert [f["verdict"] for f in look.all("platform")] == ["ok", "warn"]
+    assert look.all("platform")[1]["code"] == "CG-DOC-632"
+
+
+def test_no_platform(town: Town, capsys: Capsys) -> None:
+    town.destination = ""
+    assert lines(town, capsys)["platform"] == "CG-DOC-631"
+
+
+@pytest.mark.parametrize("off_s", [-86_400 * 3, 900])
+def test_a_clock_that_differs_from_the_platforms(
+    town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch, off_s: int
+) -> None:
+    # the platform signs with this; what is asked of the gateway's own clock is another call
+    monkeypatch.setattr(time, "time_ns", lambda: round((time.time() - off_s) * 1e9))
+    look = town.look(capsys, "--hands-off")
+    (finding,) = [f for f in look.all("clock") if f["verdict"] != "ok"]
+    assert finding["code"] == "CG-DOC-424"
+    assert ("behind" if off_s < 0 else "ahead of") in finding["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("option", "code"),
+    [("allow_anonymous false\npassword_file /dev/null", "CG-DOC-625"), ("allow_anonymous true", "CG-DOC-634")],
+)
+def test_a_broker(town: Town, capsys: Capsys, option: str, code: str) -> None:
+    broker = Broker(town.folder, option)
+    try:
+        town.destination = destination(f"mqtt://localhost:{broker.port}", *QUICK)
+        assert town.look(capsys, "--hands-off").one("platform")["code"] == code
+    finally:
+        broker.kill()
