@@ -184,14 +184,15 @@ class Air(threading.Thread):
 
     def _send(self, frames: list[AirFrame]) -> list[AirFrame]:
         """Put frames on the air whose decoding completes at once, and return those that the radio did not receive."""
-        answer = self._control.ask({"cmd": "inject_many", "packets": [_packet(frame) for frame in frames]})
+        answer = self._control.ask({"cmd": "inject_many", "packets": [packet(frame) for frame in frames]})
         self._sent += frames
         unheard = [frame for frame, outcome in zip(frames, answer["outcomes"], strict=True) if outcome != "fifo"]
         self.received += len(frames) - len(unheard)
         return unheard
 
 
-def _packet(frame: AirFrame) -> dict[str, Any]:
+def packet(frame: AirFrame) -> dict[str, Any]:
+    """Return a transmission as the control socket takes it."""
     return {
         "freq_hz": frame.frequency_hz,
         "sf": frame.spreading_factor,

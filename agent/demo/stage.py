@@ -174,6 +174,10 @@ class Stage:
             if process.poll() is not None:
                 raise self._failed(name)
 
+    def pid(self, name: str) -> int:
+        """Return the process of "agent", "receiver", "broker" or "emulator" as it is now."""
+        return self._running[name].pid
+
     def agent_peak_mb(self) -> float:
         """Return the most memory that the present agent has held, MB resident [proc(5), VmHWM]."""
         status = Path(f"/proc/{self._running['agent'].pid}/status").read_text()
