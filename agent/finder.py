@@ -83,9 +83,11 @@ def find(bus: Bus, tell: Tell, *, board: str | None = None, try_boards: bool = F
     """
     boards = _candidates(bus, board)
     try:
-        return _sight(bus, boards, tell, try_boards=try_boards, named=board is not None)
+        found = _sight(bus, boards, tell, try_boards=try_boards, named=board is not None)
     except DriverError as error:
         return Found(problem=f"{error}; {error.hint} [{error.code}]")
+    # a profile of one's own is found again by its path, not by the name in its file's name
+    return replace(found, boards=(board,)) if board is not None and "/" in board and found.boards else found
 
 
 def alike(names: Sequence[str]) -> bool:

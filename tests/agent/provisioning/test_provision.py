@@ -21,6 +21,7 @@ from agent.cli.main import main
 from agent.demo.authority import Authority
 from agent.enrolment import claim
 from agent.provisioning.desk import Desk
+from drivers import boards
 from drivers.emulator import Emulator
 from drivers.emulator.remote import Server
 from tests.receiver.enrolment.town import Town, town
@@ -162,6 +163,17 @@ def test_a_file_on_the_boot_partition_brings_the_gateway_online(card: Card) -> N
     assert code not in everything + card.log
     with card.provisioning() as provisioning:
         assert provisioning.wait(LIMIT_S) == 0, "what was done is not done again"
+
+
+def test_a_board_of_ones_own_is_found_again_by_its_path(card: Card) -> None:
+    """Its profile was looked for by the name of its file, and provisioning ended with the file still "working"."""
+    board = card.folder / "mine.toml"
+    board.write_text((Path(boards.__file__).with_name("semtech_corecell_eu868.toml")).read_text())
+    card.write(card.town.code(bytes.fromhex(EUI)), board=str(board))
+    with card.provisioning() as provisioning:
+        until(lambda: card.stage("waiting for the platform") or provisioning.poll() is not None, LIMIT_S)
+        assert card.stage("waiting for the platform"), card.log
+    assert config.load(card.toml).concentrator.board == str(board)
 
 
 def test_a_used_code_is_told_on_the_card_and_a_new_one_helps(card: Card) -> None:
