@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from agent.batch import keyfile
 from receiver.administration import Local
-from receiver.api import read_token, reading_app
+from receiver.api.access import read_token
+from receiver.api.app import reading_app
 from receiver.config import ApiSection, EnrolmentSection, HttpsSection, ReceiverConfig
 from receiver.control import ControlServer
 from receiver.enrolment.authority import CERTIFICATE_FILE

@@ -267,6 +267,53 @@ Column = int | float | str | None
 """A value of the `reception` view."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which receptions a reader asks for; None asks for all.
+
+    Attributes:
+        eui: of the gateway.
+        first_addr: lowest DevAddr.
+        last_addr: highest DevAddr.
+        since_us: UTC, from it on.
+        until_us: UTC, up to and without it.
+    """
+
+    eui: bytes | None = None
+    first_addr: int | None = None
+    last_addr: int | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of receptions.
+
+    Attributes:
+        rows: of the view, by id.
+        next: where to go on: every id up to it was looked at.
+        more: whether there may be others now.
+    """
+
+    rows: list[dict[str, Column]]
+    next: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transmission:
+    """One transmission of a device.
+
+    Attributes:
+        uplink: its name: the id of its first reception.
+        receptions: all that are here, by id.
+    """
+
+    uplink: int
+    receptions: list[dict[str, Column]]
+
+
 class Queries(Protocol):
     """What can be asked of a ledger. Every method may be called from any thread.
 
@@ -316,6 +363,14 @@ class Queries(Protocol):
 
     def frames(self, after: int, limit: int) -> Sequence[dict[str, Column]]:
         """Give receptions with an id beyond `after`, in the order of their commit."""
+        ...
+
+    def search(self, after: int, limit: int, wanted: Wanted) -> Found:
+        """Give receptions with an id beyond `after`, in the order of their commit."""
+        ...
+
+    def transmissions(self, after: int, limit: int, wanted: Wanted) -> tuple[list[Transmission], int, bool]:
+        """Give transmissions of which a reception beyond `after` is wanted; where to go on; whether there is more."""
         ...
 
     def alarms(self) -> list[AlarmRow]:

@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from receiver.ledger import gaps, queries
+from receiver.ledger import gaps, queries, search
 from receiver.ledger.port import (
     AlarmRow,
     Column,
+    Found,
     GapHour,
     Hole,
     ParkedRow,
@@ -20,6 +21,8 @@ from receiver.ledger.port import (
     SignedLink,
     StreamState,
     StreamSummary,
+    Transmission,
+    Wanted,
     Withdrawn,
 )
 from receiver.ledger.sql import Database
@@ -85,6 +88,16 @@ class LedgerReader(ABC):
         """Give receptions with an id beyond `after`, in the order of their commit."""
         with self._reading() as db:
             return queries.frames(db, after, limit)
+
+    def search(self, after: int, limit: int, wanted: Wanted) -> Found:
+        """Give receptions with an id beyond `after`, in the order of their commit."""
+        with self._reading() as db:
+            return search.receptions(db, after, limit, wanted)
+
+    def transmissions(self, after: int, limit: int, wanted: Wanted) -> tuple[list[Transmission], int, bool]:
+        """Give transmissions of which a reception beyond `after` is wanted; where to go on; whether there is more."""
+        with self._reading() as db:
+            return search.transmissions(db, after, limit, wanted)
 
     def alarms(self) -> list[AlarmRow]:
         """List the alarms, latest first."""
