@@ -34,6 +34,8 @@ _EXAMPLES: Final = """examples:
       also writes a commissioning sheet: one page with a QR code, signed with the gateway's key
   civigate doctor --verify town-hall.html --key civigate-key:ed25519:...
       on any computer: is this sheet as that gateway signed it?
+  civigate doctor --explain CG-DOC-305
+      what was meant by a code in a log, on a photo, on the phone
 
 Ends with 0 when all is in order, 1 with warnings, 3 when something does not work; a sheet that does not verify: 4.
 """
@@ -56,12 +58,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write a signed commissioning sheet (HTML)")
     parser.add_argument("--verify", type=Path, metavar="FILE", help="check such a sheet, and nothing else")
+    parser.add_argument("--explain", metavar="CODE", help="say what a code of an earlier look means")
     parser.add_argument("--key", metavar="KEY", help="to verify with: the gateway's public key, as registered")
     parser.set_defaults(func=run, refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
     """Look, or verify a sheet; 0 in order, 1 with warnings, 3 when something fails."""
+    if args.explain is not None:
+        return _explain(args)
     if args.verify is not None:
         return _verify(args)
     if args.key is not None:
@@ -132,6 +137,20 @@ def _write(args: argparse.Namespace, context: Context, sheet: Sheet) -> None:
     args.report.write_bytes(page if key is None else seal(page, sheet, key))
     note = "signed" if key is not None else f"not signed: {why}"
     print(f"sheet: {args.report} ({note})", file=sys.stderr)
+
+
+def _explain(args: argparse.Namespace) -> int:
+    """Say what a code means; words that only a look knows stand in braces."""
+    from agent.doctor.causes import table
+
+    wanted = args.explain.strip("[]").upper()
+    entry = next((cause for cause in table().values() if cause.code == wanted), None)
+    if entry is None:
+        args.refuse(f"{wanted}: no code of the doctor; they look like CG-DOC-301")
+    else:
+        step = entry.next_step.replace("{hint}", "as the line itself says")
+        print(f"{entry.code} ({entry.verdict.value})\nwhy: {entry.cause}\ndo:  {step}")
+    return EXIT_OK
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -7,10 +7,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
+from agent.cli.main import main
 from agent.doctor import causes
 from agent.doctor.finding import Verdict
 from agent.uplink.port import Fault
 from drivers.errors import DriverError
+from tests.agent.doctor.codes import PAGE, listed
 
 FOLDER = Path(causes.__file__).parent
 SOURCES = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")}
@@ -42,6 +46,11 @@ def test_codes_and_errors_are_there_once() -> None:
     assert sorted(codes) == sorted(set(codes))
     errors = [error for cause in TABLE for error in cause.errors]
     assert sorted(errors) == sorted(set(errors))
+
+
+def test_all_codes_are_documented() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page.endswith(listed()), "run: python -m tests.agent.doctor.codes"
 
 
 def test_codes_are_in_order() -> None:
@@ -77,3 +86,11 @@ def test_an_error_that_nobody_explains_speaks_for_itself() -> None:
     assert (finding.code, finding.next_step) == ("CG-DOC-019", "do this")
     assert finding.evidence == "X: is odd [CG-ODD-001]"
     assert "{" not in causes.of_detail("chip", "something without any form").next_step
+
+
+def test_a_code_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--explain", "[cg-doc-305]"]) == 0
+    assert "find it: civigate probe --try-boards" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", "--explain", "CG-SPI-003"])
+    assert caught.value.code == 2
