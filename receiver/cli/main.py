@@ -12,7 +12,19 @@ from importlib import metadata
 
 from agent.command import execute
 
-COMMANDS = ("serve", "gateways", "ca", "identity", "status", "gaps", "quarantine", "verify", "import", "config")
+COMMANDS = (
+    "serve",
+    "gateways",
+    "ca",
+    "identity",
+    "status",
+    "gaps",
+    "quarantine",
+    "verify",
+    "import",
+    "ledger",
+    "config",
+)
 """In the order of the help text; each is a module of this package with `add_parser` ("import_batches" for "import")."""
 
 

@@ -50,6 +50,19 @@ class Connection(sqlite3.Connection):
         """Return None: there is no server."""
         return None
 
+    def take_time(self) -> None:
+        """Do nothing: there are no such limits."""
+
+    def last_frame_id(self) -> int:
+        """Return the highest id that a frame ever had."""
+        row = self.execute("SELECT seq FROM sqlite_sequence WHERE name = 'frame'").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def go_on_behind(self, frame_id: int, /) -> None:
+        """Give new ids to frames behind one more; other tables go on behind the highest they hold by themselves."""
+        self.execute("DELETE FROM sqlite_sequence WHERE name = 'frame'")
+        self.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('frame', ?)", (frame_id,))
+
 
 class WriterLock:
     """The right to write one ledger, held by one process; the kernel gives it back when the process dies.

@@ -128,6 +128,29 @@ class Connection:
         (now_us,) = self.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
         return int(now_us)
 
+    def take_time(self) -> None:
+        """Lift the limits of time until the end of the transaction."""
+        self.execute("SET LOCAL statement_timeout = 0")
+        self.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+    def last_frame_id(self) -> int:
+        """Return the highest id that a frame ever had."""
+        last, used = self.execute("SELECT last_value, is_called FROM frame_id").fetchone()
+        return int(last) if used else 0
+
+    def go_on_behind(self, frame_id: int, /) -> None:
+        """Give new ids behind those that rows brought with them, and to frames behind one more."""
+        rows = self.execute(
+            "SELECT table_name, column_name FROM information_schema.columns"
+            " WHERE table_schema = current_schema() AND is_identity = 'YES'"
+        ).fetchall()
+        for table, column in rows:
+            self.raw.execute(
+                f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'),"  # noqa: S608 - names of our own schema
+                f" coalesce(max({column}), 1), max({column}) IS NOT NULL) FROM {table}".encode()
+            )
+        self.execute("SELECT setval('frame_id', ?::bigint, ?::int > 0)", (max(frame_id, 1), frame_id))
+
     def lock(self, what: int) -> None:
         """Take a lock of the ledger as a whole, until the end of the transaction."""
         self.execute("SELECT pg_advisory_xact_lock(?::int, ?::int)::text", (_LOCKS, what))

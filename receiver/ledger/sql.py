@@ -77,6 +77,18 @@ class Database(Protocol):
         """Return what the database server's clock shows, None where it has none of its own."""
         ...
 
+    def take_time(self) -> None:
+        """Lift the limits of time until the end of the transaction."""
+        ...
+
+    def last_frame_id(self) -> int:
+        """Return the highest id that a frame ever had."""
+        ...
+
+    def go_on_behind(self, frame_id: int, /) -> None:
+        """Give new ids behind those that rows brought with them, and to frames behind one more."""
+        ...
+
 
 def marks(count: int) -> str:
     """Write so many parameters."""

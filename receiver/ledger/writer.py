@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from agent.batch.codec import Opened
-from receiver.ledger import admission, keys, queries, refused, times
+from receiver.ledger import admission, copying, keys, queries, refused, times
 from receiver.ledger.chain import Denied
 from receiver.ledger.port import Admitted, Parked, QuarantineLimits, Raised, RegisteredKey
 from receiver.ledger.reader import LedgerReader
@@ -106,6 +106,18 @@ class LedgerWriter(LedgerReader):
             if from_us > kept_us:
                 self._change(lambda db: queries.keep_from(db, from_us))
         return self._drop_frames(limit)
+
+    def take_over(self, source: LedgerReader, place: str) -> dict[str, int]:
+        """Fill this ledger, which is empty, with everything of another; return how many rows of which table.
+
+        Raises:
+            LedgerError: CG-LED-011, it is not empty.
+        """
+        with source._reading() as old:
+            old.take_time()
+            for begin_us in {begin_of_week(at_us) for (at_us,) in old.stream("SELECT received_us FROM batch")}:
+                self._prepare(begin_us)
+            return self._change(lambda db: copying.copy(old, db, place))
 
     @abstractmethod
     def _change(self, change: Callable[[Database], T]) -> T:
