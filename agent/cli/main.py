@@ -17,6 +17,7 @@ COMMANDS = (
     "run",
     "doctor",
     "status",
+    "top",
     "config",
     "identity",
     "enrol",

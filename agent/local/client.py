@@ -68,6 +68,10 @@ class Connection:
         """Hang up."""
         self._socket.close()
 
+    def be_patient(self) -> None:
+        """Wait for news as long as it takes: a quiet place says nothing for hours."""
+        self._socket.settimeout(None)
+
     def ask(self, request: Mapping[str, object]) -> Any:
         """Send a request and return the first thing that comes back.
 

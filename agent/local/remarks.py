@@ -145,14 +145,16 @@ def _destinations(said: Report) -> Iterator[Remark]:
         if one["phase"] == "refused":
             yield _fault(
                 "refused",
-                f"{name} refuses this gateway: somebody has to register it there",
+                f"destination {name} refuses this gateway: somebody has to register it there",
                 detail,
                 destination=name,
             )
         elif one["problem"]:
-            yield _fault("unreachable", f"{name} cannot be reached; frames are kept", detail, destination=name)
+            yield _fault(
+                "unreachable", f"destination {name} cannot be reached; frames are kept", detail, destination=name
+            )
         elif one["held"]:
-            yield _note("held", f"{name}: what waits may not travel now ({one['held']})", destination=name)
+            yield _note("held", f"destination {name}: what waits may not travel now ({one['held']})", destination=name)
 
 
 def _outlook(said: Report) -> Iterator[Remark]:

@@ -183,6 +183,9 @@ class Server:
                     self._feed.heard_bell()
                     for peer in self._peers:
                         peer.news = True
+        if not self._ended.is_set():
+            # Before they are filled: what comes after that rings, what came before it is seen.
+            self._feed.followed = any(peer.follows for peer in self._peers)
         now_s = self._clock_s()
         for peer in list(self._peers):
             if peer.fill_at_s <= now_s:
@@ -194,8 +197,8 @@ class Server:
                 self._drop(peer)
             else:
                 self._watch(peer)
-        if not self._ended.is_set():
-            self._feed.followed = any(peer.follows for peer in self._peers)
+        if not self._peers and not self._ended.is_set():
+            self._feed.followed = False
 
     def _patience_s(self, now_s: float) -> float | None:
         """Return how long nothing is to be done but what comes by itself; None: for ever."""

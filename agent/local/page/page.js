@@ -233,7 +233,7 @@ function sheet() {
   // By the clock that does not jump: a gateway may not know what day it is.
   const aged = said && doctor.boot_id === said.boot_id ? ago(Math.max(said.boottime_us - doctor.boottime_us, 0) / 1e6) : null;
   const counts = ["fail", "warn", "ok", "skipped"].map((one) => [one, findings.filter((found) => found.verdict === one).length]).filter(([, count]) => count);
-  const head = part(say("checked"), verdict ? say(`verdict_${verdict}`) : null, level(verdict), [["age", aged], ...counts.map(([one, count]) => [`verdict_${one}`, num(count)])]);
+  const head = part(say("checked"), verdict ? (WORDS.en[`verdict_${verdict}`] ? say(`verdict_${verdict}`) : verdict) : null, level(verdict), [["age", aged], ...counts.map(([one, count]) => [`verdict_${one}`, num(count)])]);
   box.replaceChildren(...head.childNodes);
   const order = { fault: 0, note: 1, ok: 2, skipped: 3 };
   const sorted = [...findings].sort((a, b) => order[level(a.verdict)] - order[level(b.verdict)]);
@@ -316,6 +316,7 @@ async function listen() {
 
 const login = () => new Promise((done) => {
   $("login").hidden = false;
+  $("token").value = "";
   $("token").focus();
   $("login").onsubmit = (event) => {
     event.preventDefault();

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
@@ -59,3 +60,9 @@ def media(browser: WebDriver, **features: str) -> None:
     """Set what the page is told of the user's wishes, such as `prefers_color_scheme="dark"`."""
     told = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": told})
+
+
+def logged(browser: WebDriver, kind: str) -> list[dict[str, Any]]:
+    """Return what the browser has logged since it was last asked: "browser" or "performance"."""
+    entries: list[dict[str, Any]] = browser.execute("getLog", {"type": kind})["value"]
+    return entries
