@@ -36,6 +36,7 @@ from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter, WriterState
 from agent.trusted_time import TrustedTime
 from agent.uplink.alternatives import Alternatives
+from agent.uplink.carried import Inbox
 from agent.uplink.endpoint import Endpoint, open_uplink
 from agent.uplink.machine import LINKED
 from agent.uplink.pace import Pace
@@ -131,6 +132,7 @@ class Service:
             ended = threading.Event()
             voice = threading.Thread(target=self._report, args=(writer, ended), name="report", daemon=True)
             voice.start()
+            threading.Thread(target=self._inbox(writer).run, args=(ended,), name="receipts", daemon=True).start()
             local = self._local()
             local.start()
             self._watchdog.ready()
@@ -278,6 +280,16 @@ class Service:
             pace=self._pace(destination),
             beat=self._watchdog.pulse(f"uplink-{destination.name}").beat,
         )
+
+    def _inbox(self, writer: SpoolWriter) -> Inbox:
+        """Return what takes receipts that are carried here."""
+
+        def destination_of(stream_id: bytes) -> str:
+            with writer.reader() as reader:
+                return reader.head_of(stream_id).destination
+
+        keys = {destination.name: destination.receipt_keys for destination in self._config.destination}
+        return Inbox(self._config.gateway.runtime_dir, keys, destination_of, writer.receipt)
 
     def _pace(self, destination: Destination) -> Pace | None:
         if not destination.rules.bind:

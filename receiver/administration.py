@@ -44,6 +44,10 @@ class Administration(Protocol):
         """Take a batch; return "accepted", "repeated" or the name of the reason of a refusal, and a detail."""
         ...
 
+    def receipt(self, stream_id: bytes) -> bytes:
+        """Sign what is committed of a stream (16 bytes)."""
+        ...
+
     def release(self, number: int) -> tuple[str, str]:
         """Judge a batch in quarantine again, as if it came now; return as `submit`, or "gone"."""
         ...
@@ -96,6 +100,10 @@ class Local:
             return answer.refusal.reason.name.lower(), answer.refusal.detail
         return ("repeated" if answer.repeat else "accepted"), ""
 
+    def receipt(self, stream_id: bytes) -> bytes:
+        """Sign what is committed of a stream (16 bytes)."""
+        return self._intake().receipt(stream_id)
+
     def release(self, number: int) -> tuple[str, str]:
         """Judge a batch in quarantine again, as if it came now; return as `submit`, or "gone".
 
@@ -120,6 +128,7 @@ class Local:
             "rotate": self._on_rotate,
             "revoke": self._on_revoke,
             "submit": self._on_submit,
+            "receipt": self._on_receipt,
             "release": self._on_release,
             "discard": self._on_discard,
         }
@@ -139,6 +148,9 @@ class Local:
     def _on_submit(self, request: control.Json) -> control.Json:
         outcome, detail = self.submit(base64.b64decode(str(request["wire"])), str(request["sender"]))
         return {"outcome": outcome, "detail": detail}
+
+    def _on_receipt(self, request: control.Json) -> control.Json:
+        return {"receipt": base64.b64encode(self.receipt(bytes.fromhex(str(request["stream"])))).decode()}
 
     def _on_release(self, request: control.Json) -> control.Json:
         outcome, detail = self.release(int(str(request["id"])))
@@ -174,6 +186,11 @@ class Remote:
         request = {"command": "submit", "wire": base64.b64encode(wire).decode(), "sender": sender}
         answer = control.ask(self._data_dir, request)
         return str(answer["outcome"]), str(answer["detail"])
+
+    def receipt(self, stream_id: bytes) -> bytes:
+        """Sign what is committed of a stream (16 bytes)."""
+        answer = control.ask(self._data_dir, {"command": "receipt", "stream": stream_id.hex()})
+        return base64.b64decode(str(answer["receipt"]))
 
     def release(self, number: int) -> tuple[str, str]:
         """Judge a batch in quarantine again, as if it came now; return as `submit`, or "gone"."""

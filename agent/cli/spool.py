@@ -33,6 +33,7 @@ _EXAMPLES = """examples:
   civigate spool show 4711 -c /etc/civigate/gateway.toml
   civigate spool verify -c /etc/civigate/gateway.toml
   civigate spool export /media/stick -c /etc/civigate/gateway.toml
+  civigate spool acknowledge /media/stick -c /etc/civigate/gateway.toml
   civigate spool import /media/old-card/spool.db -c /etc/civigate/gateway.toml
   civigate spool forget old-town -c /etc/civigate/gateway.toml
 
@@ -52,6 +53,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    from agent.cli import spool_acknowledge
+
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     status = _verb(verbs, "status", _status, "counts for each destination, and whether they add up")
     status.add_argument("--hours", action="store_true", help="also by the hour in which frames were heard")
@@ -73,6 +76,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export.add_argument("target", type=Path, metavar="TARGET", help="a folder (one file per stream), or a new file")
     export.add_argument("--destination", metavar="NAME", help="only of this destination")
     export.add_argument("--quarantine", action="store_true", help="also what the platform has refused")
+    spool_acknowledge.add_parser(verbs)
     forget = _verb(verbs, "forget", _forget, "give up all that waits for a destination that is gone; it is counted")
     forget.add_argument("destination", metavar="DESTINATION", help="as status names it")
     forget.add_argument("--yes", action="store_true", help="do not ask")

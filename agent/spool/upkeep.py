@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.batch.model import Account
+from agent.batch.model import Account, Receipt
 from agent.errors import SpoolError
 from agent.frame import Session
 from agent.spool import row, salvage, store
+from agent.spool.answers import take_receipt
 from agent.spool.book import Book
 from agent.spool.intake import hour_of
 from agent.spool.reader import SpoolReader
@@ -85,6 +86,23 @@ def forget_destination(path: Path, destination: str) -> int:
                 code="CG-SPL-011",
             )
         return forget(book, destination)
+
+
+def acknowledge(path: Path, receipts: Sequence[Receipt]) -> int:
+    """Free what receipts cover that were carried here; return how many frames that were.
+
+    Args:
+        path: of the spool.
+        receipts: verified.
+
+    Raises:
+        SpoolError: the agent runs, or the spool cannot be used.
+    """
+    with _writing(path) as book:
+        before = sum(stream.delivered for stream in book.state.streams.values())
+        for receipt in receipts:
+            take_receipt(book, receipt)
+        return sum(stream.delivered for stream in book.state.streams.values()) - before
 
 
 def salvage_spool(path: Path) -> salvage.Salvaged:

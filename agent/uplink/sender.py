@@ -308,6 +308,9 @@ class Sender:
         """Take up where the spool stands; a new stream begins from nothing."""
         stream, newest = self._source.stream_id, self._source.newest()
         if stream == self._stream:
+            through = self._source.through()
+            if through > self._state.through:
+                self._apply(machine.Acknowledged(through))  # by receipts that were carried here
             return
         self._stream = stream
         self._contradiction = None
