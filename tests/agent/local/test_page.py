@@ -215,7 +215,7 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_complained_of(site: Site) -
         if '"Network.requestWillBeSent"' in entry["message"]
     ]
     assert asked
-    assert {url for url in asked if not url.startswith((site.address, "about:", "chrome:"))} == set()
+    assert {url for url in asked if not url.startswith((site.address, "about:", "chrome:", "data:"))} == set()
     assert site.browser.get_cookies() == []
     complaints = [entry["message"] for entry in logged(site.browser, "browser") if entry["level"] == "SEVERE"]
     assert [text for text in complaints if "401" not in text and "ERR_" not in text] == []
