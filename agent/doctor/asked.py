@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import log10
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.doctor import levels
@@ -21,6 +23,8 @@ FULL: Final = "full"
 TEMPERATURE: Final = "temperature"
 SUSPICIOUS: Final = "suspicious_looks"
 STALL_LOOKS: Final = 3
+ENOUGH_FRAMES: Final = 20
+TRUE_SNR_DB: Final = 3.0
 _PARTS: Final = {"CG-RADIO": "radios", "CG-MCU": "reception", "CG-FW": "reception", "CG-GPIO": "reset"}
 """What an error is about, by its code; all others are about the chip and the way to it."""
 
@@ -93,6 +97,10 @@ def noise(context: Context) -> Finding:
     measured = measured_noise(context)
     if measured:
         return levels.judge(measured)
+    estimated = _estimated_noise(context)
+    if estimated:
+        finding = levels.judge(estimated)
+        return replace(finding, evidence=f"about {finding.evidence}, by level and SNR of what is heard")
     listens = context.config is not None and context.config.concentrator.sx1261 is not None
     why = "the agent measures a channel each half minute: not yet" if listens else "no SX1261 in [concentrator]"
     return skipped("noise", f"nothing measures it: {why}")
@@ -111,6 +119,26 @@ def measured_noise(context: Context) -> dict[int, float]:
         if level is not None and hertz is not None:
             found_levels[hertz] = float(level)
     return found_levels
+
+
+def _estimated_noise(context: Context) -> dict[int, float]:
+    """Return the noise under what is heard, by frequency in hertz.
+
+    A channel's level is that of signal and noise together, so that it tells the noise where both are about alike. The
+    SNR of stronger signals saturates, and would tell too much noise.
+    """
+    from drivers.plans import load_plan  # noqa: PLC0415
+    from drivers.sx1302.survey import channels  # noqa: PLC0415
+
+    assert context.config is not None
+    frequencies = channels(load_plan(context.config.concentrator.plan))
+    noise_dbm: dict[int, float] = {}
+    for if_chain, channel in listened(context).items():
+        level, snr, hertz = channel.get("rssi_dbm"), channel.get("snr_db"), frequencies.get(int(if_chain))
+        enough = int(channel.get("frames") or 0) >= ENOUGH_FRAMES
+        if enough and level is not None and snr is not None and hertz is not None and snr <= TRUE_SNR_DB:
+            noise_dbm[hertz] = float(level) - 10 * log10(1 + 10 ** (float(snr) / 10))
+    return noise_dbm
 
 
 def listened(context: Context) -> Mapping[str, Mapping[str, Any]]:

@@ -25,6 +25,8 @@ FULL_BYTES: Final = 32 * MB
 LOW_BYTES: Final = 200 * MB
 WORN: Final = 0.8
 """Share of its life that an eMMC says is used."""
+HOUR_US: Final = 3_600_000_000
+RECENT_DAYS: Final = 7
 SHORT_YEARS: Final = 1.0
 SHORT_DAYS: Final = 2.0
 READ_ONLY_FLAG: Final = os.ST_RDONLY
@@ -145,7 +147,7 @@ def _file(context: Context, writer: Mapping[str, Any] | None) -> Iterator[Findin
 def _account(context: Context, status: SpoolStatus, writer: Mapping[str, Any] | None) -> Iterator[Finding]:
     """Judge counts that add up."""
     waiting = sum(stream.unsealed + stream.sealed for stream in status.streams)
-    lost = sum(stream.account.evicted + stream.account.expired for stream in status.streams if stream.open)
+    lost, lately = _lost(context, status)
     refused = sum(stream.quarantined_batches for stream in status.streams)
     days = (context.said("outlook") or {}).get("buffer_days")
     left = None if writer is None else writer.get("room_bytes")
@@ -160,17 +162,32 @@ def _account(context: Context, status: SpoolStatus, writer: Mapping[str, Any] | 
     lasts = f", room for {days:,.0f} days without the platform" if days is not None else ""
     if days is None and left is not None:
         lasts = f", room for {room(left)} more"
-    said = f"sums match; {waiting:,} frames wait{lasts}"
+    earlier = f"; {lost:,} were given up earlier" if lost and not lately else ""
+    said = f"sums match; {waiting:,} frames wait{lasts}{earlier}"
     if refused:
         yield found(
             "spool-quarantine", "spool", f"{refused} batches are in quarantine; {said}", values, config=context.path
         )
-    elif lost:
-        yield found("spool-lost", "spool", f"{lost:,} frames were given up since the spool began; {said}", values)
+    elif lately:
+        yield found(
+            "spool-lost", "spool", f"{lately:,} frames were given up in the last {RECENT_DAYS} days; {said}", values
+        )
     elif days is not None and days < SHORT_DAYS:
         yield found("spool-short", "spool", said, values)
     else:
         yield ok("spool", said, values)
+
+
+def _lost(context: Context, status: SpoolStatus) -> tuple[int, int]:
+    """Return how many frames were given up: since the spool began, and of the last days of this boot."""
+    this = context.clock.boottime_us() // HOUR_US
+    hours = [hour for stream in status.streams if stream.open for hour in stream.hours]
+    lately = [hour for hour in hours if hour.boot_id == context.clock.boot_id and hour.hour > this - RECENT_DAYS * 24]
+    every = [stream.account for stream in status.streams if stream.open]
+    return (
+        sum(account.evicted + account.expired for account in every),
+        sum(hour.account.evicted + hour.account.expired for hour in lately),
+    )
 
 
 def _mount(folder: Path) -> tuple[str, str]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.errors import AgentError
@@ -65,6 +66,7 @@ class Context:
         forwarder: another program that drives a concentrator, by the name of its service; None for none.
         may_start: whether the concentrator may be reset and started, if no agent uses it.
         listen_s: how long to listen then.
+        stop: set when nobody waits for the findings any more: what is running is to be left in order, soon.
     """
 
     root: Path
@@ -77,6 +79,7 @@ class Context:
     forwarder: str | None = None
     may_start: bool = True
     listen_s: float = LISTEN_S
+    stop: Event = field(default_factory=Event)
 
     @property
     def hands_off(self) -> str:

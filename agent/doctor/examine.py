@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 TOTAL_LIMIT_S: Final = 120.0
 """All together. A healthy gateway takes some seconds; limits are for a Pi Zero, whose imports alone take long."""
 
+STOP_LIMIT_S: Final = 4.0
+"""How long an interrupted look waits for a concentrator that is just being started."""
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -53,17 +56,29 @@ def examine(
 
     def run(lane: str) -> None:
         for index, check in enumerate(checks):
-            if check.lane == lane:
+            if check.lane == lane and not context.stop.is_set():
                 results[index] = _limited(check, context)
                 done[index].set()
 
-    for lane in dict.fromkeys(check.lane for check in checks):
-        threading.Thread(target=run, args=(lane,), name=f"doctor-{lane}", daemon=True).start()
+    lanes = [
+        threading.Thread(target=run, args=(lane,), name=f"doctor-{lane}", daemon=True)
+        for lane in dict.fromkeys(check.lane for check in checks)
+    ]
+    for thread in lanes:
+        thread.start()
     deadline = time.monotonic() + total_limit_s
-    for index, check in enumerate(checks):
-        done[index].wait(max(0.0, deadline - time.monotonic()))
-        found = results[index]
-        yield _late(check, total_limit_s) if found is None else found
+    try:
+        for index, check in enumerate(checks):
+            done[index].wait(max(0.0, deadline - time.monotonic()))
+            found = results[index]
+            yield _late(check, total_limit_s) if found is None else found
+    except BaseException:
+        # Interrupted: a concentrator that was started is stopped before the program ends.
+        context.stop.set()
+        deadline = time.monotonic() + STOP_LIMIT_S
+        for thread in lanes:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        raise
 
 
 def _limited(check: Check, context: Context) -> tuple[Finding, ...]:

@@ -84,13 +84,13 @@ def listen(context: Context, board: Board, at: Bus) -> Iterator[Finding]:
             begin_s = time.monotonic()
             chip.start()
             took_s = time.monotonic() - begin_s
-            heard = _hear(chip, context.listen_s)
+            heard = _hear(chip, context)
             yield from _reception(chip, heard, took_s, context.listen_s)
             if context.config is not None and context.config.gnss.device is not None:
                 yield from _pulses(heard)
             yield _temperature(thermometer, sensor)
             yield from listener
-            if sx1261 is not None:
+            if sx1261 is not None and not context.stop.is_set():
                 yield _noise(sx1261, plan)
         except DriverError as error:
             yield of_error("reception", error)
@@ -183,10 +183,10 @@ def _listener(context: Context, board: Board, at: Bus, opened: SpiBus) -> tuple[
     return radio, ()
 
 
-def _hear(chip: Concentrator, seconds: float) -> Heard:
+def _hear(chip: Concentrator, context: Context) -> Heard:
     heard = Heard()
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + context.listen_s
+    while time.monotonic() < deadline and not context.stop.is_set():
         fetch = chip.receive()
         heard.packets += len(fetch.packets)
         for kind, count in fetch.faults.items():

@@ -50,6 +50,9 @@ article b { font-weight: 600; }
 .signs { display: flex; gap: 30px; margin-top: 44px; break-inside: avoid; }
 .signs div { flex: 1; border-top: 1px solid #1b1f27; padding-top: 4px; font-size: 12px; color: var(--skipped); }
 footer { margin-top: 20px; font-size: 12px; color: var(--skipped); }
+@media screen and (max-width: 560px) { .seen tr { display: grid; grid-template-columns: 6.5em 1fr; padding: 5px 0;
+  border-bottom: 1px solid var(--line); } .seen td, .seen th { border: 0; padding: 0; }
+  .seen td:last-child { grid-column: 1 / 3; } }
 @media print { body { padding: 0; font-size: 11.5px; max-width: none; } @page { size: A4; margin: 14mm; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
@@ -150,7 +153,7 @@ def _todo(sheet: Sheet) -> Iterator[str]:
 
 
 def _all(sheet: Sheet) -> Iterator[str]:
-    yield "<h2>All that was looked at</h2><table>"
+    yield '<h2>All that was looked at</h2><table class="seen">'
     for finding in sheet.findings:
         yield _row(finding)
     yield "</table>"

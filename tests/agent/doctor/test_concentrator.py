@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -224,3 +227,16 @@ def test_a_receiver_whose_port_is_not_there(scene: Scene, capsys: Capsys, monkey
     scene.tables["gnss"] = 'device = "/nowhere/ttyGNSS"'
     look = scene.look(capsys)
     assert look.one("gnss")["code"] == "CG-DOC-401"
+
+
+def test_an_interrupted_look_leaves_the_chip_stopped(scene: Scene) -> None:
+    assert scene.emulator is not None
+    command = [sys.executable, "-m", "agent.cli.main", "doctor", "-c", str(scene.write())]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not scene.emulator.stats().running and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert not scene.emulator.stats().running
+    assert scene.emulator.stats().resets > 0

@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 
 from agent import report
+from agent.batch.model import Account
 from agent.clock import HostClock
+from agent.doctor import card
+from agent.doctor.context import gather
 from agent.gnss import GnssStatus
 from agent.radio import RadioState, RadioStatus
+from agent.spool.reader import HourStatus, SpoolStatus, StreamStatus
+from agent.spool.store import Lock
 from agent.wear import Outlook
 from drivers.errors import DriverError
 from drivers.gnss.receiver import ReceiverState, ReceiverStatus
@@ -172,6 +177,53 @@ def test_hints_at_the_antenna(
 ) -> None:
     running.says(radio=replace(radio(), listened=Listened(channels)), gnss=gnss())
     assert running.look(capsys).one("antenna")["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("rssi", "snr", "code", "word"),
+    [(-112.0, -6.0, None, "about -113 dBm"), (-95.0, -3.0, "CG-DOC-372", "about -97 dBm"), (-60.0, 9.0, None, "no SX")],
+    ids=["quiet", "loud", "too strong to tell"],
+)
+def test_noise_by_what_is_heard(
+    running: Scene, capsys: Capsys, rssi: float, snr: float, code: str | None, word: str
+) -> None:
+    running.tables["concentrator"] = 'board = "semtech_corecell_eu868"'
+    channels = {chain: ChannelStatistics(50, 0, rssi, snr) for chain in range(8)}
+    running.says(radio=replace(radio(), listened=Listened(channels)), gnss=gnss())
+    finding = running.look(capsys).one("noise")
+    assert finding["code"] == code
+    assert word in finding["evidence"]
+
+
+def test_an_agent_that_has_said_nothing_yet(running: Scene, capsys: Capsys) -> None:
+    (running.folder / "run" / report.FILE_NAME).unlink()
+    lock = Lock(running.folder / "state/spool.db")
+    try:
+        look = running.look(capsys)
+    finally:
+        lock.release()
+    assert look.one("agent")["code"] == "CG-DOC-013"
+    assert look.one("chip")["verdict"] == "skipped"
+    assert running.look(capsys).one("agent")["code"] == "CG-DOC-010"
+
+
+@pytest.mark.parametrize(
+    ("hours", "code"),
+    [
+        ((HourStatus(HostClock().boot_id, 0, Account(heard=9, spooled=9, evicted=4), 5, 0),), "CG-DOC-528"),
+        ((HourStatus(bytes(16), 0, Account(heard=9, spooled=9, evicted=4), 5, 0),), ""),
+        ((HourStatus(HostClock().boot_id, -400, Account(heard=9, spooled=9, evicted=4), 5, 0),), ""),
+    ],
+    ids=["just now", "before this boot", "weeks ago"],
+)
+def test_frames_that_were_given_up(running: Scene, hours: tuple[HourStatus, ...], code: str) -> None:
+    total = Account(heard=9, spooled=9, evicted=4)
+    stream = StreamStatus("city", bytes(16), True, 1, 1, total, 5, 0, 0, 0, 0, 0, hours, None, None, 0, 0)
+    status = SpoolStatus(bytes(16), EUI, 1, 1, 0, None, 9, (stream,))
+    gathered = gather(running.write(), HostClock(), may_start=False)
+    (finding,) = card._account(gathered, status, None)
+    assert finding.code == code
+    assert "4 " in finding.evidence
 
 
 def test_a_noisy_channel(running: Scene, capsys: Capsys) -> None:
