@@ -289,7 +289,12 @@ class Service:
                 return reader.head_of(stream_id).destination
 
         keys = {destination.name: destination.receipt_keys for destination in self._config.destination}
-        return Inbox(self._config.gateway.runtime_dir, keys, destination_of, writer.receipt)
+        return Inbox(self._config.gateway.runtime_dir, keys, destination_of, writer.receipt, self._retry)
+
+    def _retry(self) -> None:
+        """Let every sender that waits for its next try do it now."""
+        for sender in self._senders:
+            sender.retry()
 
     def _pace(self, destination: Destination) -> Pace | None:
         if not destination.rules.bind:

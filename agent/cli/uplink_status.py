@@ -32,6 +32,26 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="gateway.toml")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.set_defaults(func=run)
+    text = "let the running agent try its platforms again now, instead of when its pause is over"
+    again = verbs.add_parser("retry", help=text, description=text[0].upper() + text[1:] + ".")
+    again.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="gateway.toml")
+    again.set_defaults(func=retry)
+
+
+def retry(args: argparse.Namespace) -> int:
+    """Ask for it; 1 when no agent runs that could."""
+    from agent import config
+    from agent.cli import running
+    from agent.uplink.carried import ask_to_retry
+
+    runtime_dir = config.load(args.config).gateway.runtime_dir
+    found = running.newest(runtime_dir)
+    if found is None or not found.current:
+        print("\n".join(running.lines(found)))
+        return 1
+    ask_to_retry(runtime_dir)
+    print("asked; see civigate uplink status in some seconds")
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@
 
 Batches go out by `civigate spool export`, the platform's signed receipts for them come back as files. They are verified
 like those that travel. Where the agent is stopped the command frees the spool itself; where it runs, the command leaves
-them in a folder of its runtime_dir, and the agent takes them from there.
+them in a folder of its runtime_dir, and the agent takes them from there. In the same way it is asked to try its
+platforms again at once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from agent.batch.keys import PublicKey, ring
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "receipts"
 """Below runtime_dir."""
+RETRY = "retry"
+"""Name of the file that asks to try again at once."""
 SUFFIX = ".receipt"
 MOST_FILES = 100
 """That are looked at in one go."""
@@ -85,12 +89,29 @@ def hand_over(data: bytes, runtime_dir: Path) -> Path:
         SpoolError: CG-SPL-051, the folder does not take it.
     """
     folder = runtime_dir / FOLDER
-    try:
+    with _explained(folder):
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             file.write(data)
             os.fchmod(file.fileno(), 0o644)
         path = Path(file.name)
         return path.rename(path.with_name(path.name + SUFFIX))
+
+
+def ask_to_retry(runtime_dir: Path) -> None:
+    """Ask the running agent to try its platforms at once.
+
+    Raises:
+        SpoolError: CG-SPL-051, the folder does not take it.
+    """
+    folder = runtime_dir / FOLDER
+    with _explained(folder):
+        (folder / RETRY).touch()
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         hint = "run this as root or as the agent's user (sudo); an older agent has no such folder: restart it"
         what = f"cannot be written: {error.strerror}"
@@ -98,13 +119,14 @@ def hand_over(data: bytes, runtime_dir: Path) -> Path:
 
 
 class Inbox:
-    """The agent's side of `hand_over`.
+    """The agent's side of `hand_over` and `ask_to_retry`.
 
     Args:
         runtime_dir: of the agent.
         keys: of the platforms, by destination.
         destination_of: names the destination of a stream id.
         take: frees what a verified receipt covers; only queues.
+        retry: lets every sender try again at once.
     """
 
     def __init__(
@@ -113,11 +135,13 @@ class Inbox:
         keys: Mapping[str, Sequence[PublicKey]],
         destination_of: Callable[[bytes], str],
         take: Callable[[Receipt], None],
+        retry: Callable[[], None],
     ) -> None:
         self._folder = runtime_dir / FOLDER
         self._keys = keys
         self._destination_of = destination_of
         self._take = take
+        self._retry = retry
         self._said = False
 
     def run(self, ended: threading.Event) -> None:
@@ -130,6 +154,10 @@ class Inbox:
         """Take what is there."""
         try:
             self._folder.mkdir(exist_ok=True)
+            asked = self._folder / RETRY
+            if asked.exists():
+                asked.unlink(missing_ok=True)
+                self._retry()
             files = [path for _, path in zip(range(MOST_FILES), self._folder.glob(f"*{SUFFIX}"), strict=False)]
         except OSError as error:
             if not self._said:

@@ -52,8 +52,12 @@ PATIENCE_S = 600.0
 """Age of an outage after which the pauses grow to `FAR_CAP_S` whatever the fault."""
 FAR_CAP_S = 60.0
 """Longest pause after something answered, wrongly."""
+STANDING_NEAR_CAP_S = 60.0
+STANDING_PATIENCE_S = 3600.0
+"""Longest pause in the first hour in which the platform refuses this gateway: most often somebody registers it just
+then, and waits to see it come ..."""
 STANDING_CAP_S = 900.0
-"""Longest pause while the platform refuses this gateway: each try costs the bytes of a batch."""
+"""... and after that hour: each try costs the bytes of a batch."""
 ANCHOR_EVERY_S = 600.0
 """A clock anchor is kept at least this often, and whenever one is twice as good as the last."""
 WORK_LIMIT_S = 600.0
@@ -158,7 +162,8 @@ class Sender:
         self._answer_timeout_us = round(answer_timeout_s * _SECOND_US)
         self._stopping = threading.Event()
         self._beat = beat
-        self._pause = pause or self._stopping.wait
+        self._nudged = threading.Event()
+        self._pause = pause or self._nudged.wait
         # Sealed, arrived, stopping: whatever it is, the thread looks at everything.
         self._wake = sealed or threading.Event()
         self._changed = threading.Condition()
@@ -203,6 +208,10 @@ class Sender:
         """Tell that the spool has sealed something for this destination. Any thread; returns at once."""
         self._wake.set()
 
+    def retry(self) -> None:
+        """Try again at once, if it waits for the next try. Any thread."""
+        self._nudged.set()
+
     def drain(self, limit_s: float) -> bool:
         """Wait until everything sealed so far is acknowledged or parked; False when that takes longer."""
         with self._changed:
@@ -214,6 +223,7 @@ class Sender:
     def stop(self, limit_s: float = 15.0) -> bool:
         """End the thread; False when it does not end in time. What is not acknowledged stays in the spool."""
         self._stopping.set()
+        self._nudged.set()
         self._wake.set()
         self._uplink.interrupt()
         if self._thread.ident is not None:
@@ -245,6 +255,7 @@ class Sender:
     def _try(self) -> None:
         """Run one session over one link, and leave the state machine waiting when it fails."""
         self._retry_at_us = None
+        self._nudged.clear()
         self._beat(WORK_LIMIT_S)
         if self._stopping.is_set():
             return
@@ -585,7 +596,8 @@ class Sender:
         now_us = self._clock.boottime_us()
         fault = self._state.fault
         if self._state.phase is machine.Phase.REFUSED:
-            cap_s = STANDING_CAP_S
+            young = now_us - (self._down_since_us or 0) < STANDING_PATIENCE_S * _SECOND_US
+            cap_s = STANDING_NEAR_CAP_S if young else STANDING_CAP_S
         elif fault is not None and fault.cheap and now_us - (self._down_since_us or 0) < PATIENCE_S * _SECOND_US:
             cap_s = NEAR_CAP_S
         else:

@@ -15,7 +15,15 @@ from agent.errors import SpoolError
 from agent.uplink.endpoint import open_uplink
 from agent.uplink.machine import Phase
 from agent.uplink.port import Fault, Outgoing
-from agent.uplink.sender import FAR_CAP_S, NEAR_CAP_S, PATIENCE_S, STANDING_CAP_S, Sender
+from agent.uplink.sender import (
+    FAR_CAP_S,
+    NEAR_CAP_S,
+    PATIENCE_S,
+    STANDING_CAP_S,
+    STANDING_NEAR_CAP_S,
+    STANDING_PATIENCE_S,
+    Sender,
+)
 from tests.agent.uplink.scene import (
     EUI,
     Gateway,
@@ -102,15 +110,37 @@ def test_success_resets_the_pauses(trust: Trust, server: HttpsServer, send: Send
     assert pauses.wanted_s[done] <= 0.5
 
 
-def test_a_refused_gateway_pauses_longer_and_no_longer(
+def test_a_refused_gateway_is_patient_for_an_hour_and_then_pauses_longer(
     trust: Trust, server: HttpsServer, platform: Platform, send: Send
 ) -> None:
-    pauses = Pauses()
+    clock, pauses = LateClock(), Pauses()
     platform.registered = False
-    sender = send(trust.endpoint("https", server.port), Gateway(1), pause=pauses)
-    until(lambda: len(pauses.wanted_s) >= 30)
-    assert FAR_CAP_S < max(pauses.wanted_s) <= STANDING_CAP_S
+    sender = send(trust.endpoint("https", server.port), Gateway(1), clock=clock, pause=pauses)
+    until(lambda: len(pauses.wanted_s) >= 40)
+    assert FAR_CAP_S / 4 < max(pauses.wanted_s) <= STANDING_NEAR_CAP_S
+    clock.offset_us += round(STANDING_PATIENCE_S * 1_000_000)
+    before = len(pauses.wanted_s) + 1
+    until(lambda: len(pauses.wanted_s) >= before + 40)
+    assert STANDING_NEAR_CAP_S < max(pauses.wanted_s[before:]) <= STANDING_CAP_S
     platform.registered = True
+    assert sender.drain(15)
+
+
+def test_a_pause_ends_when_somebody_asks_for_it(
+    trust: Trust, server: HttpsServer, platform: Platform, send: Send
+) -> None:
+    def busy(handler: Handler) -> None:
+        handler.send_response_only(503)
+        handler.send_header("retry-after", "60")
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+
+    server.divert, gateway = busy, Gateway(1)
+    sender = send(trust.endpoint("https", server.port), gateway, pause=None)
+    until(lambda: sender.status.phase is Phase.BACKOFF and sender.status.retry_at_us is not None)
+    server.divert = None
+    assert not platform.has(gateway)
+    sender.retry()
     assert sender.drain(15)
 
 
