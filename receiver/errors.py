@@ -27,6 +27,10 @@ class CertificateError(ReceiverError, ValueError):
     """A certificate authority that cannot be used, or a certificate that it does not grant."""
 
 
+class ExportError(ReceiverError, OSError):
+    """A file that cannot be exported into."""
+
+
 class EvidenceError(ReceiverError, ValueError):
     """Batches or stored rows that do not prove what they should."""
 

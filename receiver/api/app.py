@@ -33,13 +33,12 @@ from receiver.api.model import (
 )
 from receiver.errors import LedgerError
 from receiver.gaps import gaps
-from receiver.ledger.port import MAX_PAGE, RegisteredKey, StreamSummary, Transmission, Wanted
+from receiver.ledger.port import MAX_PAGE, RegisteredKey, StreamSummary, Transmission, Wanted, parse_dev_addr
 from receiver.ledger.reader import LedgerReader
 
 EUI = "^[0-9a-f]{16}$"
 MAX_US = 1 << 53
 MAX_ID = (1 << 63) - 1
-DEV_ADDR_BITS = 32
 
 After = Annotated[int, Query(ge=0, le=MAX_ID, description="cursor: `next` of the page before, 0 to begin")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
@@ -68,16 +67,8 @@ def selection(
     """Read which receptions are wanted. What has no known time is left out where a period is asked for."""
     if since_us is not None and until_us is not None and since_us > until_us:
         raise HTTPException(422, "until_us lies before since_us")
-    first, last = (None, None) if dev_addr is None else span(dev_addr)
+    first, last = (None, None) if dev_addr is None else parse_dev_addr(dev_addr)
     return Wanted(None if gateway is None else bytes.fromhex(gateway), first, last, since_us, until_us)
-
-
-def span(dev_addr: str) -> tuple[int, int]:
-    """Return the lowest and the highest DevAddr of an address or a prefix, such as 26000000/7."""
-    text, _, bits = dev_addr.partition("/")
-    rest = (1 << (DEV_ADDR_BITS - int(bits or DEV_ADDR_BITS))) - 1
-    first = int(text, 16) & ~rest
-    return first, first | rest
 
 
 def reading_app(ledger: LedgerReader, token: str | None, metrics: Figures | None = None) -> FastAPI:

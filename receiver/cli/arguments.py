@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.lorawan import parse_eui
+from receiver.ledger.port import parse_dev_addr
 
 DEFAULT_CONFIG = Path("/etc/civigate/receiver.toml")
 
@@ -42,6 +43,14 @@ def eui(text: str) -> bytes:
         return parse_eui(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not an EUI: {error}") from error
+
+
+def dev_addr(text: str) -> tuple[int, int]:
+    """Read a DevAddr, or a prefix of them: the lowest and the highest."""
+    try:
+        return parse_dev_addr(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 26011bda or 26000000/7") from error
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ COMMANDS = (
     "identity",
     "status",
     "gaps",
+    "export",
     "quarantine",
     "verify",
     "import",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -286,6 +287,23 @@ class Wanted:
     until_us: int | None = None
 
 
+_DEV_ADDR = re.compile(r"([0-9a-f]{8})(?:/([0-9]|[12][0-9]|3[0-2]))?")
+
+
+def parse_dev_addr(text: str) -> tuple[int, int]:
+    """Return the lowest and the highest DevAddr of an address or a prefix, such as 26000000/7.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _DEV_ADDR.fullmatch(text.lower())
+    if match is None:
+        raise ValueError("not 8 hex digits, or those with / and a number of bits")
+    rest = (1 << (32 - int(match[2] or 32))) - 1
+    first = int(match[1], 16) & ~rest
+    return first, first | rest
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A page of receptions.
@@ -365,8 +383,12 @@ class Queries(Protocol):
         """Give receptions with an id beyond `after`, in the order of their commit."""
         ...
 
-    def search(self, after: int, limit: int, wanted: Wanted) -> Found:
-        """Give receptions with an id beyond `after`, in the order of their commit."""
+    def highest(self) -> int:
+        """Return the highest id of a reception, 0 for none."""
+        ...
+
+    def search(self, after: int, limit: int, wanted: Wanted, *, bulk: bool = False) -> Found:
+        """Give receptions with an id beyond `after`, in the order of their commit; `bulk` for who wants them all."""
         ...
 
     def transmissions(self, after: int, limit: int, wanted: Wanted) -> tuple[list[Transmission], int, bool]:

@@ -89,10 +89,15 @@ class LedgerReader(ABC):
         with self._reading() as db:
             return queries.frames(db, after, limit)
 
-    def search(self, after: int, limit: int, wanted: Wanted) -> Found:
-        """Give receptions with an id beyond `after`, in the order of their commit."""
+    def highest(self) -> int:
+        """Return the highest id of a reception, 0 for none."""
         with self._reading() as db:
-            return search.receptions(db, after, limit, wanted)
+            return search.highest(db)
+
+    def search(self, after: int, limit: int, wanted: Wanted, *, bulk: bool = False) -> Found:
+        """Give receptions with an id beyond `after`, in the order of their commit; `bulk` for who wants them all."""
+        with self._reading() as db:
+            return search.receptions(db, after, limit, wanted, bulk=bulk)
 
     def transmissions(self, after: int, limit: int, wanted: Wanted) -> tuple[list[Transmission], int, bool]:
         """Give transmissions of which a reception beyond `after` is wanted; where to go on; whether there is more."""

@@ -32,9 +32,23 @@ SAME = (
 """Whether two receptions are of one transmission: as in the views `uplink` and `uplink_reception`."""
 
 
-def receptions(db: Database, after: int, limit: int, wanted: Wanted) -> Found:
-    """Give receptions with an id beyond `after`, in the order of their commit."""
-    return _page(db, "reception", after, min(limit, MAX_PAGE), wanted)
+def highest(db: Database) -> int:
+    """Return the highest id of a reception, 0 for none."""
+    (number,) = db.execute("SELECT coalesce(max(id), 0) FROM frame").fetchone()
+    return int(number)
+
+
+def receptions(db: Database, after: int, limit: int, wanted: Wanted, *, bulk: bool = False) -> Found:
+    """Give receptions with an id beyond `after`, in the order of their commit.
+
+    Args:
+        db: connection.
+        after: id.
+        limit: of rows; `MAX_PAGE` at most, unless they are wanted in bulk.
+        wanted: which.
+        bulk: whether the reader will take all pages: then none is looked up by itself.
+    """
+    return _page(db, "reception", after, limit if bulk else min(limit, MAX_PAGE), wanted, bulk=bulk)
 
 
 def transmissions(db: Database, after: int, limit: int, wanted: Wanted) -> tuple[list[Transmission], int, bool]:
@@ -77,12 +91,12 @@ def _by_id(db: Database, ids: Sequence[int]) -> dict[int, dict[str, Column]]:
     return described
 
 
-def _page(db: Database, view: str, after: int, limit: int, wanted: Wanted) -> Found:
+def _page(db: Database, view: str, after: int, limit: int, wanted: Wanted, *, bulk: bool = False) -> Found:
     conditions, parameters = _conditions(wanted)
     if not conditions:
         rows = _rows(db, view, ["id > ?"], [after], limit)
         return Found(rows, _last(rows, after), more=len(rows) == limit)
-    few = _few(db, after, wanted)
+    few = None if bulk else _few(db, after, wanted)
     if few is not None:
         some = few[:limit]
         rows = (
@@ -92,11 +106,11 @@ def _page(db: Database, view: str, after: int, limit: int, wanted: Wanted) -> Fo
         )
         # what was found by one condition may fail another
         return Found(rows, some[-1] if some else after, more=len(few) > limit)
-    (highest,) = db.execute("SELECT coalesce(max(id), 0) FROM frame").fetchone()
-    end = min(after + SCAN, highest)
+    last = highest(db)
+    end = min(after + SCAN, last)
     rows = _rows(db, view, ["id > ?", "id <= ?", *conditions], [after, end, *parameters], limit)
     reached = _last(rows, after) if len(rows) == limit else max(end, after)
-    return Found(rows, reached, more=reached < highest)
+    return Found(rows, reached, more=reached < last)
 
 
 def _few(db: Database, after: int, wanted: Wanted) -> list[int] | None:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from agent.batch import codec
 from agent.batch.keys import Ed25519Signer
 from agent.batch.model import Account, Anchor, Body, TimeSource
-from receiver.api.app import reading_app, span
+from receiver.api.app import reading_app
 from receiver.intake import Intake
 from receiver.ledger import search
-from receiver.ledger.port import Found, Wanted
+from receiver.ledger.port import Found, Wanted, parse_dev_addr
 from receiver.ledger.postgres import PostgresLedger
 from receiver.ledger.writer import LedgerWriter
 from tests.receiver.gateway import Gateway, frame, wire
@@ -121,7 +121,7 @@ def test_what_is_wanted_is_found_page_by_page(
     scan: int,
     few: int,
 ) -> None:
-    first, last = (None, None) if device is None else span(device)
+    first, last = (None, None) if device is None else parse_dev_addr(device)
     since_us = None if since is None else EPOCH_US + since * SECOND_US
     until_us = None if length is None else (since_us or EPOCH_US) + length * SECOND_US
     wanted = Wanted(None if gateway is None else bytes([gateway]) * 8, first, last, since_us, until_us)
