@@ -59,6 +59,8 @@ soak: setup
 	@$(BIN)/python -m tests.e2e.soak --out build/soak.json $(ARGS)
 	@$(BIN)/python -m tests.e2e.outages --rounds 100 --out build/outages-https.json
 	@$(BIN)/python -m tests.e2e.outages --rounds 100 --mqtt --out build/outages-mqtt.json
+	@$(BIN)/python -m tests.e2e.outages --only --rounds 100 --mqtt --postgres --out build/outages-postgres.json
+	@$(BIN)/python -m tests.e2e.fleet --kills 100 --server-kills 20 --batches 12000 --out build/fleet.json
 
 # The readers of the batch format on arbitrary bytes, each for so many seconds; `make check` does it for a moment.
 FUZZ_S ?= 60

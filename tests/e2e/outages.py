@@ -19,7 +19,6 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
@@ -37,6 +36,7 @@ from agent.demo.traffic import play
 from agent.errors import SpoolError
 from agent.report import FILE_NAME
 from agent.spool.reader import SpoolReader
+from tests.e2e.ledgers import Ledger, ledger_of
 from tests.e2e.link import FAR, NEAR, Link, inside
 from tests.e2e.names import HOST, Names
 from tests.e2e.obstacles import Front
@@ -124,12 +124,14 @@ class Show:
 
     Args:
         scene: everything that is there.
+        ledger: of its receiver.
         transport: "https" or "mqtt".
         seed: of traffic.
     """
 
-    def __init__(self, scene: Scene, transport: str, seed: int) -> None:
+    def __init__(self, scene: Scene, ledger: Ledger, transport: str, seed: int) -> None:
         self._scene = scene
+        self._ledger = ledger
         self._stage = scene.stage
         self._transport = transport
         self._control = Control(self._stage.control_socket)
@@ -220,7 +222,7 @@ class Show:
             episodes=tuple(episodes),
             kills=dict(self._kills),
             chain_ok=bool(self._stage.receiver_status()["ok"]),
-            verdict=audit(self._air.log(), self._stage.ledger),
+            verdict=audit(self._air.log(), self._ledger.file()),
         )
 
     def close(self) -> None:
@@ -230,8 +232,7 @@ class Show:
 
     def delivered(self) -> int:
         """Frames in the ledger."""
-        with closing(sqlite3.connect(f"file:{self._stage.ledger}?mode=ro", uri=True, timeout=30)) as db:
-            return int(db.execute("SELECT count(*) FROM frame").fetchone()[0])
+        return self._ledger.frames()
 
     def wait(self, seconds: float) -> None:
         """Let time go by, and everything live."""
@@ -253,6 +254,8 @@ class Show:
             self._scene.link.far(self._stage.kill_agent)
         elif name == "receiver":
             self._stage.kill_receiver()
+        elif name == "postgres":
+            self._ledger.kill()
         else:
             self._stage.kill_broker()
         self._kills[name] = self._kills.get(name, 0) + 1
@@ -281,7 +284,7 @@ def until(check: Callable[[], None], what: str, condition: Callable[[], bool]) -
 
 
 @contextmanager
-def _show(keep: Path | None, *, mqtt: bool, short: bool, seed: int) -> Iterator[Show]:
+def _show(keep: Path | None, *, mqtt: bool, postgres: bool, short: bool, seed: int) -> Iterator[Show]:
     """Set a new stage and begin; only in a network namespace of its own (`inside`)."""
     with ExitStack() as stack:
         if keep is None:
@@ -296,7 +299,8 @@ def _show(keep: Path | None, *, mqtt: bool, short: bool, seed: int) -> Iterator[
         stack.callback(front.cut)
         _configure(stage.gateway_toml, {f":{stage.relay.port}": f":{front.port}"}, short=short)
         scene = Scene(folder, stage, link, front, names, short, partial(until, stage.check))
-        with closing(Show(scene, "mqtt" if mqtt else "https", seed)) as show:
+        ledger = stack.enter_context(ledger_of(stage, postgres=postgres))
+        with closing(Show(scene, ledger, "mqtt" if mqtt else "https", seed)) as show:
             show.begin()
             yield show
 
@@ -320,6 +324,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="shorter time-outs, where a scenario waits for them")
     parser.add_argument("--rounds", type=int, default=0, help="kills and outages at random, after the scenarios")
     parser.add_argument("--mqtt", action="store_true", help="batches over mosquitto instead of HTTPS")
+    parser.add_argument("--postgres", action="store_true", help="the ledger on a PostgreSQL server, a victim as well")
     parser.add_argument("--seed", type=int, default=1, help="of traffic and moments (1)")
     parser.add_argument("--keep", type=Path, help="leave spool, ledger and logs in this empty folder")
     parser.add_argument("--out", type=Path, default=Path("build/outages.json"), help="where the report goes")
@@ -334,9 +339,9 @@ def main() -> int:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     transport = "mqtt" if args.mqtt else "https"
     chosen = [one for one in SCENARIOS if transport in one.says and (args.only is None or one.name in args.only)]
-    victims = ("agent", "receiver", "broker") if args.mqtt else ("agent", "receiver")
+    victims = ["agent", "receiver", *(["broker"] if args.mqtt else []), *(["postgres"] if args.postgres else [])]
     episodes: list[Episode] = []
-    with _show(args.keep, mqtt=args.mqtt, short=args.short, seed=args.seed) as show:
+    with _show(args.keep, mqtt=args.mqtt, postgres=args.postgres, short=args.short, seed=args.seed) as show:
         for scenario in chosen:
             episodes.append(show.play(replace(scenario, seconds=args.seconds or scenario.seconds)))
             _say(str(episodes[-1]))
