@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from drivers.sx1302.concentrator import Concentrator
+from drivers.sx1302.concentrator import State as ChipState
 from hil_tests.bench.model import Bench
 from hil_tests.bench.opening import open_bench
 from hil_tests.bench.roles import Dut, Golden, Platform, Power, ReferenceNode, RfPath, SpiDoor
-from hil_tests.bench.strategy import bring
+from hil_tests.bench.strategy import State, bring
 from hil_tests.catalogue import NUMBERS
 from hil_tests.measured import Measure
-
-BENCH = pytest.StashKey[Bench]()
+from hil_tests.report.plugin import BENCH, STEP, Reporter
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="emulator (default), vm, local-pi, or a bench file",
     )
     group.addoption("--gateway", metavar="FILE", help="gateway.toml of the bench local-pi")
+    group.addoption("--hil-report", type=Path, metavar="FOLDER", help="write JUnit XML, HTML and certificate there")
+    group.addoption("--board-serial", default="", metavar="TEXT", help="of the board under test, for the certificate")
+    group.addoption("--operator", default="", metavar="NAME", help="who tests, for the certificate")
     group.addoption("--hil-seed", type=int, metavar="N", help="of everything drawn at random; without, a new one")
 
 
@@ -36,6 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "hil(number): which test of the list it belongs to")
     config.addinivalue_line("markers", "needs(*roles): which roles the bench must fill")
     config.addinivalue_line("markers", "begins(state): in which state the gateway under test must be")
+    folder: Path | None = config.getoption("--hil-report")
+    if folder is not None and getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError("--hil-report: a bench has one board, so its tests run in one process (without -n)")
+    config.pluginmanager.register(Reporter(config, None if folder is None else folder.resolve()), "hil-report")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    opened = item.config.stash.get(BENCH, None)
+    item.stash[STEP] = 0 if opened is None else opened.steps.count
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -71,8 +84,11 @@ def prepared(request: pytest.FixtureRequest) -> None:
     missing = bench.missing(wanted.args if wanted is not None else ())
     if missing:
         pytest.skip(f"bench {bench.name} has no role {', '.join(missing)}")
-    if begins is not None:
-        bring(bench, begins.args[0])
+    if begins is None:
+        return
+    if begins.args[0] is not State.BOOTED:
+        request.getfixturevalue("shelf").clear()
+    bring(bench, begins.args[0])
 
 
 @pytest.fixture
@@ -136,11 +152,37 @@ def golden(bench: Bench) -> Golden:
     return bench.golden
 
 
+class Shelf:
+    """Keeps a started concentrator from test to test, since a start takes seconds."""
+
+    def __init__(self) -> None:
+        self._kept: Concentrator | None = None
+
+    def take(self, spi: SpiDoor) -> Concentrator:
+        """Return one that receives."""
+        kept = self._kept or spi.open_concentrator()
+        self._kept = kept
+        if kept.state is not ChipState.RUNNING:
+            kept.start()
+        kept.receive()  # what was on the air before is nobody's
+        return kept
+
+    def clear(self) -> None:
+        """Release it: the chip is somebody else's now, or is not as it was."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+
+@pytest.fixture(scope="session")
+def shelf() -> Iterator[Shelf]:
+    """Return where started concentrators are kept."""
+    kept = Shelf()
+    yield kept
+    kept.clear()
+
+
 @pytest.fixture
-def concentrator(spi: SpiDoor) -> Iterator[Concentrator]:
-    """Return a concentrator that receives."""
-    under_test = spi.open_concentrator()
-    under_test.start()
-    yield under_test
-    under_test.stop()
-    under_test.close()
+def concentrator(spi: SpiDoor, shelf: Shelf) -> Concentrator:
+    """Return a concentrator that receives; a test that does more than ask it for packets clears the shelf."""
+    return shelf.take(spi)

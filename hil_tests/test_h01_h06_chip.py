@@ -22,6 +22,7 @@ from drivers.sx1302.startup import KNOWN_VERSIONS, VERSION
 from hil_tests.bench.model import Bench
 from hil_tests.bench.roles import SpiDoor
 from hil_tests.bench.strategy import State
+from hil_tests.conftest import Shelf
 from hil_tests.marks import begins, hil, needs
 from hil_tests.measured import Measure
 
@@ -39,12 +40,13 @@ def bus(spi: SpiDoor) -> Iterator[SpiBus]:
 
 
 @pytest.fixture
-def reset(spi: SpiDoor) -> Iterator[OutputLine]:
+def reset(spi: SpiDoor, shelf: Shelf) -> Iterator[OutputLine]:
     line = spi.open_reset()
     if line is None:
         pytest.skip("the bus resets this chip itself: there is no line")
     yield line
     line.close()
+    shelf.clear()
 
 
 def pulse(line: OutputLine) -> None:
@@ -109,11 +111,12 @@ def test_h03_reset_values(bus: SpiBus, reset: OutputLine, measure: Measure) -> N
 @needs("spi")
 @begins(State.BOOTED)
 def test_h04_bursts_of_all_lengths(
-    concentrator: Concentrator, bus: SpiBus, rng: random.Random, measure: Measure
+    concentrator: Concentrator, shelf: Shelf, bus: SpiBus, rng: random.Random, measure: Measure
 ) -> None:
     space = AddressSpace(bus)
     registers = RegisterMap(space)
     concentrator.stop()
+    shelf.clear()
     for one, value in ((AGC.clear, 1), (AGC.host_prog, 1), (PAGE, 0)):
         registers.write(one, value)  # its program memory is 8 KiB that the host may write
     lengths = sorted({*LENGTHS, *(rng.randrange(1, 4097) for _ in range(20))})

@@ -20,6 +20,7 @@ from drivers.sx1302.tx import LateTransmissionError
 from hil_tests.bench.model import Bench
 from hil_tests.bench.roles import Air, Golden, RadioSettings, ReferenceNode, RfPath, SpiDoor
 from hil_tests.bench.strategy import State
+from hil_tests.conftest import Shelf
 from hil_tests.frames import uplink
 from hil_tests.marks import begins, hil, needs
 from hil_tests.measured import Measure
@@ -297,8 +298,9 @@ def test_h12_the_temperature_is_plausible(bench: Bench, spi: SpiDoor, measure: M
 @begins(State.BOOTED)
 @pytest.mark.usefixtures("medium")
 def test_h12_the_temperature_is_taken_into_account(
-    bench: Bench, node: ReferenceNode, spi: SpiDoor, measure: Measure
+    bench: Bench, node: ReferenceNode, spi: SpiDoor, shelf: Shelf, measure: Measure
 ) -> None:
+    shelf.clear()
     node.configure(RadioSettings(spi.plan.multi_sf[0].frequency_hz, 7))
     readings = []
     for celsius in (COLD_CELSIUS, WARM_CELSIUS):

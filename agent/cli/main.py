@@ -31,6 +31,7 @@ COMMANDS = (
     "uplink",
     "spool",
     "emulate",
+    "certificate",
     "demo",
 )
 """In the order of the help text; each is a module of this package with `add_parser`."""

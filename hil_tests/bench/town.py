@@ -33,7 +33,7 @@ MAX_SAID: Final = 200_000
 
 _HASTE: Final = {
     "batch_age_s = 2.0": "batch_age_s = 0.3",
-    "\n[destination.filter]": "answer_timeout_s = 3.0\n\n[destination.filter]",
+    "\n[destination.filter]": "answer_timeout_s = 1.0\n\n[destination.filter]",
 }
 """What a gateway on a bench does sooner than one in the field, so that nobody waits for it."""
 
@@ -167,10 +167,11 @@ class TownDut:
 
     def evidence(self, folder: Path) -> None:
         """Write journal and status, and copy the spool."""
-        (folder / "journal.txt").write_text(self.journal()[-MAX_SAID:])
-        said = self.status()
-        if said is not None:
-            (folder / "status.json").write_text(json.dumps(said, indent=1) + "\n")
+        if said := self.journal():
+            (folder / "journal.txt").write_text(said[-MAX_SAID:])
+        status = self.status()
+        if status is not None:
+            (folder / "status.json").write_text(json.dumps(status, indent=1) + "\n")
         if self._town.spool.exists():
             self.copy_spool(folder)
 

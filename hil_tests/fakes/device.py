@@ -43,6 +43,7 @@ class FakeDevice:
     def __init__(self, link: Path) -> None:
         self.link = link
         self._stopping = threading.Event()
+        self._pulling = threading.Lock()
         self._terminal: Terminal | None = Terminal(link)
         self._thread = threading.Thread(target=self._live, name=f"fake-{link.name}", daemon=True)
 
@@ -59,9 +60,10 @@ class FakeDevice:
         """Pull the plug: the port vanishes; twice is harmless."""
         self._stopping.set()
         self._thread.join()
-        if self._terminal is not None:
-            self._terminal.close()
-            self._terminal = None
+        with self._pulling:
+            if self._terminal is not None:
+                self._terminal.close()
+                self._terminal = None
 
     def came(self, data: bytes) -> None:
         """Take bytes that the program wrote."""

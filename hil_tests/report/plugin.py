@@ -1,0 +1,196 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""The plugin that gathers results while pytest runs, keeps the evidence of failures, and writes the reports at the end.
+
+A test that ends with a `BenchError` is an error of the bench and no failure of the product: so it is shown, and so it
+is certified.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from agent.batch import keyfile
+from agent.batch.keys import Signer
+from agent.certificate import Outcome, Value, digest_of, sign
+from hil_tests.bench.model import Bench
+from hil_tests.bench.roles import BenchError
+from hil_tests.measured import FACT, LINE, VALUE
+from hil_tests.report import form, junit, page
+from hil_tests.report.results import Outcomes, Result
+
+BENCH: Final = pytest.StashKey[Bench]()
+"""The bench of this run, once it is open."""
+STEP: Final = pytest.StashKey[int]()
+"""How many steps its log had when the test began."""
+BENCH_FAILED: Final = "hil-bench-failed"
+EVIDENCE: Final = "hil-evidence"
+NO_REPORT: Final = "build/hil-failures"
+"""Where evidence goes when no report was asked for."""
+MAX_REASON: Final = 300
+
+
+class Reporter:
+    """Gathers, and writes.
+
+    Args:
+        config: of pytest.
+        folder: where the reports go; None for none, only evidence of failures.
+    """
+
+    def __init__(self, config: pytest.Config, folder: Path | None) -> None:
+        self._config = config
+        self.folder = folder
+        self._began = _now()
+        self._phases: dict[str, list[pytest.TestReport]] = {}
+        self._numbers: dict[str, tuple[str, bool]] = {}
+        self.outcomes: Outcomes | None = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Iterator[pytest.TestReport | None]:
+        """Tell the bench's faults from the product's, and keep the evidence."""
+        report: pytest.TestReport = yield  # type: ignore[misc, assignment]  # what the other implementations made
+        if call.when == "setup" and (mark := item.get_closest_marker("hil")) is not None:
+            self._numbers[item.nodeid] = (mark.args[0], bool(mark.kwargs.get("required", True)))
+        if report.failed:
+            if call.excinfo is not None and isinstance(call.excinfo.value, BenchError):
+                report.user_properties.append((BENCH_FAILED, str(call.excinfo.value)))
+            for path in self._keep(item, report):
+                report.user_properties.append((EVIDENCE, str(path)))
+        return report  # type: ignore[return-value]  # a wrapper returns what the hook does
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Gather."""
+        self._phases.setdefault(report.nodeid, []).append(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        """Show a fault of the bench as an error."""
+        if report.failed and any(name == BENCH_FAILED for name, _ in report.user_properties):
+            return "error", "B", ("BENCH ERROR", {"yellow": True})
+        return None
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the reports."""
+        bench = self._config.stash.get(BENCH, None)
+        if self.folder is None or bench is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.outcomes = outcomes = self.gathered(bench)
+        junit.write(outcomes, self.folder / "junit.xml")
+        signer = self._signer(bench)
+        certificate = outcomes.certificate()
+        name = certificate.board["eui"] or "board"
+        (self.folder / f"{name}.json").write_bytes(sign(certificate, signer))
+        digest = digest_of(certificate, signer.public)
+        (self.folder / f"{name}.html").write_text(form.render(certificate, digest, signer.public.text))
+        (self.folder / "bench.pub").write_text(signer.public.text + "\n")
+        (self.folder / "report.html").write_text(page.render(outcomes, self.folder))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say where they are."""
+        if self.outcomes is not None and self.folder is not None:
+            simulated = ", SIMULATED" if self.outcomes.simulated else ""
+            terminalreporter.write_line(f"{self.outcomes.verdict}{simulated}: {self.folder / 'report.html'}")
+
+    def gathered(self, bench: Bench) -> Outcomes:
+        """Return what became of everything so far."""
+        facts = {
+            "bench": bench.name,
+            "bench digest": bench.digest,
+            "civigate": metadata.version("civigate"),
+            "commit": _commit(self._config.rootpath),
+            **{
+                name: str(self._config.getoption(f"--{name.replace(' ', '-')}"))
+                for name in ("board serial", "operator")
+            },
+            **bench.description,
+        }
+        for reports in self._phases.values():
+            facts.update(dict(json.loads(str(said)) for name, said in _properties(reports) if name == FACT))
+        results = tuple(self._result(nodeid, reports) for nodeid, reports in self._phases.items())
+        return Outcomes(results, facts, self._began, _now(), bench.seed, bench.simulated)
+
+    def _result(self, nodeid: str, reports: list[pytest.TestReport]) -> Result:
+        said = _properties(reports)
+        failed = next((one for one in reports if one.failed), None)
+        skipped = next((one for one in reports if one.skipped), None)
+        number, required = self._numbers.get(nodeid, ("", False))
+        blame = [text for name, text in said if name == BENCH_FAILED]
+        reason, details, outcome = "", "", Outcome.PASS
+        if failed is not None:
+            outcome = Outcome.ERROR if blame else Outcome.FAIL
+            crash = getattr(failed.longrepr, "reprcrash", None)
+            reason = str(blame[0]) if blame else str(crash.message if crash is not None else failed.longrepr)
+            details = "\n\n".join([failed.longreprtext, *(text for _, text in failed.sections)])
+        elif skipped is not None:
+            outcome = Outcome.SKIPPED
+            where = skipped.longrepr
+            reason = str(where[2] if isinstance(where, tuple) else where).removeprefix("Skipped: ")
+        return Result(
+            name=nodeid.rpartition("::")[2],
+            number=number,
+            required=required,
+            outcome=outcome,
+            took_s=sum(one.duration for one in reports),
+            reason=reason.splitlines()[0][:MAX_REASON] if reason else "",
+            values=tuple(Value(**json.loads(str(text))) for name, text in said if name == VALUE),
+            lines=tuple(_drawn(str(text)) for name, text in said if name == LINE),
+            details=details,
+            attachments=tuple(Path(str(text)) for name, text in said if name == EVIDENCE),
+        )
+
+    def _keep(self, item: pytest.Item, report: pytest.TestReport) -> list[Path]:
+        """Keep log, console, journal, trace and spool of a failure."""
+        bench = item.config.stash.get(BENCH, None)
+        if bench is None:
+            return []
+        root = self.folder or item.config.rootpath / NO_REPORT
+        plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.name).strip("-")
+        folder = root / "attachments" / f"{plain}-{report.when}"
+        folder.mkdir(parents=True, exist_ok=True)
+        steps = bench.steps.since(item.stash.get(STEP, 0))
+        (folder / "steps.txt").write_text("".join(f"{step}\n" for step in steps))
+        return bench.evidence(folder)
+
+    def _signer(self, bench: Bench) -> Signer:
+        """Return the key of the bench; an emulated one has its own, which signs nothing else."""
+        assert self.folder is not None
+        if bench.simulated or bench.signing_key is None:
+            return keyfile.load_or_create(self.folder / "simulated.key")
+        return keyfile.load(bench.signing_key)
+
+
+def _properties(reports: list[pytest.TestReport]) -> list[tuple[str, object]]:
+    """Return what a test said; each later report repeats what the earlier ones have."""
+    return list(dict.fromkeys(pair for one in reports for pair in one.user_properties))
+
+
+def _drawn(text: str) -> tuple[str, tuple[tuple[float, float], ...]]:
+    name, points = json.loads(text)
+    return name, tuple((float(x), float(y)) for x, y in points)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _commit(root: Path) -> str:
+    asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
