@@ -24,6 +24,7 @@ TEMPERATURE: Final = "temperature"
 SUSPICIOUS: Final = "suspicious_looks"
 STALL_LOOKS: Final = 3
 ENOUGH_FRAMES: Final = 20
+FAILED_READINGS: Final = 3
 TRUE_SNR_DB: Final = 3.0
 _PARTS: Final = {"CG-RADIO": "radios", "CG-MCU": "reception", "CG-FW": "reception", "CG-GPIO": "reset"}
 """What an error is about, by its code; all others are about the chip and the way to it."""
@@ -66,7 +67,7 @@ def _reception(radio: Mapping[str, Any], uptime_s: int) -> Iterator[Finding]:
         steps = ", ".join(f"{count} x {kind}" for kind, count in sorted(repairs.items())) or "no repair yet"
         last = f": {radio['detail']}" if radio.get("detail") else ""
         yield found("unsteady", "reception", f"{failures} faults since the agent's start ({steps}){last}", values)
-    elif faults.get(FULL, 0):
+    elif faults.get(FULL, 0) >= max(1.0, uptime_s / DAY_S):
         yield found("overrun", "reception", f"{said}; the memory of the chip was full {faults[FULL]} times", values)
     elif lost > max(1, heard) * HARMLESS_SHARE:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()) if kind != TEMPERATURE)
@@ -88,7 +89,7 @@ def _suspicious(radio: Mapping[str, Any]) -> int:
 
 def _temperature(radio: Mapping[str, Any]) -> Iterator[Finding]:
     failed = int((radio.get("faults") or {}).get(TEMPERATURE) or 0)
-    if failed:
+    if failed >= FAILED_READINGS:
         yield found("sensor-failing", "temperature", f"{failed} readings failed since the agent's start")
 
 

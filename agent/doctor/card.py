@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from agent.spool.reader import SpoolStatus
 
 MB: Final = 1_000_000
+MIB: Final = 1 << 20
 FULL_BYTES: Final = 32 * MB
 """With less room than this the rest of the system stumbles, too."""
-LOW_BYTES: Final = 200 * MB
 WORN: Final = 0.8
 """Share of its life that an eMMC says is used."""
+DAY_S: Final = 86_400
 HOUR_US: Final = 3_600_000_000
 RECENT_DAYS: Final = 7
 SHORT_YEARS: Final = 1.0
@@ -81,11 +82,21 @@ def disk(context: Context) -> Iterator[Finding]:
         yield found("disk-volatile", "disk", said, values)
     elif kind in UNSAFE:
         yield found("disk-promises", "disk", said, values)
-    elif free < LOW_BYTES:
-        yield found("disk-low", "disk", said, values)
+    elif free < (growth := _growth(context)) + FULL_BYTES:
+        yield found("disk-low", "disk", f"{said}; the spool may grow by {room(growth)}", values)
     else:
         yield ok("disk", said, values)
     yield from _wear(context)
+
+
+def _growth(context: Context) -> int:
+    """Return by how much the spool may still grow."""
+    assert context.config is not None
+    quota = context.config.spool.quota_mb * MIB
+    try:
+        return max(0, quota - context.config.spool_path.stat().st_size)
+    except OSError:
+        return quota
 
 
 def _wear(context: Context) -> Iterator[Finding]:
@@ -114,7 +125,8 @@ def spool(context: Context) -> Iterator[Finding]:
             yield found(_STATES[state], "spool", f"{state}: {detail or 'see the log'}", config=context.path)
         if writer.get("sealing"):
             yield found("spool-sealing", "spool", str(writer["sealing"]), config=context.path)
-        if int(writer.get("slow_commits") or 0) and state != "slow":
+        days = max(1.0, (context.uptime_s or 0) / DAY_S)
+        if int(writer.get("slow_commits") or 0) >= days and state != "slow":
             longest = float(writer.get("longest_commit_s") or 0)
             evidence = f"{writer['slow_commits']} commits took more than 3 s, the longest {longest:.1f} s"
             yield found("card-slow", "spool", evidence, config=context.path)

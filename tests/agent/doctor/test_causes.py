@@ -90,7 +90,7 @@ def test_an_error_that_nobody_explains_speaks_for_itself() -> None:
 
 def test_a_code_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--explain", "[cg-doc-305]"]) == 0
-    assert "find it: civigate probe --try-boards" in capsys.readouterr().out
+    assert "sudo civigate probe --try-boards" in capsys.readouterr().out
     with pytest.raises(SystemExit) as caught:
         main(["doctor", "--explain", "CG-SPI-003"])
     assert caught.value.code == 2
