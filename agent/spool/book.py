@@ -42,7 +42,9 @@ def session_checksum(number: int, boot_id: bytes) -> int:
 def read_sessions(rows: Iterable[tuple[int, bytes, int]]) -> dict[int, Session]:
     """Return the sessions of the result of `SESSIONS`, without damaged ones: their frames count as damaged."""
     return {
-        number: Session(boot_id, number) for number, boot_id, crc in rows if session_checksum(number, boot_id) == crc
+        number: Session(boot_id, number)
+        for number, boot_id, crc in rows
+        if isinstance(boot_id, bytes) and session_checksum(number, boot_id) == crc
     }
 
 

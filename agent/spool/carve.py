@@ -43,14 +43,13 @@ def find(page: bytes) -> Iterator[Found]:
         if at < 2 or page[at - 1] & 0x80:
             continue
         key, shift = page[at - 1], 7
-        yield key, at
-        # all bytes of a varint but its last have the top bit; what stands before it need not be what was written there
+        # all bytes of a varint but its last have the top bit
         for place in range(at - 2, max(at - 1 - KEY_BYTES, -1), -1):
             if not page[place] & 0x80:
                 break
             key |= (page[place] & 0x7F) << shift
             shift += 7
-            yield key, at
+        yield key, at
 
 
 def read(page: bytes, found: Found, page_at: Callable[[int], bytes | None]) -> tuple[Any, ...] | None:

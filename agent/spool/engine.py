@@ -17,6 +17,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from zlib import crc32
 
 from agent.batch.keys import Signer
@@ -27,7 +28,7 @@ from agent.spool.book import Book
 from agent.spool.intake import MAX_DESTINATIONS, RoutedFrame, hour_of
 from agent.spool.orders import Contradicted, Destination, Entry, Identify, Order, Outcome, Policy, Refused, Unreadable
 from agent.spool.room import expire, make_room, withdraw
-from agent.spool.row import INSERT, ROUTE_FACTOR, SEQ_FACTOR, SESSION_FACTOR, Row, to_fields, with_note
+from agent.spool.row import INSERT, INSERT_PLAIN, ROUTE_FACTOR, SEQ_FACTOR, SESSION_FACTOR, Row, to_fields, with_note
 from agent.spool.sealing import Sealer
 from agent.spool.signing import Keys
 from agent.spool.state import NOTHING, State, note, save
@@ -184,11 +185,12 @@ class Engine:
             seal = [s for s in self.state.open_streams() if self.sealer.due(s, now_s, flush=flush)]
             fresh = self.state.last_row - self.state.snapshot_row
             if rows and not changed and not seal and fresh < SNAPSHOT_ROWS:
-                rows[-1] = with_note(rows[-1], note(self.state.journal, deltas))
-                self.book.connection.executemany(INSERT, rows)
+                last = with_note(rows.pop(), note(self.state.journal, deltas))
+                self.book.connection.executemany(INSERT_PLAIN, rows)
+                self.book.connection.execute(INSERT, last)
                 outcome = _NOTHING_NEW
             elif rows or entries or changed or seal:
-                self.book.connection.executemany(INSERT, rows)
+                self.book.connection.executemany(INSERT_PLAIN, rows)
                 sealed, more = set(), self._expiring
                 for stream in seal:
                     count = 0
@@ -210,16 +212,12 @@ class Engine:
         return {s.destination: s.id for s in self.state.open_streams()}
 
     def _take(self, entries: Sequence[Entry], now_s: float) -> tuple[list[Row], dict[int, dict[int, Account]]]:
-        """Count what was heard, and make rows of its frames; also return the counts, by hour and stream."""
+        """Count what was heard, and make plain rows of its frames; also return the counts, by hour and stream."""
         state = self.state
         streams = [state.stream_of(destination.name) for destination in self.destinations]
         deltas: dict[int, dict[int, Account]] = {}
         rows: list[Row] = []
-        append = rows.append
         seq = state.last_row
-        routes = self._routes
-        session = None
-        route = heard_route = place = 0
         for entry in entries:
             hour = entry.heard.counted_in
             number = state.hours.get(hour) or self.book.know_hour(hour)
@@ -236,19 +234,26 @@ class Engine:
             ended_us = began_us + HOUR_US
             if hour.boot_id == UNKNOWN_BOOT:
                 ended_us = 0  # what has no boot belongs to no hour of any other
-            # the one loop that every frame goes through: `to_row`, unrolled
-            for routed, packed in zip(entry.heard.frames, entry.packed, strict=True):
-                seq += 1
-                frame = routed.frame
-                if not began_us <= frame.boottime_us < ended_us:
-                    self._count_elsewhere(deltas, number, routed)
-                if frame.session is not session or routed.route != heard_route:
-                    session, heard_route = frame.session, routed.route
-                    self.book.know(session)
-                    route = routes.get(heard_route) or self._route(heard_route)
-                    place = route * ROUTE_FACTOR + session.number * SESSION_FACTOR
-                check = crc32(packed, seq * SEQ_FACTOR + place & 0xFFFFFFFF)
-                append((seq, route, *to_fields(frame), check, None))
+            fields = entry.fields or [to_fields(routed.frame) for routed in entry.heard.frames]
+            for start, stop in _runs(entry.heard.frames, began_us, ended_us):
+                first = entry.heard.frames[start]
+                if not began_us <= first.frame.boottime_us < ended_us:
+                    self._count_elsewhere(deltas, number, first)
+                session = first.frame.session
+                self.book.know(session)
+                route = self._routes.get(first.route) or self._route(first.route)
+                # what every frame goes through: `to_row`, unrolled; crc32 takes the low 32 bits of where it starts
+                place = route * ROUTE_FACTOR + session.number * SESSION_FACTOR
+                rows += [
+                    (seq, route, *columns, crc32(data, seq * SEQ_FACTOR + place))
+                    for seq, columns, data in zip(
+                        range(seq + 1, seq + 1 + stop - start),
+                        fields[start:stop],
+                        entry.packed[start:stop],
+                        strict=True,
+                    )
+                ]
+                seq += stop - start
         for number, parts in deltas.items():
             for stream_number, delta in parts.items():
                 if delta == NOTHING:
@@ -299,3 +304,22 @@ class Engine:
                 self.book.keep_anchor(order)
             case Identify(gateway_eui):
                 self.state.gateway_eui = gateway_eui
+
+
+def _runs(routed: Sequence[RoutedFrame], began_us: int, ended_us: int) -> Iterator[tuple[int, int]]:
+    """Yield where frames of one session and route within the hour begin and end; one outside of it stands alone.
+
+    Most often that is all of a look.
+    """
+    start = 0
+    while start < len(routed):
+        session, route = routed[start].frame.session, routed[start].route
+        stop = start
+        for one in islice(routed, start, None):
+            frame = one.frame
+            if frame.session is not session or one.route != route or not began_us <= frame.boottime_us < ended_us:
+                break
+            stop += 1
+        stop = max(stop, start + 1)
+        yield start, stop
+        start = stop

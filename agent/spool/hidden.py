@@ -73,10 +73,8 @@ def recover(pages: Pages, target: sqlite3.Connection, sessions: Mapping[int, Ses
         if not found:
             wrecks += not is_page(page)
             continue
-        low, high = min(found)[0], max(found)[0]
-        there = {
-            seq for (seq,) in target.execute("SELECT seq FROM frame WHERE seq BETWEEN ? AND ? LIMIT 1000", (low, high))
-        }
+        asked = f"SELECT seq FROM frame WHERE seq IN ({', '.join('?' * len(found))})"  # noqa: S608 - only places
+        there = {seq for (seq,) in target.execute(asked, [key for key, _ in found])}
         for one in found:
             if one[0] in there:
                 continue

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from agent.batch.model import MAX_FRAMES, Anchor, Receipt, Refusal
 from agent.spool.intake import Heard
+from agent.spool.row import Fields, prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,33 @@ class Entry:
         number: of its journal record.
         heard: what was heard.
         packed: canonical bytes of each frame.
+        fields: columns of each frame, as packing has them anyway; empty: they are taken from the frames.
     """
 
     number: int
     heard: Heard
     packed: tuple[bytes, ...]
+    fields: tuple[Fields, ...] = ()
+
+
+def entry_of(number: int, heard: Heard) -> Entry:
+    """Prepare what was heard for the disk.
+
+    Raises:
+        ValueError: a frame cannot be stored (`agent.spool.row.pack`).
+    """
+    fields, packed = prepared(heard)
+    return Entry(number, heard, packed, fields)
+
+
+def prepared(heard: Heard) -> tuple[tuple[Fields, ...], tuple[bytes, ...]]:
+    """Return the columns and the canonical bytes of the frames of a look.
+
+    Raises:
+        ValueError: as with `entry_of`.
+    """
+    pairs = [prepare(routed.frame) for routed in heard.frames]
+    return tuple(fields for fields, _ in pairs), tuple(packed for _, packed in pairs)
 
 
 @dataclass(frozen=True, slots=True)

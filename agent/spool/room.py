@@ -253,7 +253,7 @@ def withdraw(book: Book, stream: Stream, number: int, reason: Loss, *, sound: bo
             last_hash=book.hash_of(stream, number) or GENESIS_HASH,
         )
     book.connection.execute("UPDATE batch SET state = ? WHERE id = ?", (int(BatchState.WITHDRAWN), stream.key(number)))
-    book.free(batch.first_row, batch.last_row)
+    book.free(batch.first_row, batch.last_row, there)
     again = [
         to_row(book.state.last_row + 1 + index, 1 << stream.bit, frame, pack(frame)) for index, frame in enumerate(good)
     ]

@@ -162,6 +162,7 @@ def salvage(
     try:
         source, place = _readable(source, path)
         target = store.open_writer(draft, 1 << 40)
+        target.execute("PRAGMA journal_mode = OFF")  # a draft that is not finished is thrown away: write it once
         try:
             with store.explained(draft):
                 with Pages(place, left_out) as pages:

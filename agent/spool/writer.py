@@ -30,15 +30,26 @@ from agent.batch.keys import Signer
 from agent.batch.model import Account, Anchor, Body, Receipt, Refusal
 from agent.errors import AgentError, SpoolError
 from agent.frame import Session
-from agent.spool import row, store
+from agent.spool import store
 from agent.spool.audit import Audit
 from agent.spool.ballast import Ballast
 from agent.spool.engine import Engine
 from agent.spool.intake import Heard, Hour
 from agent.spool.journal import Journal, Recovered
-from agent.spool.orders import Contradicted, Destination, Entry, Identify, Order, Policy, Refused, Unreadable
+from agent.spool.orders import (
+    Contradicted,
+    Destination,
+    Entry,
+    Identify,
+    Order,
+    Policy,
+    Refused,
+    Unreadable,
+    entry_of,
+    prepared,
+)
 from agent.spool.reader import SpoolReader
-from agent.spool.row import WEIGHT_BYTES
+from agent.spool.row import WEIGHT_BYTES, Fields
 from agent.spool.salvage import Salvaged, mend, salvage, unless_kept
 from agent.spool.standing import standings
 from agent.spool.window import CommitWindow
@@ -282,7 +293,7 @@ class SpoolWriter:
         self._events = {name: threading.Event() for name in self.destinations}
         self._status = WriterStatus(WriterState.OK, "", 0, 0.0, 0, 0, 0, 0, 0, crowded=False)
         for number, heard in self.recovered.heard:
-            self._enqueue(Entry(number, heard, tuple(row.pack(routed.frame) for routed in heard.frames)))
+            self._enqueue(entry_of(number, heard))
         if self.recovered.heard:
             log.info("event=journal_replayed records=%d frames=%d", len(self.recovered.heard), self._queued_frames)
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -351,7 +362,7 @@ class SpoolWriter:
         Raises:
             ValueError: a frame or tally that cannot be stored; nothing of it was taken.
         """
-        packed = tuple(self._checked(heard))
+        fields, packed = self._checked(heard)
         with self._changed:
             if (
                 self._stopping
@@ -367,7 +378,7 @@ class SpoolWriter:
                 self._status = replace(self._status, shed_frames=self._status.shed_frames + len(packed))
                 return False
             self._tell_shed()
-            self._enqueue(Entry(self._journal.append(heard, packed), heard, packed))
+            self._enqueue(Entry(self._journal.append(heard, packed), heard, packed, fields))
             # the thread sleeps until the window of the first frame ends; waking it for each would only cost time
             if len(self._queue) == 1 or self._queued_frames >= self._commit_frames:
                 self._changed.notify_all()
@@ -503,7 +514,7 @@ class SpoolWriter:
 
     # ------------------------------------------------------------------ intake
 
-    def _checked(self, heard: Heard) -> list[bytes]:
+    def _checked(self, heard: Heard) -> tuple[tuple[Fields, ...], tuple[bytes, ...]]:
         if len(heard.tallies) != len(self.destinations):
             raise ValueError(f"{len(heard.tallies)} tallies for {len(self.destinations)} destinations")
         for index, tally in enumerate(heard.tallies):
@@ -513,7 +524,7 @@ class SpoolWriter:
         for frame in heard.frames:
             if not 0 < frame.route <= self._routes:
                 raise ValueError(f"route {frame.route:#x} among {len(self.destinations)} destinations")
-        return [row.pack(frame.frame) for frame in heard.frames]
+        return prepared(heard)
 
     def _enqueue(self, entry: Entry) -> None:
         now = time.monotonic()

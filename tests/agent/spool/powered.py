@@ -63,7 +63,7 @@ def main(folder: Path, seed: int) -> None:
     engine = open_engine(folder / "live")
     reader = SpoolReader(folder / "live" / "spool.db")
     mark(frames=list(range(5)))
-    first, sent, expired = 5, set(), False
+    first, sent, expired, refused = 5, set(), False, False
     platforms: dict[bytes, Platform] = {}
     for step in range(STEPS):
         count = chance.choice([0, 1, 1, 2, 7])
@@ -76,8 +76,8 @@ def main(folder: Path, seed: int) -> None:
             receipt: Receipt = platform.receipt(stream_id)
             mark(receipt=[stream_id.hex(), receipt.through, receipt.beyond])
             orders.append(receipt)
-        elif step == STEPS // 2:
-            newest = reader.unacknowledged("city", 0, 99)[-1]
+        elif step >= STEPS // 2 and not refused and (waiting := reader.unacknowledged("city", 0, 99)):
+            newest, refused = waiting[-1], True
             refusal = Refusal(stream_id, newest.number, newest.hash, Reason.FORK, "", 1)
             mark(refused=[stream_id.hex(), newest.number])
             orders.append(Refused(stream_id, newest.number, refusal))
