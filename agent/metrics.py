@@ -18,7 +18,6 @@ from typing import Final
 from agent import report
 from agent.families import FAMILIES, PREFIX, Family, Report
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 TEXTFILE_INTERVAL_S: Final = 15.0
 
 
@@ -35,11 +34,11 @@ class Textfile:
     """The file of node_exporter's textfile collector: whole at any time, away when nobody runs.
 
     Args:
-        path: None: there is none.
+        path: of the file.
         failed: told why it cannot be written, once per reason.
     """
 
-    def __init__(self, path: Path | None, failed: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, failed: Callable[[str], None]) -> None:
         self._path = path
         self._failed = failed
         self._why = ""
@@ -52,7 +51,7 @@ class Textfile:
             said: as `agent.report` takes it.
             now_s: monotonic.
         """
-        if self._path is None or now_s < self._due_s:
+        if now_s < self._due_s:
             return
         self._due_s = now_s + TEXTFILE_INTERVAL_S
         draft = self._path.with_name(f".{self._path.name}.new")
@@ -70,9 +69,8 @@ class Textfile:
 
     def end(self) -> None:
         """Take it away: old figures would look like those of now."""
-        if self._path is not None:
-            with suppress(OSError):
-                self._path.unlink()
+        with suppress(OSError):
+            self._path.unlink()
 
 
 def _family(family: Family, said: Report) -> str:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent import hostview, identity, metrics, report
+from agent import hostview, identity, report
 from agent.bearing import Bearing
 from agent.clock import HostClock
 from agent.config import Destination, GatewayConfig
@@ -46,8 +46,11 @@ from agent.watchdog import ORDINARY_S, Watchdog
 from agent.wear import Card, Forecast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.batch.model import Anchor
     from agent.gnss import Gnss
+    from agent.metrics import Textfile
 
 logger = logging.getLogger(__name__)
 
@@ -346,15 +349,27 @@ class Service:
             logger.warning("event=no_report problem=%s", why)
 
         reporter = report.Reporter(self._config.gateway.runtime_dir, compose, tell)
-        textfile = metrics.Textfile(self._config.metrics.textfile, tell)
+        textfile = self._textfile(tell)
         while not ended.is_set():
             said = reporter.renew()
             if said is not None:
                 self._desk.feed.renew(said)
-                textfile.renew(said, self._clock.monotonic_ns() / 1e9)
+                if textfile is not None:
+                    textfile.renew(said, self._clock.monotonic_ns() / 1e9)
             ended.wait(report.INTERVAL_S)
         reporter.end()
-        textfile.end()
+        if textfile is not None:
+            textfile.end()
+
+    def _textfile(self, tell: Callable[[str], None]) -> Textfile | None:
+        """Return who writes metrics into a file, if that is wanted."""
+        path = self._config.metrics.textfile
+        if path is None:
+            return None
+        # As for the page: without it, its memory stays free.
+        from agent.metrics import Textfile  # noqa: PLC0415
+
+        return Textfile(path, tell)
 
     def _supervise(self, writer: SpoolWriter) -> None:
         """Feed the spool with clock anchors until the end."""

@@ -22,7 +22,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from agent import metrics
 from agent.errors import AgentError
 from agent.local.answers import Answers
 from agent.local.dialect import Answer, Dialect, Follow
@@ -33,6 +32,7 @@ LONGEST_TOKEN: Final = 256
 MOST_HEADERS: Final = 64
 LIFETIME_S: Final = 3600.0
 """After which a browser has to ask for news again; the page does by itself."""
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LANGUAGES: Final = ("en", "de")
 """Of the page; the first is for everybody else."""
 
@@ -129,7 +129,7 @@ class Http:
         self._data: dict[str, tuple[Callable[[], bytes], str]] = {
             "/v1/status": (answers.status, "application/json"),
             "/v1/doctor": (answers.doctor, "application/json"),
-            "/metrics": (answers.metrics, metrics.CONTENT_TYPE),
+            "/metrics": (answers.metrics, METRICS_TYPE),
         }
 
     def answer(self, request: bytes, *, ended: bool) -> Answer | None:

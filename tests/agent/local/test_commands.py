@@ -83,9 +83,10 @@ def test_top_as_lines_and_as_json(gateway: Gateway) -> None:
     ):
         try:
             assert lines.stdout is not None
-            assert objects.stdout is not None
+            told = objects.stdout
+            assert told is not None
             until(lambda: sum(line["event"] == "local_client" for line in gateway.logged()) >= 1, "a client")
-            until(lambda: "status" in json.loads(objects.stdout.readline()), "the first report")
+            until(lambda: "status" in json.loads(told.readline()), "the first report")
             deadline = time.monotonic() + LIMIT_S
             while not select.select([lines.stdout], [], [], 0.2)[0]:
                 assert time.monotonic() < deadline
@@ -94,7 +95,7 @@ def test_top_as_lines_and_as_json(gateway: Gateway) -> None:
             line = lines.stdout.readline()
             assert re.match(r"\d{4}-\d\d-\d\dT[\d:]{8}Z own +26011bda data +868\.100 SF10 ", line)
             assert "counter 77" in line
-            seen = (json.loads(line) for line in objects.stdout)
+            seen = (json.loads(line) for line in told)
             fates = {
                 found["reception"]["fate"] for found, _ in zip(seen, range(4), strict=False) if "reception" in found
             }
