@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from agent.errors import SpoolError
 
 if TYPE_CHECKING:
     from agent.doctor.context import Context
-    from agent.spool.reader import SpoolStatus
+    from agent.spool.reader import SpoolReader, SpoolStatus
 
 MB: Final = 1_000_000
 MIB: Final = 1 << 20
@@ -25,6 +26,7 @@ FULL_BYTES: Final = 32 * MB
 """With less room than this the rest of the system stumbles, too."""
 WORN: Final = 0.8
 """Share of its life that an eMMC says is used."""
+SAMPLE_S: Final = 2.0
 DAY_S: Final = 86_400
 HOUR_US: Final = 3_600_000_000
 RECENT_DAYS: Final = 7
@@ -142,6 +144,7 @@ def _file(context: Context, writer: Mapping[str, Any] | None) -> Iterator[Findin
     try:
         with SpoolReader(path) as reader:
             status, wrong = reader.status(), reader.check()
+            damaged, looked = _sample(reader) if not wrong else (0, 0)
     except SpoolError as error:
         if isinstance(error.__cause__, PermissionError):
             yield found("no-rights", "spool", f"{path} may not be read by this user")
@@ -153,7 +156,29 @@ def _file(context: Context, writer: Mapping[str, Any] | None) -> Iterator[Findin
     if wrong:
         yield found("spool-sums", "spool", "; ".join(wrong[:3]), {"wrong": len(wrong)}, config=context.path)
         return
+    if damaged:
+        evidence = f"{damaged} of the {looked:,} newest frames are damaged"
+        yield found("spool-damaged", "spool", evidence, {"damaged": damaged, "looked": looked})
+        return
     yield from _account(context, status, writer)
+
+
+def _sample(reader: SpoolReader) -> tuple[int, int]:
+    """Read the newest frames, as many as there is time for; return how many are damaged, and how many were read.
+
+    Raises:
+        SpoolError: a page cannot be read at all.
+    """
+    from agent.spool.row import DamagedRowError  # noqa: PLC0415
+
+    deadline = time.monotonic() + SAMPLE_S
+    damaged = looked = 0
+    for row in reader.rows(newest_first=True):
+        looked += 1
+        damaged += isinstance(row, DamagedRowError)
+        if time.monotonic() >= deadline:
+            break
+    return damaged, looked
 
 
 def _account(context: Context, status: SpoolStatus, writer: Mapping[str, Any] | None) -> Iterator[Finding]:

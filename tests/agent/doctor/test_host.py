@@ -26,7 +26,10 @@ from agent.doctor import buses, context, gateway, host, power, times
 from agent.doctor import platform as platforms
 from agent.doctor.context import AgentState, Context
 from agent.doctor.finding import Finding
+from agent.spool.orders import Policy
+from agent.spool.writer import SpoolWriter
 from tests.agent.doctor.scene import FILTER, Scene, destination
+from tests.agent.spool.gateway import CITY, EUI, SIGNER, frame, heard
 
 Capsys = pytest.CaptureFixture[str]
 Files = Mapping[str, str]
@@ -284,3 +287,40 @@ def test_a_user_without_rights(folder: Path) -> None:
         assert (found[check]["verdict"], found[check]["code"]) == ("skipped", "CG-DOC-003"), found[check]
     assert "may not" in found["chip"]["evidence"] or "not known to this user" in found["chip"]["evidence"]
     assert not any(finding["code"] == "CG-DOC-015" for finding in found.values())
+
+
+def _spool(path: Path, frames: int) -> None:
+    """Make a spool with frames for a destination that has not taken any yet."""
+    spool = SpoolWriter(
+        path,
+        journal_folder=path.parent,
+        destinations=(CITY,),
+        policy=Policy(50, 3600.0, 16 << 20),
+        signer=SIGNER,
+        gateway_eui=EUI,
+        commit_window_s=0.0,
+    )
+    with spool:
+        assert spool.offer(heard([frame(number) for number in range(frames)]))
+        assert spool.flush(60)
+
+
+def test_a_whole_spool_and_damaged_ones(scene: Scene, capsys: Capsys) -> None:
+    path = scene.folder / "state/spool.db"
+    _spool(path, 300)
+    whole = path.read_bytes()
+    finding = scene.look(capsys, "--hands-off").one("spool")
+    assert finding["verdict"] == "ok"
+    assert finding["values"]["frames"] == 300
+    assert finding["evidence"].startswith("sums match; 300 frames wait")
+    codes, wrong = set(), []
+    for begin in range(4096, len(whole) - 4096, 4096):
+        path.write_bytes(whole[:begin] + bytes(4096) + whole[begin + 4096 :])
+        code = scene.look(capsys, "--hands-off").one("spool")["code"]
+        codes.add(code)
+        wrong += [begin] if code else []
+    path.write_bytes(b"SQLite format 3\0" + b"\xff" * 8000)
+    codes.add(scene.look(capsys, "--hands-off").one("spool")["code"])
+    assert codes - {None} == {"CG-DOC-523"}
+    assert len(wrong) > len(whole) // 4096 // 2, "most pages matter"
+    assert not path.with_name("spool.db-wal").exists() or path.with_name("spool.db-wal").stat().st_size == 0
