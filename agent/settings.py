@@ -39,6 +39,7 @@ MAX_ITEMS = 4096
 _SHOWN = 60
 """Characters of a wrong value that are repeated in the message."""
 _WIDTH = 100
+_PASSWORD = re.compile(r"(://)[^/@\s]*@")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 T = TypeVar("T")
@@ -371,6 +372,7 @@ def _number(value: float) -> str:
 
 def _found(raw: Toml) -> str:
     text = "a table" if isinstance(raw, dict) else _toml(raw)
+    text = _PASSWORD.sub(r"\1***@", text)  # nobody shall find his password in a log because it is in the wrong place
     shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:_SHOWN])
     return shown if len(text) <= _SHOWN else shown + "..."
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import sys
 import threading
 from pathlib import Path
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
     from agent.enrolment.enrolling import Outcome
 
 _EXAMPLES = """examples:
-  civigate enrol https://platform.example.org:8444 --claim 7K9Q-2MXT-04BV-H3R2 -c gateway.toml
-  civigate enrol https://10.1.2.3:8444 --claim 7K9Q-2MXT-04BV-H3R2 --fingerprint 5f2c...a9 -c gateway.toml
+  civigate enrol https://platform.example.org:8444 --claim-file - -c gateway.toml         # asks for the code
+  civigate enrol https://10.1.2.3:8444 --claim-file code.txt --fingerprint 5f2c...a9 -c gateway.toml
   civigate enrol https://platform.example.org:8444 --ca town-ca.pem --wait -c gateway.toml
 
 The operator gets code and fingerprint from 'civigate-receiver gateways invite'. The platform's certificate must verify:
 by --fingerprint, by --ca, or by the authorities of this system. Interrupted, it can be run again with the same code.
 """
 WAIT_S = 30.0
+MAX_LINE = 100
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,7 +37,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("url", metavar="URL", help="https://HOST[:PORT] where the platform enrols gateways")
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="FILE", help="gateway.toml")
-    parser.add_argument("--claim", metavar="CODE", default="", help="claim code; without one somebody must approve")
+    code = parser.add_mutually_exclusive_group()
+    code.add_argument(
+        "--claim-file",
+        metavar="FILE",
+        help="file whose first line is the claim code, - to be asked for it; without a code somebody must approve",
+    )
+    code.add_argument(
+        "--claim", metavar="CODE", default="", help="the code itself: everybody here can see it meanwhile"
+    )
     trust = parser.add_mutually_exclusive_group()
     trust.add_argument("--ca", type=Path, metavar="FILE", help="authorities that certify the platform, PEM")
     trust.add_argument("--fingerprint", type=_fingerprint, metavar="SHA256", help="of the platform's certificate")
@@ -61,7 +71,10 @@ def run(args: argparse.Namespace) -> int:
     from agent.enrolment.enrolling import enrol
     from agent.uplink.port import LinkError
 
-    code = claim.parse(args.claim) if args.claim else ""
+    if args.claim:
+        print("the code stands in the list of processes: --claim-file - asks for it instead", file=sys.stderr)
+    text = args.claim if args.claim_file is None else _read_claim(args.claim_file)
+    code = claim.parse(text) if text else ""
     trust = Trust(args.ca, args.fingerprint)
     while True:
         try:
@@ -73,6 +86,21 @@ def run(args: argparse.Namespace) -> int:
                 raise
             print(f"{error}; {error.hint}", file=sys.stderr)
         threading.Event().wait(max(WAIT_S, wait_s))
+
+
+def _read_claim(name: str) -> str:
+    """Read a code from a file, from a person, or from whatever stands in for one."""
+    if name == "-":
+        return getpass.getpass("claim code: ") if sys.stdin.isatty() else sys.stdin.readline(MAX_LINE)
+    try:
+        with Path(name).open(encoding="ascii") as file:
+            return file.readline(MAX_LINE)
+    except (OSError, UnicodeDecodeError) as error:
+        from agent.errors import IdentityError
+
+        reason = error.strerror if isinstance(error, OSError) else "not a code"
+        hint = "give a file whose first line is the code, or - to be asked for it"
+        raise IdentityError(f"cannot be read: {reason}", where=name, hint=hint, code="CG-ENR-001") from error
 
 
 def _print(args: argparse.Namespace, outcome: Outcome) -> int:

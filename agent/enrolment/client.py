@@ -80,7 +80,7 @@ _HINTS = {
     Turned.BAD_CLAIM: "ask the operator for a new code: civigate-receiver gateways invite",
     Turned.REVOKED: "somebody revoked this gateway on purpose: ask the operator",
     Turned.OTHER_GATEWAY: "check the EUI of this gateway, and what 'civigate-receiver gateways list' says of its key",
-    Turned.NOT_INVITED: "ask the operator for a claim code, and give it with --claim",
+    Turned.NOT_INVITED: "ask the operator for a claim code, and give it with --claim-file",
     Turned.STALE: "try again",
     Turned.UNKNOWN: "enrol again with a new code: civigate enrol",
     Turned.EXPIRED: "enrol again with a new code: civigate enrol",

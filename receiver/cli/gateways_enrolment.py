@@ -129,7 +129,7 @@ def _invite(args: argparse.Namespace) -> int:
     trust = "" if pin is None else f" --fingerprint {pin}"
     print(
         f"good once, until {day(expires_us)}, for {'any gateway' if args.eui is None else f'gateway {eui}'};"
-        f" it is not shown again\non the gateway: civigate enrol {url} --claim {codes[0]}{trust}"
+        f" it is not shown again\non the gateway, which asks for it: civigate enrol {url} --claim-file -{trust}"
     )
     return 0
 

@@ -108,8 +108,9 @@ def test_nothing_is_said_to_a_platform_that_is_not_certain(
 )
 def test_who_is_not_invited_is_told_in_one_line(claim: str, code: str, here: Town, gateway: GatewayFiles) -> None:
     with here.platform.serving():
+        (gateway.folder / "code").write_text(claim)
         arguments = ("enrol", here.url, "--ca", here.platform.certificates.authority)
-        done = gateway.run(*arguments, *(("--claim", claim) if claim else ()))
+        done = gateway.run(*arguments, *(("--claim-file", gateway.folder / "code") if claim else ()))
     assert done.code == 1
     assert done.err.count("\n") == 1
     assert code in done.err
