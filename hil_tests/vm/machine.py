@@ -266,6 +266,7 @@ class Machine:
             *("-qmp", f"unix:{sockets / 'qmp'},server=on,wait=off"),
             *("-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.air_port}-:{AIR_PORT}"),
             *("-device", "virtio-net-pci,netdev=net,romfile="),
+            *("-device", "qemu-xhci,id=usb"),
         ]
         if self._watchdog:
             command += ["-device", "i6300esb", "-action", "watchdog=reset"]

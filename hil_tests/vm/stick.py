@@ -75,7 +75,7 @@ def make_stick(folder: Path, packages: Sequence[Path]) -> Path:
     with stick.open("wb") as file:
         file.truncate(size // (1 << 20) * (1 << 20))
     subprocess.run(["mkfs.fat", "-F", "32", "-n", LABEL, str(stick)], check=True, capture_output=True, timeout=_LIMIT_S)
-    _mtools("mcopy", "-s", "-i", str(stick), str(repository), "::/")
+    mtools("mcopy", "-s", "-i", str(stick), str(repository), "::/")
     return stick
 
 
@@ -94,7 +94,7 @@ class BootPartition:
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(content)
             file.flush()
-            _mtools("mcopy", "-o", "-i", self._image, file.name, f"::/{name}")
+            mtools("mcopy", "-o", "-i", self._image, file.name, f"::/{name}")
 
     def read(self, name: str) -> str:
         """Return a file's content.
@@ -102,16 +102,21 @@ class BootPartition:
         Raises:
             subprocess.CalledProcessError: there is none.
         """
-        return _mtools("mtype", "-i", self._image, f"::/{name}")
+        return mtools("mtype", "-i", self._image, f"::/{name}")
 
     def names(self) -> list[str]:
         """Return what there is."""
         return [
-            line.removeprefix("::/") for line in _mtools("mdir", "-b", "-i", self._image, "::/").splitlines() if line
+            line.removeprefix("::/") for line in mtools("mdir", "-b", "-i", self._image, "::/").splitlines() if line
         ]
 
 
-def _mtools(*command: str) -> str:
+def mtools(*command: str) -> str:
+    """Run one of mtools and return what it says.
+
+    Raises:
+        subprocess.CalledProcessError: it fails.
+    """
     environment = {**os.environ, "MTOOLS_SKIP_CHECK": "1"}
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=_LIMIT_S)
     return done.stdout
