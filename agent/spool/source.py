@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from agent.batch.model import Anchor, Receipt, Refusal
 from agent.errors import AgentError, SpoolError
 from agent.spool.reader import DamagedBatchError, SpoolReader, StreamHead
+from agent.spool.salvage import DAMAGED
 from agent.spool.writer import SpoolWriter
 from agent.uplink.port import Outgoing, UnreadableBatchError
 
@@ -101,10 +102,15 @@ class Outlet:
         Raises:
             SpoolError: the spool cannot be read.
         """
-        with self._writer.reader() as reader:
-            source = StreamSource(reader, self._destination)
-            self._stream_id = source.stream_id
-            yield source
+        try:
+            with self._writer.reader() as reader:
+                source = StreamSource(reader, self._destination)
+                self._stream_id = source.stream_id
+                yield source
+        except SpoolError as error:
+            if error.code == DAMAGED:
+                self._writer.audit()  # which finds the same, and has the file salvaged
+            raise
 
     def receipt(self, receipt: Receipt) -> None:
         """Free what a verified receipt covers."""

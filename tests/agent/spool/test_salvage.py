@@ -62,8 +62,9 @@ def deliver(again: SpoolWriter) -> dict[bytes, Platform]:
         try:
             with outlet.open() as source:
                 done = send(again, outlet, source, platforms.setdefault(source.stream_id, Platform()))
-        except SpoolError:
-            continue  # what the writer has put in the place of a damaged file is opened anew, as a sender does
+        except SpoolError:  # what the writer has put in the place of a damaged file is opened anew, as a sender does
+            sound(again)
+            continue
         if done and sound(again):
             return platforms
     pytest.fail("does not come to an end")
