@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from agent.doctor import causes
@@ -28,6 +28,8 @@ TOTAL_LIMIT_S: Final = 120.0
 
 STOP_LIMIT_S: Final = 4.0
 """How long an interrupted look waits for a concentrator that is just being started."""
+MAX_LETTERS: Final = 1000
+"""Of one line; what others say may be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,26 @@ def _limited(check: Check, context: Context) -> tuple[Finding, ...]:
             logger.debug("event=doctor_check_crashed check=%s", check.name, exc_info=True)
             evidence = f"the check itself failed: {type(error).__name__}: {error}"
             found.append(causes.found("crashed", check.name, evidence))
-        box.append(tuple(found))
+        box.append(tuple(map(_plain, found)))
 
     worker = threading.Thread(target=run, name=f"doctor-{check.name}", daemon=True)
     worker.start()
     worker.join(check.limit_s)
     return box[0] if box else _late(check, check.limit_s)
+
+
+def _plain(finding: Finding) -> Finding:
+    """Return a finding without characters that would do something to a terminal: some come from strangers."""
+    return replace(
+        finding,
+        evidence=_printable(finding.evidence),
+        cause=_printable(finding.cause),
+        next_step=_printable(finding.next_step),
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)[:MAX_LETTERS]
 
 
 def _late(check: Check, limit_s: float) -> tuple[Finding, ...]:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from agent.doctor.context import AgentState
 from agent.doctor.finding import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -18,13 +19,19 @@ NAME_WIDTH: Final = 13
 LEAST_WIDTH: Final = 60
 _MARKS: Final = {Verdict.OK: "ok", Verdict.WARN: "WARN", Verdict.FAIL: "FAIL", Verdict.SKIPPED: "-"}
 _COLOURS: Final = {Verdict.OK: 32, Verdict.WARN: 33, Verdict.FAIL: 31, Verdict.SKIPPED: 2}
+_HOW: Final = {
+    AgentState.RUNNING: "the agent runs and is asked",
+    AgentState.STOPPED: "no agent runs, so the concentrator is started for a moment",
+}
 _INDENT: Final = " " * (6 + NAME_WIDTH)
 
 
 def heading(context: Context) -> str:
     """Return the line above all others."""
     name = "" if context.config is None else f" {context.config.gateway.name or ''}".rstrip()
-    how = "the agent runs and is asked" if context.agent.value == "running" else f"the agent: {context.agent.value}"
+    how = _HOW.get(context.agent, f"the agent: {context.agent.value}")
+    if context.agent is AgentState.STOPPED and context.hands_off:
+        how = f"no agent runs; {context.hands_off}"
     return f"civigate doctor{name}: {how}; {context.path}"
 
 

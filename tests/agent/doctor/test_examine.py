@@ -80,3 +80,13 @@ def test_lanes_go_at_the_same_time(context: Context) -> None:
 
     found = list(examine((Check("a", meets, 60, "one"), Check("b", meets, 60, "two")), context))
     assert [finding.verdict for some in found for finding in some] == [Verdict.OK, Verdict.OK]
+
+
+def test_what_strangers_say_does_nothing_to_a_terminal(context: Context) -> None:
+    def shows(_: Context) -> Iterator[Finding]:
+        yield ok("shows", "a certificate for \x1b[2J\x9b1m\r\n\udcff" + "x" * 5000)
+
+    ((finding,),) = examine((Check("shows", shows),), context)
+    assert finding.evidence.isprintable()
+    assert len(finding.evidence) <= 1000
+    assert finding.evidence.encode()

@@ -8,6 +8,7 @@ import base64
 import html
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -224,6 +225,16 @@ def test_a_sheet_of_a_user_who_may_not_sign(scene: Scene, capsys: Capsys) -> Non
     scene.look(capsys, "--hands-off", "--report", str(path))
     assert b"Not signed" in path.read_bytes()
     assert main(["doctor", "--verify", str(path)]) == 4
+
+
+def test_a_sheet_without_the_library_for_qr_codes(
+    scene: Scene, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "segno", None)
+    path = scene.folder / "sheet.html"
+    assert main(["doctor", "--hands-off", "-c", str(scene.write()), "--report", str(path)]) == 1
+    assert "python3-segno" in capsys.readouterr().err
+    assert not path.exists()
 
 
 def test_a_sheet_that_cannot_be_written(scene: Scene, capsys: Capsys) -> None:
