@@ -43,7 +43,8 @@ from agent.spool.state import (
 log = logging.getLogger(__name__)
 
 AGE_SEALED_AHEAD = 16
-"""Batches waiting for a receipt beyond which age no longer seals: then only full batches are worth their headers."""
+"""Batches waiting for a receipt beyond which age no longer seals while the platform is away: then only full batches are
+worth their headers. While it is reached, age seals always: what is heard now must not wait behind a backlog."""
 ACCOUNT_AGE_S = 900.0
 """After this long, counts travel even when no frame does."""
 MAX_BATCH_WEIGHT_BYTES = 900_000
@@ -65,6 +66,8 @@ class Sealer:
         self._health = health
         self._resume_s = 0.0
         self._pauses = 0
+        self.reached: frozenset[str] = frozenset()
+        """Destinations whose platform can be reached at present."""
         self.problem = ""
         """Why nothing is sealed at present, one line with its hint and code; empty when all is well."""
 
@@ -220,7 +223,7 @@ class Sealer:
 
     def _may_seal_small(self, stream: Stream) -> bool:
         """Whether a batch that is not full is worth its header."""
-        return stream.batches_in(BatchState.WAITING) < AGE_SEALED_AHEAD
+        return stream.destination in self.reached or stream.batches_in(BatchState.WAITING) < AGE_SEALED_AHEAD
 
     def _collect(self, stream: Stream, end: int | None) -> tuple[list[Frame], int, int, list[Lost]]:
         """Read the next frames of a stream: these, the last row they reach to, their weight, and the damaged ones."""

@@ -112,6 +112,10 @@ class Outlet:
                 self._writer.audit()  # which finds the same, and has the file salvaged
             raise
 
+    def reached(self, *, up: bool) -> None:
+        """Note whether the platform can be reached."""
+        self._writer.reached(self._destination, up=up)
+
     def receipt(self, receipt: Receipt) -> None:
         """Free what a verified receipt covers."""
         self._writer.receipt(receipt)

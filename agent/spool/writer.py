@@ -384,6 +384,13 @@ class SpoolWriter:
                 self._changed.notify_all()
             return True
 
+    def reached(self, destination: str, *, up: bool) -> None:
+        """Note whether the platform of a destination can be reached: then what is heard now is sealed by its age."""
+        sealer = self._engine.sealer
+        with self._changed:
+            sealer.reached = sealer.reached | {destination} if up else sealer.reached - {destination}
+            self._changed.notify_all()
+
     def receipt(self, receipt: Receipt) -> None:
         """Free what a receipt covers. Its signature has been verified by the caller. Only queues."""
         self._command(receipt)

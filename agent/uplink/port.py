@@ -285,6 +285,10 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where verified answers go. Every method only queues and returns at once."""
 
+    def reached(self, *, up: bool) -> None:
+        """Note whether the platform can be reached; told whenever that changes, at first it cannot."""
+        ...
+
     def receipt(self, receipt: Receipt) -> None:
         """Free what a verified receipt of this stream covers."""
         ...

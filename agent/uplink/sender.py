@@ -188,6 +188,7 @@ class Sender:
         self._tried_us: int | None = None
         self._down_since_us: int | None = None
         self._retry_at_us: int | None = None
+        self._reached = False
         self._status = self._snapshot()
 
     @property
@@ -616,6 +617,10 @@ class Sender:
         self._pause(seconds)
 
     def _publish(self) -> None:
+        up = self._state.phase in machine.LINKED
+        if up is not self._reached:
+            self._reached = up
+            self._sink.reached(up=up)
         with self._changed:
             self._status = self._snapshot()
             self._changed.notify_all()

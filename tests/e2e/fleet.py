@@ -120,6 +120,9 @@ class Mast:
         """Return the hash of a batch."""
         return self._hashes.get(number)
 
+    def reached(self, *, up: bool) -> None:
+        """Need not know."""
+
     def receipt(self, receipt: Receipt) -> None:
         """Forget what a receipt covers, as a spool does."""
         assert receipt.through == 0 or self._hashes[receipt.through] == receipt.hash

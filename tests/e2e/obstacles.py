@@ -153,6 +153,21 @@ def cutting(after_s: float) -> Behaviour:
     return behaviour
 
 
+def dripping(chunk_bytes: int, pause_s: float) -> Behaviour:
+    """Pass on what comes from the gateway in small pieces with pauses between them, and the rest as it comes."""
+
+    def behaviour(near: socket.socket, connect: Connect) -> None:
+        far = connect()
+        threading.Thread(target=_pump, args=(far, near), name="front-back", daemon=True).start()
+        pause = threading.Event()
+        while chunk := near.recv(chunk_bytes):
+            far.sendall(chunk)
+            pause.wait(pause_s)
+        hang_up(far)
+
+    return behaviour
+
+
 def saying(answer: bytes) -> Behaviour:
     """Answer whatever is said first with the same bytes, and hang up."""
 

@@ -83,6 +83,7 @@ class Gateway:
         self.unreadable_batches: list[int] = []
         self.anchors: list[Anchor] = []
         self.contradictions: list[int] = []
+        self.up: list[bool] = []
         self.damaged: set[int] = set()
         self.evicted: set[int] = set()
         self.seal(batches)
@@ -121,6 +122,9 @@ class Gateway:
 
     def hash_of(self, number: int) -> bytes | None:
         return self.hashes.get(number)
+
+    def reached(self, *, up: bool) -> None:
+        self.up.append(up)
 
     def receipt(self, receipt: Receipt) -> None:
         self.receipts.append(receipt)

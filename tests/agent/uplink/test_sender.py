@@ -95,6 +95,22 @@ def test_a_try_that_took_long_was_a_pause_already(trust: Trust, send: Send) -> N
     assert Fault.SILENT.code in (sender.status.problem or "")
 
 
+def test_the_spool_is_told_whether_the_platform_is_reached(trust: Trust, server: HttpsServer, send: Send) -> None:
+    gateway = Gateway(1)
+    sender = send(trust.endpoint("https", server.port), gateway)
+    assert sender.drain(15)
+    assert gateway.up == [True]
+    server.divert = lambda handler: handler._answer(503, "text/plain", b"later")
+    gateway.seal()
+    sender.sealed()
+    until(lambda: gateway.up[:2] == [True, False])
+    server.divert = None
+    assert sender.drain(15)
+    assert gateway.up[-1]
+    sender.stop()
+    assert not gateway.up[-1]
+
+
 def test_success_resets_the_pauses(trust: Trust, server: HttpsServer, send: Send) -> None:
     pauses, gateway = Pauses(), Gateway(1)
     server.divert = lambda handler: handler._answer(503, "text/plain", b"later")
