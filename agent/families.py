@@ -326,6 +326,13 @@ FAMILIES: Final = (
         _destinations(lambda one: one["in_flight"]),
     ),
     Family(
+        "destination_answer_seconds",
+        "gauge",
+        "How long the platform's answers take.",
+        _DESTINATION,
+        _destinations(lambda one: one.get("answer_s")),
+    ),
+    Family(
         "destination_sent_bytes_total",
         "counter",
         "On its TCP connections, TLS included.",

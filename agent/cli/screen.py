@@ -199,6 +199,8 @@ class Screen:
             if one["retry_at_us"] is not None:
                 wait_s = max(one["retry_at_us"] - self._said["boottime_us"], 0) / 1e6
                 parts.append(f", next try in {wait_s:.0f} s")
+            if one.get("answer_s") is not None:
+                parts.append(f", answers in {bound(one['answer_s'] * 1e6)}")
             parts.append(f", {size(traffic)}")
             yield str(one["destination"]), Text.assemble((words, style), *parts)
 

@@ -153,6 +153,8 @@ def _destinations(said: Report) -> Iterator[Remark]:
             yield _fault(
                 "unreachable", f"destination {name} cannot be reached; frames are kept", detail, destination=name
             )
+        elif one.get("notice"):
+            yield _note("odd_link", f"the link to destination {name} works, but oddly", one["notice"], destination=name)
         elif one["held"]:
             yield _note("held", f"destination {name}: what waits may not travel now ({one['held']})", destination=name)
 

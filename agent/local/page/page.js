@@ -177,6 +177,7 @@ function destinationCards({ destinations, accounts = [] }) {
     return part(one.destination, say(one.phase === "connecting" ? "connecting_phase" : one.phase), level, [
       ["batches", say("of", { a: num(one.through), b: num(one.newest) })],
       ["not_delivered", account ? say("frames_wait", { n: num(account.waiting) }) : null],
+      ["answers", one.answer_s == null ? null : bound(one.answer_s * 1e6)],
       ["traffic", size(one.traffic.up_bytes + one.traffic.down_bytes)]]);
   });
 }
