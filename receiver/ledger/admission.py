@@ -24,6 +24,10 @@ from receiver.ledger.port import Admitted, Raised, RegisteredKey
 from receiver.ledger.sql import Database, Value, marks
 
 _LINK = "number, hash, previous_hash, first_seq, frame_count"
+_NEIGHBOURS = " UNION ALL ".join(
+    f"SELECT * FROM (SELECT {_LINK} FROM batch WHERE stream = ? AND number {which} LIMIT 1) AS {name}"  # noqa: S608 - our own words
+    for name, which in (("below", "< ? ORDER BY number DESC"), ("same", "= ?"), ("above", "> ? ORDER BY number"))
+)
 _SUMS = ", ".join(f"{name} = {name} + ?" for name in BUCKETS)
 
 
@@ -106,9 +110,9 @@ def _position(db: Database, stream: _StreamRow | None, header: Header, body: Bod
         joins = tuple(Join(item.first_number, item.last_number, item.last_hash) for item in ranges)
         return Position(joins=joins)
 
-    def link(condition: str, number: int) -> Link | None:
+    def link(number: int) -> Link | None:
         row = db.execute(
-            f"SELECT {_LINK} FROM batch WHERE stream = ? AND number {condition} LIMIT 1",  # noqa: S608 - our own words
+            f"SELECT {_LINK} FROM batch WHERE stream = ? AND number = ?",  # noqa: S608 - our own words
             (stream.id, number),
         ).fetchone()
         return None if row is None else Link(*row)
@@ -121,7 +125,7 @@ def _position(db: Database, stream: _StreamRow | None, header: Header, body: Bod
         return None if row is None else bytes(row[0])
 
     def join(first: int, last: int, last_hash: bytes) -> Join:
-        committed, successor = link("= ?", last), link("= ?", last + 1)
+        committed, successor = link(last), link(last + 1)
         # disjoint ranges: the first one that does not end before ours is the only one that can reach into it
         overlap = db.execute(
             "SELECT first_number FROM tombstone WHERE stream = ? AND last_number >= ? AND last_number > 0"
@@ -138,13 +142,17 @@ def _position(db: Database, stream: _StreamRow | None, header: Header, body: Bod
         )
 
     number = header.number
-    below = link("< ? ORDER BY number DESC", number)
+    around = {
+        (found.number > number) - (found.number < number): found
+        for found in (Link(*row) for row in db.execute(_NEIGHBOURS, (stream.id, number) * 3))
+    }
+    below = around.get(-1)
     before = below.hash if below is not None and below.number == number - 1 else withdrawn_hash(number - 1)
     return Position(
         owner=stream.eui,
-        same=link("= ?", number),
+        same=around.get(0),
         below=below,
-        above=link("> ? ORDER BY number", number),
+        above=around.get(1),
         previous_hash=before,
         withdrawn_hash=withdrawn_hash(number),
         joins=tuple(join(item.first_number, item.last_number, item.last_hash) for item in ranges),

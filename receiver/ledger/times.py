@@ -33,6 +33,10 @@ MAX_NEIGHBOURS = 256
 _ANCHOR = "SELECT boottime_us, utc_us, uncertainty_us, source FROM anchor WHERE boot = ? AND source = ? AND boottime_us"
 _BEFORE = "SELECT max(boottime_us) FROM anchor WHERE boot = ? AND source = ? AND boottime_us < ?"
 _BEHIND = "SELECT min(boottime_us) FROM anchor WHERE boot = ? AND source = ? AND boottime_us > ?"
+# one statement for all sources: a server may be far away
+_AROUND = " UNION ALL ".join(
+    f"{_ANCHOR} {which}" for _ in TimeSource for which in (f"= ({_BEFORE})", "BETWEEN ? AND ?", f"= ({_BEHIND})")
+)
 
 
 class Times(Protocol):
@@ -103,11 +107,11 @@ def known(db: Database, stream: int, boot: int, first_us: int, last_us: int) -> 
 
 def _anchors(db: Database, boot: int, first_us: int, last_us: int) -> list[Anchor]:
     """Return the anchors within a span of a boot and those next to it on either side, of each source."""
-    rows = []
+    wanted: list[int] = []
     for source in TimeSource:
-        rows += db.execute(f"{_ANCHOR} = ({_BEFORE})", (boot, source, boot, source, first_us)).fetchall()
-        rows += db.execute(f"{_ANCHOR} BETWEEN ? AND ?", (boot, source, first_us, last_us)).fetchall()
-        rows += db.execute(f"{_ANCHOR} = ({_BEHIND})", (boot, source, boot, source, last_us)).fetchall()
+        it = (boot, source)
+        wanted += (*it, *it, first_us, *it, first_us, last_us, *it, *it, last_us)
+    rows = db.execute(_AROUND, wanted).fetchall()
     return [
         Anchor(_key(boot), boottime_us, utc_us, uncertainty_us, TimeSource(source))
         for boottime_us, utc_us, uncertainty_us, source in rows
