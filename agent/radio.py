@@ -507,7 +507,7 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     plan = load_plan(section.plan)
     fine_timestamps = None if section.fine_timestamps == "off" else FineTimestamps(section.fine_timestamps)
     bus = section.bus or default_bus(board)
-    firmware = _firmware(config, bus, board)
+    firmware = firmware_of(config, bus, board)
     memory = AirtimeMemory(config.gateway.runtime_dir / "airtime", config.gateway.state_dir / "airtime", clock.boot_id)
     airtime = memory.ledger(plan.transmit, clock.monotonic_ns(), fresh=not config.spool_path.exists())
     statistics = Statistics()
@@ -630,8 +630,12 @@ def default_bus(board: Board) -> Bus:
     return Bus("usb", Path(board.usb_device))
 
 
-def _firmware(config: GatewayConfig, bus: Bus, board: Board) -> images.Firmware:
-    """Read the images; without any, take stand-ins where the chip says that it is an emulated one."""
+def firmware_of(config: GatewayConfig, bus: Bus, board: Board) -> images.Firmware:
+    """Read the images; without any, take stand-ins where the chip says that it is an emulated one.
+
+    Raises:
+        FirmwareError: an image is missing, or not the right one.
+    """
     try:
         return images.load_from(config.firmware_dirs)
     except FirmwareError:

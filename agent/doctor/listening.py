@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from drivers.plans import ChannelPlan
     from drivers.sx1261 import Sx1261
     from drivers.sx1302.concentrator import Concentrator
-    from drivers.sx1302.firmware import Firmware
     from drivers.sx1302.pps import Pulse
 
 LOOK_S: Final = 0.02
@@ -49,7 +48,7 @@ class Heard:
 
 def listen(context: Context, board: Board, at: Bus) -> Iterator[Finding]:
     """Start, listen, measure, stop."""
-    from agent.radio import lines_of, open_bus  # noqa: PLC0415
+    from agent.radio import firmware_of, lines_of, open_bus  # noqa: PLC0415
     from drivers.linux.clock import SystemClock  # noqa: PLC0415
     from drivers.plans import load_plan  # noqa: PLC0415
     from drivers.sx1302.concentrator import Concentrator  # noqa: PLC0415
@@ -58,9 +57,14 @@ def listen(context: Context, board: Board, at: Bus) -> Iterator[Finding]:
     config = context.config
     assert config is not None
     plan, clock = load_plan(config.concentrator.plan), SystemClock()
-    opened = open_bus(at, board.spi_clock_hz)
     try:
-        firmware = firmware_for(context, opened)
+        # Where none is there, this asks the chip, and a USB device is opened once at a time.
+        firmware = firmware_of(config, at, board)
+        opened = open_bus(at, board.spi_clock_hz)
+    except DriverError as error:
+        yield of_error("reception", error, config=context.path)
+        return
+    try:
         thermometer, sensor = _thermometer(board, at, opened)
         sx1261, listener = _listener(context, board, at, opened)
         fine = config.concentrator.fine_timestamps
@@ -96,35 +100,6 @@ def listen(context: Context, board: Board, at: Bus) -> Iterator[Finding]:
             yield of_error("reception", error)
         with suppress(DriverError):
             chip.stop()
-
-
-def firmware_for(context: Context, opened: SpiBus) -> Firmware:
-    """Return the firmware that the agent would take; stand-ins where the chip says that it is an emulated one.
-
-    Raises:
-        FirmwareError: an image is missing or not the right one.
-        BusError: the chip cannot be asked.
-    """
-    from drivers.emulator.firmware import synthetic_agc, synthetic_arb  # noqa: PLC0415
-    from drivers.errors import FirmwareError  # noqa: PLC0415
-    from drivers.sx1302 import firmware  # noqa: PLC0415
-    from drivers.sx1302.emulated import is_emulated  # noqa: PLC0415
-    from drivers.sx1302.spi import AddressSpace  # noqa: PLC0415
-
-    config = context.config
-    assert config is not None
-    try:
-        return firmware.load_from(config.firmware_dirs)
-    except FirmwareError:
-        if not is_emulated(AddressSpace(opened)):
-            raise
-        if config.concentrator.firmware_dir is not None:
-            return firmware.load_from(config.firmware_dirs, allow_synthetic=True)
-    agc, arb = synthetic_agc(), synthetic_arb()
-    agc_id, arb_id = firmware.recognise(agc), firmware.recognise(arb)
-    assert agc_id is not None
-    assert arb_id is not None
-    return firmware.Firmware(agc, arb, agc_id, arb_id)
 
 
 def _thermometer(board: Board, at: Bus, opened: SpiBus) -> tuple[Callable[[], float] | None, Finding | None]:
