@@ -58,6 +58,9 @@ class LocalDoor:
         """Return nothing yet: the driver reads it."""
         return None
 
+    def release(self) -> None:
+        """Hold nothing that would have to be let go."""
+
     def evidence(self, folder: Path) -> None:
         """Write the SPI trace."""
         self.trace.write(folder / "spi-trace.txt")

@@ -129,6 +129,9 @@ class SpiDoor(Protocol):
     def thermometer(self) -> Callable[[], float] | None:
         """Return what reads the board's sensor, degrees Celsius; None for a board without."""
 
+    def release(self) -> None:
+        """Let bus and lines go: the agent needs them now. What was opened of it is closed before."""
+
 
 class Power(Protocol):
     """The supply of the gateway under test: 5 V, not mains."""

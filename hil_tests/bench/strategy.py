@@ -40,6 +40,8 @@ def bring(bench: Bench, state: State) -> None:
         if bench.dut is not None and bench.dut.runs():
             bench.dut.stop()
         return
+    if bench.spi is not None:
+        bench.spi.release()
     if bench.dut is None:
         raise BenchError("nobody can start an agent", role="dut", hint="name the gateway under test in the bench file")
     bench.dut.start()

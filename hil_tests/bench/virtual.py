@@ -97,6 +97,9 @@ class VirtualDoor:
             airtime=AirtimeLedger.unused(self._plan.transmit, clock.monotonic_ns()),
         )
 
+    def release(self) -> None:
+        """Hold nothing that would have to be let go."""
+
     def evidence(self, folder: Path) -> None:
         """Write the SPI trace, and what the emulator knows."""
         self._trace.write(folder / "spi-trace.txt")

@@ -15,7 +15,7 @@ from hil_tests.bench.roles import BenchError
 READ_BYTES: Final = 4096
 MAX_LINE: Final = 2048
 """Longer than any answer to 255 bytes in hexadecimal."""
-QUIET_S: Final = 0.05
+QUIET_S: Final = 0.02
 
 
 class Dialogue:
