@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -133,7 +134,7 @@ def look(folder: Path) -> View:
         with connected(folder) as agent:
             doctor = agent.ask({"get": "doctor"})
         if said is not None:
-            return View(said, doctor=doctor)
+            return View(said, _hangs(said), doctor=doctor)
     except NobodyThereError:
         pass
     except AgentError as error:
@@ -151,6 +152,15 @@ def look(folder: Path) -> View:
         return View(dict(report.said), state_of(report) + "; what follows is how it was then")
     why = "may not be asked by this user" if refusal is not None else "does not answer on its socket"
     return View(dict(report.said), note=f"the agent {why}; this is what it wrote {report.age_s:.0f} s ago")
+
+
+def _hangs(said: Mapping[str, Any]) -> str:
+    """Say so when an agent answers, but does not renew its report."""
+    from agent.clock import HostClock
+    from agent.report import STALE_S
+
+    age_s = (HostClock().boottime_us() - int(said["boottime_us"])) / 1e6
+    return f"the agent answers, but hangs: its report is {age_s:,.0f} s old" if age_s > STALE_S else ""
 
 
 def _show(found: View, remarked: tuple[Remark, ...]) -> None:

@@ -74,7 +74,8 @@ class Answers:
             return
         self._made_of = made_of
         text = report.as_text(self.feed.report) if self.feed.report is not None else "null"
-        self._said = json.loads(text) or {}
+        # What JavaScript cannot read (NaN, Infinity) is not known.
+        self._said = json.loads(text, parse_constant=lambda _: None) or {}
         self._status = _dump({"report": self._said or None, "remarks": [asdict(one) for one in remarks(self._said)]})
 
 

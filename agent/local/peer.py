@@ -82,7 +82,11 @@ class Peer:
         self._connection.close()
 
     def read(self, now_s: float) -> None:
-        """Take what has come. After its request, a client has nothing more to say."""
+        """Take what has come.
+
+        A follower that says anything more, and be it that it hangs up, is done with: reading on and on what nobody
+        asked for would keep the processor from the radio.
+        """
         try:
             data = self._connection.recv(CHUNK_BYTES if self._answered else self._left + 1)
         except BlockingIOError:
@@ -91,8 +95,7 @@ class Peer:
             self.open = False
             return
         if self._answered:
-            # A follower that hangs up is gone; one that has asked and closed its sending side still gets its answer.
-            self.open = bool(data) or not self.follows
+            self.open = False
             return
         if len(data) > self._left:
             data = data[: self._left]
@@ -113,7 +116,7 @@ class Peer:
 
     @property
     def reads(self) -> bool:
-        """Whether what it says matters."""
+        """Whether what it says matters: who has asked may close its sending side, and still gets its answer."""
         return not self._answered or self.follows
 
     @property

@@ -36,6 +36,8 @@ AGAIN_S: Final = 30.0
 """Until a way in that could not be opened is tried again."""
 PAUSE_S: Final = 1.0
 """After the system refused a connection, for want of file descriptors or memory."""
+MOST_PER_S: Final = 40
+"""Connections on each way in; what comes faster waits in the kernel, and costs the radio nothing."""
 _CREDENTIALS: Final = struct.Struct("3i")
 _KNOWN_USERS: Final = 64
 
@@ -115,6 +117,9 @@ class _Way:
     dialect: Dialect | None = None
     try_at_s: float = -math.inf
     problem: str = ""
+    listening: bool = False
+    second_s: float = -math.inf
+    in_second: int = 0
 
 
 class Server:
@@ -172,6 +177,8 @@ class Server:
         for way in self._ways:
             if way.listener is None and now_s >= way.try_at_s:
                 self._open(way, now_s)
+            elif way.listener is not None and not way.listening and now_s >= way.second_s + 1:
+                self._listen(way)
         for key, events in self._selector.select(self._patience_s(now_s)):
             now_s = self._clock_s()
             match key.fileobj:
@@ -203,6 +210,7 @@ class Server:
     def _patience_s(self, now_s: float) -> float | None:
         """Return how long nothing is to be done but what comes by itself; None: for ever."""
         moments = [way.try_at_s for way in self._ways if way.listener is None]
+        moments += [way.second_s + 1 for way in self._ways if way.listener is not None and not way.listening]
         for peer in self._peers:
             moments += (peer.deadline_s, peer.fill_at_s)
         soonest_s = min(moments, default=math.inf)
@@ -219,8 +227,13 @@ class Server:
             way.problem = problem
             return
         way.problem = ""
-        self._selector.register(way.listener, selectors.EVENT_READ, way)
+        self._listen(way)
         logger.info("event=local_door_open door=%s", way.door.name)
+
+    def _listen(self, way: _Way) -> None:
+        assert way.listener is not None
+        self._selector.register(way.listener, selectors.EVENT_READ, way)
+        way.listening = True
 
     def _shut(self, way: _Way) -> None:
         if way.listener is None:
@@ -228,13 +241,21 @@ class Server:
         if way.listener.family == socket.AF_UNIX:
             with suppress(OSError):
                 Path(way.door.name).unlink()
-        self._selector.unregister(way.listener)
+        if way.listening:
+            self._selector.unregister(way.listener)
         way.listener.close()
         way.listener = None
 
     def _accept(self, way: _Way, now_s: float) -> None:
         assert way.listener is not None
         assert way.dialect is not None
+        if now_s >= way.second_s + 1:
+            way.second_s, way.in_second = now_s, 0
+        way.in_second += 1
+        if way.in_second > MOST_PER_S:
+            self._selector.unregister(way.listener)
+            way.listening = False
+            return
         try:
             connection, _ = way.listener.accept()
         except (BlockingIOError, ConnectionError):

@@ -4,7 +4,7 @@
 
 // Lowest SNR at which a spreading factor is still decoded, dB [Semtech AN1200.22].
 const FLOOR_DB = { 5: -2.5, 6: -5, 7: -7.5, 8: -10, 9: -12.5, 10: -15, 11: -17.5, 12: -20 };
-const STRIP = 40, LATEST = 12, AIR_MS = 300000, KEPT = 600, SILENT_MS = 15000;
+const STRIP = 40, LATEST = 12, AIR_MS = 300000, KEPT = 600, SILENT_MS = 15000, OLD_MS = 25000;
 const $ = (id) => document.getElementById(id);
 const store = { get: (k) => { try { return sessionStorage.getItem(k); } catch { return null; } }, set: (k, v) => { try { sessionStorage.setItem(k, v); } catch { /* private mode */ } } };
 
@@ -12,7 +12,7 @@ let lang = store.get("lang") || document.documentElement.lang;
 if (!WORDS[lang]) lang = "en";
 let token = store.get("token");
 const receptions = [];
-let said = null, remarks = [], doctor = undefined, chosen = "", news = 0, shown = 0;
+let said = null, remarks = [], doctor = undefined, chosen = "", news = 0, shown = 0, renewed = Date.now();
 
 const say = (key, values = {}) => (WORDS[lang][key] ?? WORDS.en[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 const num = (value, digits = 0) => Number(value).toLocaleString(lang, { minimumFractionDigits: digits, maximumFractionDigits: digits }).replace("-", "−");
@@ -263,6 +263,7 @@ function take(kind, data) {
     dirty.walk = true;
   } else if (kind === "status") {
     if (said && data.report && data.report.pid !== said.pid) { receptions.length = 0; dirty.walk = true; }
+    if (data.report && data.report.boottime_us !== said?.boottime_us) renewed = Date.now();
     said = data.report; remarks = data.remarks;
     dirty.status = true;
   }
@@ -373,6 +374,6 @@ if (store.get("sun")) $("sun").click();
 speak(lang);
 const first = tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash);
 if (first) open(first);
-setInterval(since, 1000);
+setInterval(() => { since(); if ($("banner").hidden && $("login").hidden && Date.now() - renewed > OLD_MS) banner("old"); }, 1000);
 setInterval(() => { if (!document.hidden) { air(); } }, 5000);
 listen();

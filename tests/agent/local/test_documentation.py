@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.local import dialect, peer
 from agent.local.remarks import Remark
-from agent.local.server import SocketDoor
+from agent.local.server import MOST_PER_S, SocketDoor
 from agent.local.sighting import Fate, Sighting
 from agent.local.web import Http, WebDoor
 
@@ -31,7 +31,8 @@ def test_every_key_is_documented() -> None:
 def test_limits_are_those_of_the_program() -> None:
     assert f"at most {dialect.Lines.longest_request} bytes, within {peer.REQUEST_S:.0f} s" in TEXT
     assert f"At most {SocketDoor.most_clients} connections" in TEXT
-    assert f"At most {WebDoor.most_clients} connections, {Http.longest_request // 1000} kB for a request" in TEXT
+    request = f"{Http.longest_request // 1000} kB for a request, {MOST_PER_S} new ones"
+    assert f"At most {WebDoor.most_clients} connections, {request}" in TEXT
     assert f"{peer.REQUEST_S:.0f} s to ask, {peer.TAKE_S:.0f} s to take the answer" in TEXT
     assert f"takes nothing for {peer.STALL_S:.0f} s is dropped" in TEXT
 

@@ -10,6 +10,7 @@ import random
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from agent.cli.status import look
+from agent.clock import HostClock
 from agent.demo.stage import free_port
 from agent.errors import AgentError
 from agent.local import peer as peers
@@ -196,6 +199,50 @@ def test_hostile_bytes_do_no_harm(local: Local) -> None:
     with connected(local.folder) as agent:
         assert agent.ask({"get": "status"})["report"]
     until(lambda: local.server.clients == 0, "all to be gone")
+
+
+def test_who_goes_on_talking_is_dropped(local: Local) -> None:
+    with local.unix() as client:
+        client.sendall(b'{"follow": ["receptions"]}\n')
+        until(lambda: local.feed.followed, "the follower")
+        client.sendall(b"x" * 100)
+        with suppress(OSError):
+            assert all_of(client) == b""
+    until(lambda: local.server.clients == 0, "it to be gone")
+
+
+def test_a_flood_of_connections_waits_in_the_kernel(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "MOST_PER_S", 3)
+    accepted = 0
+    greet = WebDoor.greet
+
+    def count(door: WebDoor, connection: socket.socket) -> None:
+        nonlocal accepted
+        accepted += 1
+        greet(door, connection)
+
+    monkeypatch.setattr(WebDoor, "greet", count)
+    began_s = time.monotonic()
+    for _ in range(8):
+        with local.http() as client:
+            client.sendall(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert all_of(client).startswith(b"HTTP/1.1 200 ")
+    assert accepted >= 8
+    assert time.monotonic() - began_s > 1  # 8 at 3 in a second
+
+
+def test_an_agent_that_answers_but_hangs_is_told_from_one_that_runs(local: Local) -> None:
+    clock = HostClock()
+    local.say(boottime_us=clock.boottime_us())
+    assert look(local.folder).problem == ""
+    local.say(boottime_us=clock.boottime_us() - 60_000_000)
+    assert "answers, but hangs" in look(local.folder).problem
+
+
+def test_what_javascript_cannot_read_is_not_told(local: Local) -> None:
+    local.say(outlook={"card_years": float("inf"), "buffer_days": float("nan")})
+    with connected(local.folder) as agent:
+        assert agent.ask({"get": "status"})["report"]["outlook"] == {"card_years": None, "buffer_days": None}
 
 
 def test_a_browser_gets_the_page_and_the_stream(local: Local) -> None:
