@@ -125,16 +125,16 @@ class BridgedDoor:
         connect: makes the bridge; it is made when it is first needed, and again when it is gone.
         board: of the gateway.
         plan: the same.
-        firmware_dir: with the images, on this machine; None for an emulated chip.
+        firmware_dirs: with the images, on this machine; an emulated chip does without.
     """
 
     def __init__(
-        self, connect: Callable[[], Bridge], board: Board, plan: ChannelPlan, firmware_dir: Path | None
+        self, connect: Callable[[], Bridge], board: Board, plan: ChannelPlan, firmware_dirs: Sequence[Path]
     ) -> None:
         self._connect = connect
         self._bridge: Bridge | None = None
         self._trace = Trace()
-        self._firmware_dir = firmware_dir
+        self._firmware_dirs = tuple(firmware_dirs)
         self.board = board
         self.plan = plan
 
@@ -158,20 +158,13 @@ class BridgedDoor:
     def open_concentrator(self, temperature: Callable[[], float] | None = None) -> Concentrator:
         """Open all of it with the drivers of this side."""
         clock, bus = HostClock(), self.open_bus()
-        if self._firmware_dir is not None:
-            firmware = load_from((self._firmware_dir,))
-        elif is_emulated(AddressSpace(bus)):
-            firmware = _synthetic()
-        else:
-            hint = "name a folder with agc.bin and arb.bin: [spi] firmware_dir"
-            raise BenchError("has no firmware for a real chip", role="spi", hint=hint)
         return Concentrator(
             bus,
             self._line(RESET),
             self._line(POWER),
             board=self.board,
             plan=self.plan,
-            firmware=firmware,
+            firmware=self._firmware(bus),
             clock=clock,
             temperature=temperature or self.thermometer(),
             # the bench has a load at its end: what a run sends has not gone on the air for an hour
@@ -187,6 +180,14 @@ class BridgedDoor:
         if self._bridge is not None:
             self._bridge.close()
             self._bridge = None
+
+    def _firmware(self, bus: SpiBus) -> Firmware:
+        if is_emulated(AddressSpace(bus)):
+            return _synthetic()
+        if not self._firmware_dirs:
+            hint = "name a folder with agc.bin and arb.bin: [spi] firmware_dir"
+            raise BenchError("has no firmware for a real chip", role="spi", hint=hint)
+        return load_from(self._firmware_dirs)
 
     def _there(self) -> Bridge:
         if self._bridge is None:

@@ -55,6 +55,8 @@ def serve(config: Path) -> None:
                     sensor = LinuxI2cDevice(board.temperature.i2c_device, board.temperature.address)
                     thermometer = Stts751(sensor, HostClock())
                 answer = struct.pack(">d", thermometer.celsius())
+            elif operation == CELSIUS and hasattr(bus, "temperature"):
+                answer = struct.pack(">d", bus.temperature())  # the microcontroller of a board on USB measures it
         except Exception as error:
             status, answer = 1, f"{type(error).__name__}: {error}".encode()
         sink.write(HEAD.pack(status, len(answer)) + answer)

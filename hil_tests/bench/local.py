@@ -1,69 +1,39 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The bench that is this machine, with the concentrator that its gateway.toml names; no rig around it.
+"""The bench that is this machine: its service, and the concentrator that its gateway.toml names; no rig around it.
 
-`--gateway FILE` names another configuration than /etc/civigate/gateway.toml.
+`--gateway FILE` names another configuration than /etc/civigate/gateway.toml. Without the service of the package on this
+machine there is no role `dut`, and whoever types the command sees to it that no agent runs.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from agent.clock import HostClock
-from agent.config import GatewayConfig, load
-from agent.radio import concentrator_opener, default_bus, lines_of, open_bus
-from drivers.boards import Board, load_board
-from drivers.bus import OutputLine, SerialPort, SpiBus
+from agent.config import load
+from agent.radio import default_bus
+from drivers.boards import load_board
+from drivers.bus import SerialPort
 from drivers.linux.tty import TtyPort
-from drivers.plans import ChannelPlan, load_plan
-from drivers.sx1302.concentrator import Concentrator
+from drivers.plans import load_plan
+from hil_tests.bench.bridge import SOURCE, Bridge, BridgedDoor
 from hil_tests.bench.limits import Limits
 from hil_tests.bench.model import Bench, Run
-from hil_tests.bench.trace import Trace
+from hil_tests.bench.remote import Place, RemoteDut
 
 CONFIG: Final = Path("/etc/civigate/gateway.toml")
+ROOT: Final = Path(__file__).resolve().parents[2]
 LIMITS: Final = Limits(rssi_error_db=4.0, counter_error_ppm=50.0, gnss_error_us=0)
 """Of a board on a table: its crystal, its calibration, and a host that knows the time."""
-
-
-@dataclass(frozen=True)
-class LocalDoor:
-    """The way to the concentrator of this machine."""
-
-    config: GatewayConfig
-    board: Board
-    plan: ChannelPlan
-    trace: Trace
-
-    def open_bus(self) -> SpiBus:
-        """Open its bus."""
-        return self.trace.of(open_bus(self.config.concentrator.bus or default_bus(self.board), self.board.spi_clock_hz))
-
-    def open_reset(self) -> OutputLine | None:
-        """Open its reset line."""
-        bus = self.config.concentrator.bus or default_bus(self.board)
-        return None if bus.kind == "usb" else lines_of(bus, self.board, self.open_bus())[0]
-
-    def open_concentrator(self, temperature: Callable[[], float] | None = None) -> Concentrator:
-        """Open all of it as the agent does."""
-        del temperature
-        return concentrator_opener(self.config, HostClock())()
-
-    def thermometer(self) -> Callable[[], float] | None:
-        """Return nothing yet: the driver reads it."""
-        return None
-
-    def release(self) -> None:
-        """Hold nothing that would have to be let go."""
-
-    def evidence(self, folder: Path) -> None:
-        """Write the SPI trace."""
-        self.trace.write(folder / "spi-trace.txt")
 
 
 class LocalGnss:
@@ -78,22 +48,41 @@ class LocalGnss:
         return nullcontext(partial(TtyPort, str(self._device)))
 
 
-def door_of(config: GatewayConfig) -> LocalDoor:
-    """Return the way to a configured concentrator of this machine."""
-    board, plan = load_board(config.concentrator.board), load_plan(config.concentrator.plan)
-    return LocalDoor(config, board, plan, Trace())
-
-
 @contextmanager
 def bench(run: Run) -> Iterator[Bench]:
-    """Open it."""
-    config = load(Path(run.options.get("gateway", CONFIG)))
-    door = door_of(config)
-    yield Bench(
-        "local-pi",
-        simulated=(config.concentrator.bus or default_bus(door.board)).kind == "emulator",
-        limits=LIMITS,
-        description={"board": door.board.title},
-        spi=door,
-        gnss=None if config.gnss.device is None else LocalGnss(config.gnss.device),
+    """Open it.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    path = Path(run.options.get("gateway", CONFIG)).resolve()
+    config = load(path)
+    board, plan = load_board(config.concentrator.board), load_plan(config.concentrator.plan)
+    place = Place(
+        via=("sh", "-c"),
+        root=() if os.geteuid() == 0 else ("sudo", "-n"),
+        config=str(path),
+        state_dir=str(config.gateway.state_dir),
+        runtime_dir=str(config.gateway.runtime_dir),
     )
+    command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-c", SOURCE, str(path)]
+    door = BridgedDoor(partial(Bridge, ["sh", "-c", f"exec {shlex.join(command)}"]), board, plan, config.firmware_dirs)
+    try:
+        yield Bench(
+            "local-pi",
+            simulated=(config.concentrator.bus or default_bus(board)).kind == "emulator",
+            limits=LIMITS,
+            description={"board": board.title},
+            spi=door,
+            dut=RemoteDut(place) if path == CONFIG and _is_installed(place.service) else None,
+            gnss=None if config.gnss.device is None else LocalGnss(config.gnss.device),
+        )
+    finally:
+        door.release()
+
+
+def _is_installed(service: str) -> bool:
+    if shutil.which("systemctl") is None:
+        return False
+    asked = ["systemctl", "cat", f"{service}.service"]
+    return subprocess.run(asked, capture_output=True, check=False, timeout=30).returncode == 0

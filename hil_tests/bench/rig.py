@@ -171,7 +171,7 @@ def _door(section: Table, dut: RemoteDut, place: Place, folder: Path) -> Callabl
             partial(Bridge, place.words([*place.root, *python, "-c", SOURCE, place.config])),
             load_board(concentrator.board),
             load_plan(concentrator.plan),
-            None if firmware is None else Path(firmware),
+            () if firmware is None else (Path(firmware),),
         )
 
     return open_
