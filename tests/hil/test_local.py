@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The bench that is this machine, with a concentrator of another process; and the lock, the log, the states of benches."""
+"""The bench that is this machine, with a concentrator of another process; and lock, log and states of all benches."""
 
 from __future__ import annotations
 
