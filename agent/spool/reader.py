@@ -8,7 +8,7 @@ Transactions are short: an open one would keep the WAL from being used again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +16,8 @@ from types import TracebackType
 
 from agent.batch import body as bodies
 from agent.batch import codec
-from agent.batch.errors import RefusedError
 from agent.batch.model import Account, Anchor, Reason
-from agent.errors import SpoolError
+from agent.errors import BatchError, SpoolError
 from agent.frame import Frame, Session
 from agent.spool import book, row, state
 from agent.spool.state import NUMBER_BITS, BatchState, State
@@ -369,21 +368,37 @@ class SpoolReader:
         try:
             header = codec.read_header(sealed.signed_header)
             context = bodies.decode(sealed.context)
-            frames = tuple(
-                stored.frame for stored in self.frames(sealed.first_row, sealed.last_row, bit=sealed.stream.bit)
-            )
-        except (RefusedError, row.DamagedRowError) as error:
+            frames = self._frames_unverified(sealed, header.frame_count)
+            body = bodies.encode(replace(context, frames=frames)) if len(frames) == header.frame_count else b""
+        except (BatchError, LookupError, TypeError, ValueError) as error:
+            self._blame(sealed, damaged)
             raise damaged(str(error)) from error
         except SpoolError as error:
             if error.code != "CG-SPL-004":
                 raise
             raise damaged(error.what) from error  # the page they are on cannot be read
-        if len(frames) != header.frame_count:
-            raise damaged(f"{len(frames)} of {header.frame_count} frames are there")
-        body = bodies.encode(replace(context, frames=frames))
         if hashlib.sha256(body).digest() != header.body_sha256:
+            self._blame(sealed, damaged)
+            if len(frames) != header.frame_count:
+                raise damaged(f"{len(frames)} of {header.frame_count} frames are there")
             raise damaged("its frames do not hash to what was signed")
         return codec.pack(sealed.signed_header, body)
+
+    def _frames_unverified(self, sealed: SealedBatch, most: int) -> tuple[Frame, ...]:
+        """Return the frames of a batch, and one too many if there are more; the signed hash tells whether they are."""
+        bit = 1 << sealed.stream.bit
+        rows = self._rows(_FRAMES, sealed.first_row, sealed.last_row, bit, False, most + 1)
+        if any(columns[2] not in self._sessions for columns in rows):
+            self._sessions.update(book.read_sessions(self._rows(book.SESSIONS)))
+        return row.frames_of(rows, self._sessions)
+
+    def _blame(self, sealed: SealedBatch, damaged: Callable[[str], DamagedBatchError]) -> None:
+        """Raise for the first frame of a batch whose own checksum says that it is damaged."""
+        try:
+            for _ in self.frames(sealed.first_row, sealed.last_row, bit=sealed.stream.bit):
+                pass
+        except row.DamagedRowError as error:
+            raise damaged(str(error)) from error
 
     # ------------------------------------------------------------------ for people
 

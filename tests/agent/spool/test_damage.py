@@ -51,8 +51,11 @@ def test_a_change_in_any_column_is_found(spool: Path, column: str) -> None:
     with SpoolReader(spool) as reader:
         assert [item.seq for item in reader.rows() if isinstance(item, DamagedRowError)] == [seq]
         first, second = reader.unacknowledged("city", 0, 2)
-        with pytest.raises(DamagedBatchError, match="batch 1"):
-            reader.wire(first)
+        if column in {"row_crc32", "note"}:
+            assert reader.wire(first), "what travels is what was signed: that is not part of it"
+        else:
+            with pytest.raises(DamagedBatchError, match=f"batch 1.*frame {seq} is damaged|batch 1.*frames are there"):
+                reader.wire(first)
         assert reader.wire(second)
 
 
