@@ -68,7 +68,7 @@ def gaps(ledger: Queries, eui: bytes | None, since_us: int | None, until_us: int
     """
     hours = ledger.gap_hours(eui, None if since_us is None else since_us - HOUR_US + 1, until_us)
     last_us: dict[str, int] = {}
-    for stream in ledger.streams():
+    for stream in ledger.positions():
         gateway = stream.eui.hex()
         last_us[gateway] = max(stream.last_seen_us, last_us.get(gateway, 0))
     end_us = now_us if until_us is None else min(now_us, until_us)

@@ -27,7 +27,7 @@ from agent.batch.model import Reason
 from agent.enrolment.certificate import chain_from_pem, validity
 from agent.errors import AgentError
 from receiver.errors import LedgerError
-from receiver.ledger.port import AlarmRow, StreamSummary
+from receiver.ledger.port import AlarmRow, StreamPosition
 from receiver.tally import Durations, Tally
 
 PREFIX = "civigate_receiver"
@@ -43,8 +43,8 @@ _log = logging.getLogger(__name__)
 class Watched(Protocol):
     """What is asked of the ledger."""
 
-    def streams(self) -> list[StreamSummary]:
-        """Summarise all streams."""
+    def positions(self) -> list[StreamPosition]:
+        """Say of all streams how far they are."""
         ...
 
     def alarms(self) -> list[AlarmRow]:
@@ -99,7 +99,7 @@ class _Known:
     """What the ledger said, and when."""
 
     at_s: float
-    streams: list[StreamSummary]
+    streams: list[StreamPosition]
     alarms: list[AlarmRow]
     quarantined: tuple[int, int]
 
@@ -150,7 +150,7 @@ class Metrics:
             self._known = None
             ledger = self._sources.ledger
             try:
-                self._known = _Known(now_s, ledger.streams(), ledger.alarms(), ledger.quarantined())
+                self._known = _Known(now_s, ledger.positions(), ledger.alarms(), ledger.quarantined())
             except LedgerError as error:
                 _log.warning("event=metrics_failed error=%r hint=%r code=%s", str(error), error.hint, error.code)
             return self._known
@@ -228,7 +228,7 @@ def _of_ledger(known: _Known, max_gateways: int) -> Iterator[Metric]:
     yield from _of_gateways(streams, max_gateways)
 
 
-def _of_gateways(streams: list[StreamSummary], max_gateways: int) -> Iterator[Metric]:
+def _of_gateways(streams: list[StreamPosition], max_gateways: int) -> Iterator[Metric]:
     last_us: dict[bytes, int] = {}
     missing: Counter[bytes] = Counter()
     for stream in streams:
@@ -248,7 +248,7 @@ def _of_gateways(streams: list[StreamSummary], max_gateways: int) -> Iterator[Me
     yield holes
 
 
-def _missing(stream: StreamSummary) -> int:
+def _missing(stream: StreamPosition) -> int:
     return sum(last - first + 1 for first, last in stream.missing)
 
 

@@ -165,6 +165,21 @@ class StreamSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamPosition:
+    """How far one stream is: what is told of it often, because it costs little.
+
+    Attributes:
+        eui: of its gateway.
+        last_seen_us: when its latest batch was committed.
+        missing: ranges of batches that have not come.
+    """
+
+    eui: bytes
+    last_seen_us: int
+    missing: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SignedLink:
     """The evidence of one committed batch; `frames` that are stored, None where they are not kept any more."""
 
@@ -353,6 +368,10 @@ class Queries(Protocol):
 
     def streams(self) -> list[StreamSummary]:
         """Summarise all streams."""
+        ...
+
+    def positions(self) -> list[StreamPosition]:
+        """Say of all streams how far they are, without counting what is there."""
         ...
 
     def links(self, stream_id: bytes) -> Iterator[SignedLink]:

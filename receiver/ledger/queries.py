@@ -17,6 +17,7 @@ from receiver.ledger.port import (
     Raised,
     RegisteredKey,
     SignedLink,
+    StreamPosition,
     StreamState,
     StreamSummary,
     Withdrawn,
@@ -92,6 +93,18 @@ def streams(db: Database) -> list[StreamSummary]:
             )
         )
     return summaries
+
+
+def positions(db: Database) -> list[StreamPosition]:
+    """Say of all streams how far they are, without counting what is there."""
+    spans: dict[int, list[tuple[int, int]]] = {}
+    for stream, first, last in db.execute("SELECT stream, first, last FROM span ORDER BY stream, first"):
+        spans.setdefault(stream, []).append((first, last))
+    rows = db.execute("SELECT stream.id, eui, last_seen_us, through FROM stream JOIN gateway ON gateway.id = gateway")
+    return [
+        StreamPosition(eui, last_seen_us, tuple(holes(through, spans.get(stream, []))))
+        for stream, eui, last_seen_us, through in rows
+    ]
 
 
 def holes(through: int, spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

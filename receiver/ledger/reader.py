@@ -19,6 +19,7 @@ from receiver.ledger.port import (
     ParkedRow,
     RegisteredKey,
     SignedLink,
+    StreamPosition,
     StreamState,
     StreamSummary,
     Transmission,
@@ -53,6 +54,11 @@ class LedgerReader(ABC):
         """Summarise all streams."""
         with self._reading() as db:
             return queries.streams(db)
+
+    def positions(self) -> list[StreamPosition]:
+        """Say of all streams how far they are, without counting what is there."""
+        with self._reading() as db:
+            return queries.positions(db)
 
     def links(self, stream_id: bytes) -> Iterator[SignedLink]:
         """Give the stored evidence of a stream in the order of numbers."""
