@@ -127,8 +127,9 @@ class MqttUplink:
                 self._endpoint.host, self._endpoint.port, self._endpoint.keepalive_s, **self._connect_options()
             )
         except (OSError, ValueError) as error:
-            if isinstance(error, TimeoutError) and client.accepted:
-                raise mute(self._where) from error
+            if isinstance(error, TimeoutError):
+                unheard = mute(self._where) if client.accepted else silent(self._where, "no connection in time")
+                raise unheard from error
             raise link_error(error, self._where) from error
         client.loop_start()
         connected = self._await(Connected, "the broker does not answer the login")

@@ -247,8 +247,8 @@ FIELD = (
     Scenario("refused 5 s", 5, refused, says=both("CG-UPL-002", "connection refused")),
     Scenario("refused 20 s", 20, refused, says=both("CG-UPL-002", "connection refused")),
     Scenario("silent 5 s", 5, weather(SILENT)),
-    Scenario("silent 30 s", 30, weather(SILENT), says=both("CG-UPL-003", "no answer in time")),
-    Scenario("silent 120 s", 120, weather(SILENT), says=both("CG-UPL-003", "no answer in time")),
+    Scenario("silent 30 s", 30, weather(SILENT), says=both("CG-UPL-003", "no connection in time")),
+    Scenario("silent 120 s", 120, weather(SILENT), says=both("CG-UPL-003", "no connection in time")),
 )
 _PORTAL, _TLS, _NAME, _SILENT, _NOBODY = "CG-UPL-007", "CG-UPL-006", "CG-UPL-001", "CG-UPL-003", "CG-UPL-010"
 _FULL, _TOO_LARGE = "CG-UPL-008", "CG-UPL-012"
