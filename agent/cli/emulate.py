@@ -21,6 +21,7 @@ from agent.notify import Notifier
 if TYPE_CHECKING:
     from drivers.boards import Board
     from drivers.emulator import Emulator
+    from drivers.emulator.emulator import Pins
     from drivers.emulator.gnss import GnssSettings
     from drivers.emulator.play import Air
 
@@ -140,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         if args.usb is not None:
             stack.enter_context(UsbPort(emulator, args.usb, time.monotonic_ns))
         if args.cuse:
-            _plug_in(emulator, stack, sx1261=args.sx1261)
+            _plug_in(emulator, pins_of(board), stack, sx1261=args.sx1261)
         if args.gnss is not None:
             stack.enter_context(GnssPort(emulator, args.gnss, args.gnss_with))
         if args.air is not None or args.replay is not None:
@@ -148,11 +149,17 @@ def run(args: argparse.Namespace) -> int:
         return _run_command(emulator, command, args) if command else _serve(emulator, args)
 
 
-def _plug_in(emulator: Emulator, stack: ExitStack, *, sx1261: bool) -> None:
+def _plug_in(emulator: Emulator, pins: Pins, stack: ExitStack, *, sx1261: bool) -> None:
     from drivers.emulator.cuse import CuseSpi
     from drivers.emulator.uhid import UhidGpio
 
-    stack.enter_context(UhidGpio(lambda line, high: emulator.set_gpio(line, high=high)))
+    def release(line: int) -> None:
+        # what the board's resistors make of a line that nobody drives: it has power, and is not in reset
+        idle = pins.power_active_high if line == pins.power else not pins.reset_active_high
+        if line in {pins.power, pins.reset}:
+            emulator.set_gpio(line, high=idle)
+
+    stack.enter_context(UhidGpio(lambda line, high: emulator.set_gpio(line, high=high), release))
     for chip_select in (0, 1) if sx1261 else (0,):
         exchange = partial(emulator.transfer, chip_select=chip_select)
         stack.enter_context(CuseSpi(f"spidev0.{chip_select}", exchange))

@@ -17,6 +17,7 @@ import errno
 import os
 import select
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -50,6 +51,7 @@ _SETTINGS: Final = {1: 1, 2: 1, 3: 1, 4: 4, 5: 4}
 
 _READ_LIMIT_BYTES: Final = 1 << 20
 _JOIN_S: Final = 5.0
+_NODE_LIMIT_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,22 @@ def _done(result: int, data: bytes) -> bytes:
     return struct.pack("<iIII", result, 0, 0, 0) + data
 
 
+def wait_for_node(folder: Path, pattern: str, hint: str) -> None:
+    """Wait until the kernel has made a node, so that who is told "ready" finds it.
+
+    Raises:
+        BusError: it does not.
+    """
+    root, *parts = folder.parts
+    where = Path(root).glob
+    deadline = time.monotonic() + _NODE_LIMIT_S
+    while not any(where("/".join((*parts, pattern)))):
+        if time.monotonic() > deadline:
+            what = f"does not appear within {_NODE_LIMIT_S:g} s"
+            raise BusError(what, op="make", where=str(folder / pattern), hint=hint, code="CG-EMU-011")
+        time.sleep(0.05)
+
+
 class CuseSpi:
     """A spidev node that is there until it is closed.
 
@@ -189,7 +207,7 @@ class CuseSpi:
         transfer: exchanges one frame.
 
     Raises:
-        BusError: the kernel has no CUSE, or this user may not use it.
+        BusError: the kernel has no CUSE, this user may not use it, or no node appears.
     """
 
     def __init__(self, name: str, transfer: Callable[[bytes], bytes]) -> None:
@@ -207,6 +225,7 @@ class CuseSpi:
         self._wake_read, self._wake_write = os.pipe()
         self._thread = Thread(target=self._serve, name=f"cuse-{name}", daemon=True)
         self._thread.start()
+        wait_for_node(Path("/dev"), name, "dmesg says why")
 
     def __enter__(self) -> CuseSpi:
         return self

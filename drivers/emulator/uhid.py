@@ -6,8 +6,7 @@ It is a Silicon Labs CP2112, for which the kernel has a driver (`hid-cp2112`); i
 [AN495, hid-cp2112.c]. Lines 0 to 7 are GPIO lines 0 to 7 of the board. Needs root and the modules `uhid` and
 `hid-cp2112`; meant for a virtual machine.
 
-Not modelled: the adapter's I2C, its special functions of lines, inputs (they read low), pulls: a line that is made an
-input keeps the level it had on the board.
+Not modelled: the adapter's I2C, its special functions of lines, inputs (they read low).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
+from drivers.emulator.cuse import wait_for_node
 from drivers.errors import BusError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _GPIO_CONFIG, _GET_GPIO, _SET_GPIO, _VERSION, _SMBUS_CONFIG = 0x02, 0x03, 0x04, 
 _PART_NUMBER, _DEVICE_VERSION = 0x0C, 0x03
 _SMBUS_DEFAULTS: Final = struct.pack(">BIBBHHBH", _SMBUS_CONFIG, 100_000, 2, 0, 0, 0, 0, 0)
 _JOIN_S: Final = 5.0
+_CONTROLLER: Final = Path("/sys/devices/virtual/misc/uhid/*:10C4:EA90.*/gpiochip*")
 
 
 class Adapter:
@@ -45,10 +46,12 @@ class Adapter:
 
     Args:
         drive: called with a line, 0 to 7, and its new level.
+        release: called with a line that is driven no more.
     """
 
-    def __init__(self, drive: Callable[[int, bool], None]) -> None:
+    def __init__(self, drive: Callable[[int, bool], None], release: Callable[[int], None] = lambda _: None) -> None:
         self._drive = drive
+        self._release = release
         self._outputs = 0
         self._latch = 0
 
@@ -65,18 +68,23 @@ class Adapter:
     def set_report(self, data: bytes) -> None:
         """Take a feature report, its number first."""
         if len(data) >= 2 and data[0] == _GPIO_CONFIG:
-            begun = data[1] & ~self._outputs
+            begun, ended = data[1] & ~self._outputs, self._outputs & ~data[1]
             self._outputs = data[1]
             self._tell(begun)
+            for line in _lines(ended):
+                self._release(line)
         elif len(data) >= 3 and data[0] == _SET_GPIO:
             changed = (self._latch ^ data[1]) & data[2]
             self._latch ^= changed
             self._tell(changed & self._outputs)
 
     def _tell(self, lines: int) -> None:
-        for line in range(LINES):
-            if lines >> line & 1:
-                self._drive(line, bool(self._latch >> line & 1))
+        for line in _lines(lines):
+            self._drive(line, bool(self._latch >> line & 1))
+
+
+def _lines(mask: int) -> list[int]:
+    return [line for line in range(LINES) if mask >> line & 1]
 
 
 def creation() -> bytes:
@@ -113,13 +121,14 @@ class UhidGpio:
 
     Args:
         drive: called with a line, 0 to 7, and its new level.
+        release: called with a line that is driven no more.
 
     Raises:
-        BusError: the kernel has no uhid, or this user may not use it.
+        BusError: the kernel has no uhid, this user may not use it, or no driver takes the adapter.
     """
 
-    def __init__(self, drive: Callable[[int, bool], None]) -> None:
-        self._adapter = Adapter(drive)
+    def __init__(self, drive: Callable[[int, bool], None], release: Callable[[int], None]) -> None:
+        self._adapter = Adapter(drive, release)
         try:
             self._file = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
@@ -134,6 +143,7 @@ class UhidGpio:
         self._wake_read, self._wake_write = os.pipe()
         self._thread = Thread(target=self._serve, name="uhid-gpio", daemon=True)
         self._thread.start()
+        wait_for_node(_CONTROLLER.parent, _CONTROLLER.name, "modprobe hid-cp2112")
 
     def __enter__(self) -> UhidGpio:
         return self

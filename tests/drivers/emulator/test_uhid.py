@@ -72,6 +72,15 @@ def test_the_same_level_again_is_no_edge(adapter: Adapter, told: list[tuple[int,
     assert told == []
 
 
+def test_a_line_that_is_made_an_input_again_is_let_go() -> None:
+    """A probe lets its lines go; a board whose power stayed off with that could not be found afterwards."""
+    released: list[int] = []
+    adapter = Adapter(lambda line, high: None, released.append)
+    tell(adapter, bytes((2, 0x0C, 0, 0, 0)))
+    tell(adapter, bytes((2, 0x08, 0, 0, 0)))
+    assert released == [2]
+
+
 def test_a_pulse_on_the_line_resets_the_virtual_chip() -> None:
     emulator = Emulator(pins=Pins(reset=3, reset_active_high=True, power=2, power_active_high=True))
     adapter = Adapter(lambda line, high: emulator.set_gpio(line, high=high))
