@@ -19,7 +19,7 @@ DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
 JAVASCRIPT := tests/agent/batch/javascript
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo test lint check fuzz bench soak deb deb-test test-debian hil-vm clean
+.PHONY: setup demo test lint check fuzz bench soak deb deb-test test-debian hil hil-vm clean
 
 setup: $(VENV)/.ready
 
@@ -94,6 +94,10 @@ test-debian: setup
 	  build/$$suite/bin/pytest -n 2 --dist loadgroup tests/agent tests/drivers -p no:cacheprovider \
 	    --ignore tests/agent/batch/test_independent.py -k 'not tpm and not token and not test_devices' $(ARGS); \
 	done
+
+# The hardware-in-the-loop suite on the emulator, with report and certificate; `pytest hil_tests --bench FILE.toml` on a rig.
+hil: setup
+	@$(BIN)/pytest hil_tests --ignore hil_tests/vm --hil-report build/hil $(ARGS)
 
 # The package as it is installed, in a virtual machine under its own systemd: docs/vm.md. Needs root, once, for the cards. One
 # machine at a time: first those that are hung, cut and upgraded, then the one under the suite of all benches.
