@@ -12,7 +12,7 @@ class Row:
     """One measured value.
 
     Attributes:
-        part: what was measured: "path", "spool", "format", "radio", "gnss", "emulator".
+        part: what was measured: "path", "spool", "format", "radio", "gnss", "emulator", "local".
         name: of the value.
         value: measured, in `unit`.
         unit: "frames/s", "bytes/frame", "MB", ...
