@@ -41,14 +41,18 @@ class Gateway:
     def trust_stick(self) -> None:
         """Take the repository on the stick into use, as packaging/README.md says."""
         there = f"{MOUNT}/civigate"
-        self.shell.check(f"mkdir -p {MOUNT} && (mountpoint -q {MOUNT} || mount -o ro LABEL=stick {MOUNT})")
+        self._mount_stick()
         self.shell.check(f"install -D -m 644 {there}/civigate-archive-keyring.gpg {_KEYRING}")
         self.shell.check(f"cp {there}/civigate.sources /etc/apt/sources.list.d/ && apt-get update -q")
 
     def install(self, version: str, *options: str) -> str:
         """Install a version from the stick, with all that it depends on, and return what apt said."""
+        self._mount_stick()
         words = " ".join(("apt-get install -y -q", *options, f"civigate={version}"))
         return self.shell.check(words, limit_s=INSTALL_LIMIT_S)
+
+    def _mount_stick(self) -> None:
+        self.shell.check(f"mkdir -p {MOUNT} && (mountpoint -q {MOUNT} || mount -o ro LABEL=stick {MOUNT})")
 
     def configure(self, platform: Platform, *, batch_age_s: float = 2.0, commit_window_s: float = 0.5) -> None:
         """Write a configuration, make a key, enrol with a claim code, and start."""
