@@ -128,7 +128,7 @@ PACKAGES = (
         config="receiver.toml",
         depends=(*_BOTH, "python3-fastapi (>= 0.110)", "python3-uvicorn (>= 0.27)"),
         recommends=(),
-        suggests=("mosquitto", "python3-prometheus-client (>= 0.16)"),
+        suggests=("mosquitto", "python3-prometheus-client (>= 0.16)", "python3-psycopg (>= 3.1)"),
         summary="platform side of civigate gateways: verify, store, acknowledge",
         description=(
             "Takes the batches of civigate gateways over HTTPS and MQTT, verifies and stores them, signs receipts, and "
