@@ -92,7 +92,7 @@ test-debian: setup
 	    pytest pytest-timeout pytest-xdist hypothesis httpx fastapi uvicorn prometheus-client segno chirpstack-api cddl-verifier; \
 	  PYTHONWARNINGS=ignore build/$$suite/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .; \
 	  build/$$suite/bin/pytest -n 2 --dist loadgroup tests/agent tests/drivers -p no:cacheprovider \
-	    --ignore tests/agent/batch/test_independent.py -k 'not tpm and not token and not test_devices' $(ARGS); \
+	    --ignore tests/agent/batch/test_independent.py --ignore tests/agent/local/test_page.py -k 'not tpm and not token and not test_devices' $(ARGS); \
 	done
 
 # The hardware-in-the-loop suite on the emulator, with report and certificate; `pytest hil_tests --bench FILE.toml` on a rig.

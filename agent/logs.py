@@ -23,11 +23,20 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 MAX_VALUE = 4096
 """Characters of one value in a JSON line."""
 
+_BREAK = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _FIELD = re.compile(r"(?:^| )([a-z][a-z0-9_]*)=")
 _DIRECTIVE = re.compile(r"%(?:%|[-#0 +]*(?:\d+)?(?:\.\d+)?[diouxXeEfFgGcrsa])")
 
 
-class _JournalFormatter(logging.Formatter):
+class _TextFormatter(logging.Formatter):
+    """What was said is one line, whatever it holds: nobody out there writes lines of his own into the log."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        record.message = _BREAK.sub(lambda found: repr(found[0])[1:-1], record.message)
+        return super().formatMessage(record)
+
+
+class _JournalFormatter(_TextFormatter):
     """A priority in front, no time: the journal has its own."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -125,5 +134,5 @@ def configure(level: str, style: str = "text") -> None:
     elif "JOURNAL_STREAM" in os.environ:
         handler.setFormatter(_JournalFormatter("%(name)s %(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
+        handler.setFormatter(_TextFormatter("%(asctime)s %(levelname)-7s %(name)s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import agent
-from agent.logs import MAX_VALUE, JsonFormatter
+from agent.logs import MAX_VALUE, JsonFormatter, configure
 
 EVENT = re.compile(r"event=([a-z0-9_]+|(spool|uplink)_%s)( [a-z][a-z0-9_]*=| |$)")
 
@@ -83,6 +84,14 @@ def test_any_text_becomes_one_json_object(text: str, values: list[object]) -> No
 def test_any_value_comes_back(first: str, second: int, third: str) -> None:
     said = line("event=tested first=%s second=%d third=%s", first, second, third)
     assert (said["first"], said["second"], said["third"]) == (first, second, third)
+
+
+def test_text_stays_on_its_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setenv("JOURNAL_STREAM", "1:2")
+    configure("info")
+    logging.getLogger("agent.test").warning("event=odd what=%s", "broker says\n<3>agent event=forged\x1b[2J")
+    assert capsys.readouterr().err == "<4>agent.test event=odd what=broker says\\n<3>agent event=forged\\x1b[2J\n"
 
 
 def calls() -> Iterator[tuple[str, str]]:
