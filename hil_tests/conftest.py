@@ -51,6 +51,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     item.stash[STEP] = 0 if opened is None else opened.steps.count
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups after that
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     shared = config.pluginmanager.hasplugin("xdist")
     for item in items:
@@ -58,8 +59,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if number is not None and number.args[0] not in NUMBERS:
             raise pytest.UsageError(f"{item.nodeid}: {number.args[0]} is not in the list")
         if shared and number is not None:
-            # One bench for all of them, instead of one for each worker.
-            item.add_marker(pytest.mark.xdist_group("hil"))
+            # One bench for the chip and one for the path, instead of two for each worker.
+            wanted = item.get_closest_marker("needs")
+            path = wanted is not None and "dut" in wanted.args
+            item.add_marker(pytest.mark.xdist_group("hil-path" if path else "hil-chip"))
 
 
 @pytest.fixture(scope="session")
