@@ -172,6 +172,9 @@ def _bootstrap(suite: str, tree: Path, made: Path) -> None:
         'rm -rf "$1"/var/lib/apt/lists/*; touch "$1/etc/.updated" "$1/var/.updated"',
     )
     command = [
+        # What it mounts into the tree is seen by nobody else: if it is killed, nothing of this system is left in there
+        # for whoever clears the folder away.
+        *("unshare", "--mount", "--propagation", "private", "--fork", "--kill-child"),
         *("mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(_SYSTEM)}"),
         '--aptopt=APT::Install-Recommends "false"',
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")),
