@@ -375,5 +375,5 @@ speak(lang);
 const first = tabs.find((tab) => `#${tab.getAttribute("aria-controls")}` === location.hash);
 if (first) open(first);
 setInterval(() => { since(); if ($("banner").hidden && $("login").hidden && Date.now() - renewed > OLD_MS) banner("old"); }, 1000);
-setInterval(() => { if (!document.hidden) { air(); } }, 5000);
+setInterval(() => { if (!document.hidden) { dirty.walk = true; draw(); } }, 5000);
 listen();
