@@ -8,8 +8,8 @@
 
 The gateway lives in a network namespace of its own, joined to the platform by `tests.e2e.link`; what happens to it is
 in `tests.e2e.scenarios`. Each trouble has to be survived, named in status, and borne without hammering anybody. With
-`--rounds`, agent, receiver and broker are then killed at random moments, so many
-times, some of them while the link is away.
+`--rounds`, agent, receiver and broker are then killed at random moments, so many times, some of them while the link is
+away.
 """
 
 from __future__ import annotations
