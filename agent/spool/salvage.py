@@ -27,7 +27,6 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -465,8 +464,9 @@ class _Rescue:
         self._gaps: tuple[Range, ...] = ()
         self._first = 1  # row before which nothing is waited for
         self._wrecks = 1
+        self._hidden = 0  # rows to which SQLite found no way
         self._between: dict[int, tuple[Any, Any]] = {}  # last batch acknowledged and next batch, by stream; unverified
-        self._complete: set[int] = set()  # streams of which no batch is missing
+        self._numbers: dict[int, set[int]] = {}  # of batches that are there, by stream
         self._known_streams: list[Stream] = []
         self._noted: dict[int, int] = {}  # unsealed frames that notes tell of, by stream
         self._sessions = _Sessions({}, set(), [])
@@ -505,6 +505,7 @@ class _Rescue:
         for old in [stream for stream in streams if stream.open]:
             lost[old.destination] = self._begin_anew(book, old, known)
         self._copy_anchors(book)
+        book.free(1, book.state.last_row)  # what nobody waits for, and was out of the way of those who delete it
         for stream in book.state.streams.values():
             stream.dirty.update(stream.hours)  # nothing of it is in this file yet
         save(self._target, book.state)
@@ -568,7 +569,7 @@ class _Rescue:
         self._saved += found.rows
         newest = max(newest, found.newest)
         last = self._end(newest)
-        self._wrecks = max(found.wrecks, 1)
+        self._wrecks, self._hidden = max(found.wrecks, 1), found.rows
         if last is None:
             self._end_lost = ROWS_PER_PAGE * self._wrecks
         return newest if last is None else max(newest, last)
@@ -680,13 +681,10 @@ class _Rescue:
         before = stream.sealed
         stream.sealed = {}
         sql = f"SELECT {_BATCH} FROM batch WHERE id BETWEEN ? AND ? ORDER BY id"  # noqa: S608 - constants
-        numbers = [stream.key(self._between.get(stream.id, (0, 0))[0])]
+        numbers = self._numbers[stream.id] = set[int]()
         for columns in self._batches.rows(sql, stream.key(1), stream.key((1 << NUMBER_BITS) - 1)):
             if self._copy_batch(stream, columns, known):
-                numbers.append(columns[0])
-        numbers.append(stream.key(self._between.get(stream.id, (0, 0))[1]))
-        if all(one + 1 == other for one, other in pairwise(numbers)):
-            self._complete.add(stream.id)
+                numbers.add(columns[0] & ((1 << NUMBER_BITS) - 1))
         gone = {number: batch for number, batch in before.items() if number not in stream.sealed}
         for batch in gone.values():  # its header cannot be read; its frames travel again, in the new stream
             self._give_back(book, stream, batch)
@@ -735,14 +733,20 @@ class _Rescue:
         owner.unsealed += batch.frames
         self._move_up(book, batch.first_row, batch.last_row, stream.bit)
 
-    def _move_up(self, book: Book, first_row: int, last_row: int, bit: int) -> int:
-        """Give frames new numbers at the end; return how many there were."""
-        sql = f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND route & ? ORDER BY seq"  # noqa: S608 - constants
+    def _move_up(self, book: Book, first_row: int, last_row: int, bit: int, *, alone: bool = False) -> int:
+        """Give frames new numbers at the end, all or those for nobody else; return how many there were."""
+        mine = "route = ?" if alone else "route & ?"
+        sql = f"SELECT {row.COLUMNS} FROM frame WHERE seq BETWEEN ? AND ? AND {mine} ORDER BY seq"  # noqa: S608 - constants
         frames = [
             row.from_row(columns, self._sessions)
             for columns in self._target.execute(sql, (first_row, last_row, 1 << bit)).fetchall()
         ]
-        take_off(book, first_row, last_row, bit)
+        if alone:
+            self._target.execute(
+                "DELETE FROM frame WHERE seq BETWEEN ? AND ? AND route = ?", (first_row, last_row, 1 << bit)
+            )
+        else:
+            take_off(book, first_row, last_row, bit)
         again = [
             row.to_row(book.state.last_row + place, 1 << bit, frame, row.pack(frame))
             for place, frame in enumerate(frames, 1)
@@ -827,7 +831,11 @@ class _Rescue:
         )
         first = min([self._first, *(low for low, _ in held)])
         lost = self._end_lost
-        for low, high in self._gaps:
+        if self._gapless is None and (self._hidden or self._frames.damaged):
+            # frames that were delivered to others make holes, too; the pages that were hit can hold so many
+            there = self._count(first, self._newest)
+            lost += min(self._newest + 1 - first - there, ROWS_PER_PAGE * (self._wrecks + 1))
+        for low, high in self._gaps if self._gapless is not None else ():
             if low < first:  # what was delivered is not told from what was lost
                 lost += min(first - low, ROWS_PER_PAGE * self._wrecks)
             lost += sum(stop - start + 1 for start, stop in _outside(max(low, first), high, held))
@@ -843,14 +851,17 @@ class _Rescue:
         gone: they travel again, perhaps for the second time. What is for this destination alone would not be here if
         it had been delivered.
         """
-        held = sorted((batch.first_row, batch.last_row) for batch in old.sealed.values())
-        alone = "SELECT 1 FROM frame WHERE seq BETWEEN ? AND ? AND route = ? LIMIT 1"
-        for low, high in list(_outside(1, last_row, held)):
-            mine = self._target.execute(alone, (low, high, 1 << old.bit)).fetchone()
-            if mine or old.id not in self._complete:
+        seen = self._numbers[old.id]
+        edge, before = 1, self._between.get(old.id, (0, 0))[0]
+        for number, batch in sorted(old.sealed.items(), key=lambda item: item[1].first_row):
+            low, high = edge, min(batch.first_row - 1, last_row)
+            unknown = not isinstance(before, int) or number - before > TRIES
+            if unknown or not seen.issuperset(range(before + 1, number)):
                 self._move_up(book, low, high, old.bit)
             else:
+                self._move_up(book, low, high, old.bit, alone=True)
                 take_off(book, low, high, old.bit)
+            edge, before = batch.last_row + 1, number
 
 
 def _outside(low: int, high: int, held: Sequence[Range]) -> Iterator[Range]:

@@ -154,7 +154,8 @@ def test_damage_anywhere_in_the_file_costs_little_and_what_it_costs_is_declared(
             if not whole and boots == {UNKNOWN_BOOT}:  # the row of the session is lost, too
                 got = [replace(one, session=SESSION) for one in got]
             missing = set(FRAMES[80:]) - set(got)
-            assert len(got) == len(set(got)), f"trial {trial}: doubled"
+            # of a batch that was sent and whose row is lost nobody can know that (docs/spool.md)
+            assert len(got) == len(set(got)) or not whole, f"trial {trial}: doubled"
             assert set(got) <= set(FRAMES), f"trial {trial}: invented"
             assert not set(got) & set(FRAMES[:80]) or not whole, f"trial {trial}: acknowledged before"
             stones = [s for p in platforms.values() for o in p.batches.values() for s in o.body.tombstones]
