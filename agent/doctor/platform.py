@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from agent.uplink.check import Step
     from agent.uplink.port import LinkError
 
-CONNECT_LIMIT_S: Final = 5.0
-ANSWER_LIMIT_S: Final = 6.0
+CONNECT_LIMIT_S = 10.0
+ANSWER_LIMIT_S = 15.0
+"""More than that a healthy link takes nowhere; shorter ones of the configuration hold."""
 CLOCK_LIMIT_S: Final = 5.0
 """More than this, and it is no matter of the link's delay any more."""
 _DAY_US: Final = 86_400_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.doctor import context
+from agent.doctor import context, platform, times
 from drivers.emulator import Emulator
 from drivers.linux.clock import SystemClock
 from tests.agent.doctor.scene import Scene, synchronised
@@ -21,6 +21,14 @@ def folder() -> Iterator[Path]:
     """Return a folder with a short path: those of Unix sockets are limited."""
     with tempfile.TemporaryDirectory(prefix="cg-") as made:
         yield Path(made)
+
+
+@pytest.fixture(autouse=True)
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a machine that does much else at the same time have its time."""
+    monkeypatch.setattr(platform, "CONNECT_LIMIT_S", 30.0)
+    monkeypatch.setattr(platform, "ANSWER_LIMIT_S", 30.0)
+    monkeypatch.setattr(times, "LISTEN_S", 30.0)
 
 
 @pytest.fixture

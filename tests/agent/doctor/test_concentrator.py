@@ -102,6 +102,7 @@ def test_a_chip_that_restarts_while_it_is_listened_to(scene: Scene, capsys: Caps
 def test_frames_that_arrive_damaged(scene: Scene, capsys: Capsys) -> None:
     emulator = scene.emulator
     assert emulator is not None
+    scene.tables["gnss"] = 'device = "/nowhere/ttyGNSS"'  # listens for some seconds
     emulator.fault("damage", how="checksum", times=0)
 
     def send() -> None:
@@ -231,6 +232,7 @@ def test_a_receiver_whose_port_is_not_there(scene: Scene, capsys: Capsys, monkey
 
 def test_an_interrupted_look_leaves_the_chip_stopped(scene: Scene) -> None:
     assert scene.emulator is not None
+    scene.tables["gnss"] = 'device = "/nowhere/ttyGNSS"'  # listens for some seconds
     command = [sys.executable, "-m", "agent.cli.main", "doctor", "-c", str(scene.write())]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60

@@ -23,7 +23,7 @@ from tests.agent.uplink.scene import PLATFORM_KEY, Broker, Handler, HttpsServer,
 Capsys = pytest.CaptureFixture[str]
 ISSUER = Issuer()
 STRANGER = Issuer("hotel")
-QUICK = ("connect_timeout_s = 2.0", "answer_timeout_s = 2.0")
+PATIENT = ("connect_timeout_s = 30.0", "answer_timeout_s = 30.0")
 
 
 class Town(Scene):
@@ -48,7 +48,7 @@ class Town(Scene):
         certificate, private = ISSUER.write(self.folder, "ours", *ours)
         url = f"https://{host}:{port or self.server.port}"
         files = (f'ca_file = "{self.folder}/ca.pem"', f'cert_file = "{certificate}"', f'key_file = "{private}"')
-        self.destination = destination(url, *files, *QUICK, key=key or PLATFORM_KEY.public.text)
+        self.destination = destination(url, *files, *PATIENT, key=key or PLATFORM_KEY.public.text)
 
 
 @pytest.fixture
@@ -218,7 +218,9 @@ def test_a_clock_that_differs_from_the_platforms(
 def test_a_broker(town: Town, capsys: Capsys, option: str, code: str) -> None:
     broker = Broker(town.folder, option)
     try:
-        town.destination = destination(f"mqtt://localhost:{broker.port}", *QUICK)
+        town.destination = destination(
+            f"mqtt://localhost:{broker.port}", "connect_timeout_s = 30.0", "answer_timeout_s = 2.0"
+        )
         assert town.look(capsys, "--hands-off").one("platform")["code"] == code
     finally:
         broker.kill()
