@@ -56,6 +56,7 @@ _SETTINGS = {
     "lock_timeout": f"{LOCK_LIMIT_S}s",
     "idle_in_transaction_session_timeout": f"{IDLE_LIMIT_S}s",
     "default_transaction_isolation": "read committed",
+    "jit": "off",  # for one page of frames it takes longer than the page
 }
 _DURABLE = {"on", "remote_write", "remote_apply"}
 

@@ -28,6 +28,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -316,10 +317,11 @@ key_file = "{folder / "receipt.key"}"
 
     def close(self) -> None:
         """End gateways and receivers."""
-        for one in self._masts:
-            one.sender.stop()
-        for receiver in self.receivers:
-            receiver.stop()
+        with ThreadPoolExecutor(len(self._masts)) as pool:
+            for stopped in pool.map(lambda one: one.sender.stop(), self._masts):
+                assert stopped
+        with ThreadPoolExecutor(len(self.receivers)) as pool:
+            list(pool.map(Receiver.stop, self.receivers))
 
     def _send(self, batches: int) -> None:
         """Seal so many batches, by whichever gateway has room."""

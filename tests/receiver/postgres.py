@@ -69,7 +69,8 @@ class Cluster:
             "fsync": "on" if self._durable else "off",
             "max_connections": "80",
             "shared_buffers": "32MB",
-            "jit": "off",
+            # files of its own: /dev/shm is small in containers, and service managers tidy it up
+            "dynamic_shared_memory_type": "mmap",
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         deadline = time.monotonic() + LIMIT_S
