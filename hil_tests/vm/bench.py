@@ -36,7 +36,7 @@ from hil_tests.bench.virtual import VirtualNode, VirtualPath, air_packet, hears,
 from hil_tests.vm.air import Air, AirError
 from hil_tests.vm.disks import copy_sparse
 from hil_tests.vm.factory import NEW, OLD, installed
-from hil_tests.vm.gateway import CONFIG, SPOOL, UNIT, Gateway
+from hil_tests.vm.gateway import CONFIG, NEWER_SPOOL, SPOOL, UNIT, Gateway
 from hil_tests.vm.machine import Disk, Machine, MachineError
 from hil_tests.vm.platform import EUI, Platform
 from hil_tests.vm.shell import ShellError
@@ -344,9 +344,22 @@ class VmSystem:
         self._dut = dut
 
     def install(self, which: str) -> Done:
-        """Install a version from the stick with apt."""
+        """Install a version from the stick with apt.
+
+        Both are of the same working tree; for the way back the spool is marked as that of a program newer than both.
+        """
+        self._gateway.trust_stick()
         words = ("apt-get", "install", "-y", "-q", "--allow-downgrades", f"civigate={_VERSIONS[which]}")
-        return self._dut.run(*words, limit_s=900)
+        back = which == "previous" and NEW in self._dut.run("civigate", "--version").stdout
+        if not back:
+            return self._dut.run(*words, limit_s=900)
+        self._dut.run("systemctl", "stop", UNIT, limit_s=300)
+        version = self._dut.run("sqlite3", SPOOL, "PRAGMA user_version").stdout.strip()
+        self._dut.run("sqlite3", SPOOL, f"PRAGMA user_version = {NEWER_SPOOL}")
+        done = self._dut.run(*words, limit_s=900)
+        self._dut.run("sqlite3", SPOOL, f"PRAGMA user_version = {version}")
+        self._dut.run("systemctl", "start", "--no-block", UNIT)
+        return done
 
     def hang_kernel(self) -> None:
         """Let the kernel panic, and stay so."""

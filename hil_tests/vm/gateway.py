@@ -17,6 +17,8 @@ from hil_tests.vm.stick import MOUNT
 UNIT = "civigate.service"
 CONFIG = "/etc/civigate/gateway.toml"
 SPOOL = "/var/lib/civigate/spool.db"
+NEWER_SPOOL = 99 << 16 | 99
+"""PRAGMA user_version of a program that is newer than any, and whose spool only such can use."""
 BOARD = "/etc/bench/board.toml"
 INSTALL_LIMIT_S = 900.0
 CHANGE_LIMIT_S = 300.0

@@ -19,7 +19,7 @@ from hil_tests.measured import Measure
 from hil_tests.vm.air import Air, frame
 from hil_tests.vm.disks import copy_sparse
 from hil_tests.vm.factory import NEW, OLD, Installed, install, keep
-from hil_tests.vm.gateway import BOARD, CONFIG, SPOOL, UNIT, Gateway
+from hil_tests.vm.gateway import BOARD, CONFIG, NEWER_SPOOL, SPOOL, UNIT, Gateway
 from hil_tests.vm.image import SUITES
 from hil_tests.vm.machine import Disk, Machine
 from hil_tests.vm.platform import EUI, Platform
@@ -29,8 +29,6 @@ DELIVERY_LIMIT_S = 300.0
 FIRST_BOOT_LIMIT_S = 900.0
 EXPOSURE_LIMIT = 1.5
 PROVISION = "civigate-provision.service"
-NEWER_SPOOL = 99 << 16 | 99
-"""Of a program that is newer than both, and whose spool only such can use."""
 REFUSED = "nothing was changed"
 
 
