@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.agent.local.gateway import FOREIGN, LIMIT_S, OWN, Gateway, until
 
@@ -50,7 +51,8 @@ def test_the_life_of_a_gateway_on_one_screen(gateway: Gateway) -> None:
     assert said["report"]["radio"]["heard"] == 2
     assert said["remarks"][0]["key"] == "unreachable"
     assert f"{OWN:08x}" not in shown.stdout
-    assert gateway.config.with_name("civigate.prom").exists()
+    text = gateway.config.with_name("civigate.prom").read_text()
+    assert "civigate_spool_state" in {family.name for family in text_string_to_metric_families(text)}
 
     (gateway.run / "agent.sock").unlink()
     shown = gateway.civigate("status", "-c", gateway.config)

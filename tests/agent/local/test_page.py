@@ -16,6 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
 from agent.demo.stage import free_port
+from agent.local.client import connected
 from drivers.sx1302.packet import CrcStatus
 from tests.agent.local.browser import PHONE, chromium, logged, media
 from tests.agent.local.gateway import FOREIGN, OWN, Gateway, until
@@ -219,6 +220,13 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_complained_of(site: Site) -
     assert site.browser.get_cookies() == []
     complaints = [entry["message"] for entry in logged(site.browser, "browser") if entry["level"] == "SEVERE"]
     assert [text for text in complaints if "401" not in text and "ERR_" not in text] == []
+
+
+def test_the_token_is_in_no_log_and_in_no_address(site: Site) -> None:
+    assert TOKEN not in site.gateway.log.read_text()
+    assert TOKEN not in str(site.script("return location.href"))
+    with connected(site.gateway.run) as agent:
+        assert TOKEN not in json.dumps(agent.ask({"get": "status"}))
 
 
 def test_a_browser_that_prefers_german_gets_it(site: Site) -> None:
