@@ -35,6 +35,9 @@ LISTEN_S: Final = 7.0
 """Two rates of a receiver."""
 NO_FIX_S: Final = 3.0
 """What a receiver that speaks has said by then."""
+FIRST_PULSE_S = 6.0
+PAUSE_S: Final = 0.5
+"""The agent says something new every two seconds, and latches are looked at once a second."""
 STALE_PULSE_S: Final = 5.0
 """Pulses come every second."""
 SETTLES_S: Final = 120.0
@@ -98,7 +101,7 @@ def gnss(context: Context) -> Iterator[Finding]:
         return
     said = context.said("gnss")
     if said is not None:
-        yield from _asked(context, said)
+        yield from _asked(context, _with_pulse(context, said))
         return
     if context.hands_off and context.agent.value != "stopped":
         yield skipped("gnss", f"not listened to: {context.hands_off}")
@@ -107,6 +110,26 @@ def gnss(context: Context) -> Iterator[Finding]:
         yield _receiver(_listen(context), device)
     except ImportError as error:
         yield found("gnss-library", "gnss", str(error))
+
+
+def _with_pulse(context: Context, said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the agent says; a little later where it knows of no pulse yet, as just after a start of the chip."""
+    from agent import report  # noqa: PLC0415
+
+    assert context.config is not None
+    deadline = time.monotonic() + FIRST_PULSE_S
+    while said.get("pulse_age_s") is None and (said.get("receiver") or {}).get("state") == "fix":
+        if time.monotonic() >= deadline or context.stop.wait(PAUSE_S):
+            break
+        try:
+            newest = report.read(context.config.gateway.runtime_dir, context.clock.boot_id, context.clock.boottime_us())
+        except AgentError:
+            break
+        told = None if newest is None or not newest.current else newest.said.get("gnss")
+        if not isinstance(told, Mapping):
+            break
+        said = told
+    return said
 
 
 def _asked(context: Context, said: Mapping[str, Any]) -> Iterator[Finding]:

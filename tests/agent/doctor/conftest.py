@@ -29,6 +29,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "CONNECT_LIMIT_S", 30.0)
     monkeypatch.setattr(platform, "ANSWER_LIMIT_S", 30.0)
     monkeypatch.setattr(times, "LISTEN_S", 30.0)
+    monkeypatch.setattr(times, "FIRST_PULSE_S", 20.0)
 
 
 @pytest.fixture

@@ -7,16 +7,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.cli.main import main
-from agent.demo.air import Control
-from agent.demo.stage import Stage
+from agent.demo.stage import GATEWAY_EUI, Stage
+from drivers.emulator import AirPacket, Emulator
+from drivers.emulator.gnss import GnssPort, GnssSettings
+from drivers.emulator.remote import Server
 from tests.agent.doctor.scene import Look, synchronised
+from tests.e2e.test_gnss import PulsesOnUtc, configure
 
 LIMIT_S = 240.0
 OF_THE_MACHINE = {"disk", "card", "power", "network"}
@@ -31,11 +34,11 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 class Life:
-    """A gateway with a platform."""
+    """A gateway with a platform, and a GNSS receiver whose seconds are the host's."""
 
-    def __init__(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, stage: Stage, emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
         self.stage = stage
-        self.control = Control(stage.control_socket)
+        self.emulator = emulator
         self._capsys = capsys
         self._sent = 0
 
@@ -48,6 +51,9 @@ class Life:
     def radio(self) -> str:
         return str((self.status().get("radio") or {}).get("state"))
 
+    def gnss(self, name: str) -> Any:
+        return (self.status().get("gnss") or {}).get(name)
+
     def start(self) -> None:
         before = self.status().get("pid")
         self.stage.start_agent()
@@ -57,8 +63,7 @@ class Life:
         for _ in range(count):
             self._sent += 1
             payload = f"800700004880{self._sent:04x}0514d4bb32ccac547d497dcb875a0e8194c3d210c96b07b6dc35f51e"
-            packet = {"freq_hz": 868_100_000, "sf": 7, "bw_hz": 125_000, "payload": payload}
-            self.control.ask({"cmd": "inject", **packet})
+            self.emulator.inject(AirPacket(freq_hz=868_100_000, sf=7, payload=bytes.fromhex(payload)))
 
         def delivered() -> bool:
             status = self.status()
@@ -81,29 +86,49 @@ class Life:
 @pytest.fixture
 def life(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Life]:
     synchronised(monkeypatch)
-    with Stage(folder, mqtt=False) as stage:
+    clock = PulsesOnUtc()
+    emulator = Emulator(eui=bytes.fromhex(GATEWAY_EUI), monotonic_ns=clock)
+    clock.align(emulator)
+    spi, device = folder / "own-spi.sock", folder / "ttyGNSS"
+    with (
+        Stage(folder, mqtt=False) as stage,
+        closing(Server(emulator, spi, folder / "own-control.sock")),
+        GnssPort(emulator, device, GnssSettings()),
+    ):
         stage.set()
-        yield Life(stage, capsys)
+        configure(stage, spi, device)
+        yield Life(stage, emulator, capsys)
 
 
 @pytest.mark.timeout(600)
 def test_a_life_with_a_doctor(life: Life) -> None:
     life.start()
     life.hear(30)
-    before = life.control.ask({"cmd": "stats"})["resets"]
+    until(lambda: life.gnss("time_age_s") is not None, "the receiver's time")
+    resets = life.emulator.stats().resets
     look = life.look()
     assert {c: code for c, code in look.bad().items() if c not in OF_THE_MACHINE} == {}, look.said["findings"]
-    for check in ("agent", "chip", "radios", "reception", "clock", "spool", "key", "platform", "filter", "heard"):
+    for check in (
+        *("agent", "chip", "radios", "reception", "gnss", "pulse", "clock"),
+        *("spool", "key", "platform", "filter", "heard"),
+    ):
         assert look.one(check)["verdict"] == "ok", look.one(check)
     assert look.one("heard")["evidence"].startswith("30 frames in the last")
     assert look.one("filter")["evidence"] == "city: 30 of 30 sound frames were for it"
-    assert life.control.ask({"cmd": "stats"})["resets"] == before, "a running agent's chip is not touched"
+    assert life.emulator.stats().resets == resets, "a running agent's chip is not touched"
 
-    life.control.ask({"cmd": "fault", "kind": "miso", "value": 0})
+    life.emulator.fault("pps_lost")
+    until(lambda: life.gnss("pulse_age_s") > 6, "the pulses to stop")
+    assert life.bad() == {"pulse": "CG-DOC-413"}
+    life.emulator.clear_faults()
+    until(lambda: life.gnss("pulse_age_s") < 3, "the pulses to come back")
+    assert life.bad() == {}
+
+    life.emulator.fault("miso", value=0)
     # what is said of it gets clearer from attempt to attempt: first a counter that is wrong, then that nothing answers
     until(lambda: "answers" in str((life.status().get("radio") or {}).get("detail")), "the radio to fail")
     assert life.look().one("chip")["code"] == "CG-DOC-303"
-    life.control.ask({"cmd": "fault", "kind": "none"})
+    life.emulator.clear_faults()
     until(lambda: life.radio() == "receiving", "the radio to recover")
     assert life.bad() == {"reception": "CG-DOC-345"}, "and it is not forgotten that it failed"
 
@@ -119,4 +144,4 @@ def test_a_life_with_a_doctor(life: Life) -> None:
     life.start()
     life.stage.stop_agent()
     assert life.bad() == {"agent": "CG-DOC-010"}, "and the concentrator was started by the doctor itself"
-    assert not life.control.ask({"cmd": "stats"})["running"]
+    assert not life.emulator.stats().running

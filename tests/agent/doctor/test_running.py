@@ -13,7 +13,7 @@ import pytest
 from agent import report
 from agent.batch.model import Account
 from agent.clock import HostClock
-from agent.doctor import card
+from agent.doctor import card, times
 from agent.doctor.context import gather
 from agent.gnss import GnssStatus
 from agent.radio import RadioState, RadioStatus
@@ -248,8 +248,14 @@ def test_a_noisy_channel(running: Scene, capsys: Capsys) -> None:
     ],
 )
 def test_a_receiver_or_pulse_that_fails(
-    running: Scene, capsys: Capsys, change: dict[str, object], check: str, code: str
+    running: Scene,
+    capsys: Capsys,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, object],
+    check: str,
+    code: str,
 ) -> None:
+    monkeypatch.setattr(times, "FIRST_PULSE_S", 0.1)
     running.says(radio=radio(), gnss=replace(gnss(), **change))  # type: ignore[arg-type]
     assert bad(running, capsys) == {**ALWAYS, check: code}
 
