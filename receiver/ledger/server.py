@@ -270,7 +270,7 @@ def check_version(version: int, place: str) -> None:
 
 @functools.lru_cache(512)
 def _translate(statement: str) -> bytes:
-    return statement.replace("?", "%s").encode()
+    return statement.replace("%", "%%").replace("?", "%s").encode()
 
 
 def place_of(url: str) -> str:

@@ -40,6 +40,8 @@ def test_the_documented_example_is_valid() -> None:
         ("[mqtt]\nurl='mqtt://h'\nshared_group='a/b'", "mqtt.shared_group", "other characters"),
         ("[mqtt]\nurl='mqtt://h'\n[api]\nlisten='0.0.0.0'", "api.token_file", "open to others"),
         ("[mqtt]\nurl='mqtt://h'\n[limits]\nburst=0", "limits.burst", "found 0"),
+        ("[mqtt]\nurl='mqtt://h'\n[ledger]\nurl='mysql://h/d'", "ledger.url", "PostgreSQL"),
+        ("[mqtt]\nurl='mqtt://h'\n[ledger]\nkeep_days=-1", "ledger.keep_days", "found -1"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(text: str, where: str, what: str, tmp_path: Path) -> None:
@@ -60,3 +62,13 @@ def test_the_default_port_of_a_broker_is_that_of_its_scheme(tmp_path: Path) -> N
         section = config.load(path).mqtt
         assert section is not None
         assert section.port == port
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:geheim@h/d", "postgresql://u@h/d?password=geheim"])
+def test_a_password_in_the_address_of_a_database_is_refused_and_not_repeated(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "receiver.toml"
+    path.write_text(f"[mqtt]\nurl='mqtt://h'\n[ledger]\nurl='{url}'")
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert str(caught.value).startswith(f"{path}: ledger.url: a password")
+    assert "geheim" not in f"{caught.value}{caught.value.hint}"
