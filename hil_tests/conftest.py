@@ -53,7 +53,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # xdist looks at the groups after that
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    shared = config.pluginmanager.hasplugin("xdist")
+    shared = getattr(config.option, "loadgroup", False)  # in the workers of pytest-xdist
     for item in items:
         number = item.get_closest_marker("hil")
         if number is not None and number.args[0] not in NUMBERS:
