@@ -61,6 +61,7 @@ class Bench:
         description: what is known of it before the tests: `board`, `emulator`, `image`..., for the report.
         digest: SHA-256 of its file, or of its name where it has none, hex.
         signing_key: private key of the bench that signs certificates; None for one made for this run.
+        history: file that keeps how its golden gateway heard, run after run; None for none.
         steps: its log.
         seed: of the run.
         dev_addr: of the frames that the tests send; the gateway's filter must take it.
@@ -74,6 +75,7 @@ class Bench:
     description: dict[str, str] = field(default_factory=dict)
     digest: str = ""
     signing_key: Path | None = None
+    history: Path | None = None
     steps: Steps = field(default_factory=Steps)
     seed: int = 1
     dev_addr: int = 0x48000007

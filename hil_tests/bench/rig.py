@@ -73,7 +73,7 @@ def bench(run: Run) -> Iterator[Bench]:
         description = {
             key.replace("_", " "): said for key in ("board", "image") if (said := top.optional_text(key)) is not None
         }
-        signing_key = top.optional_text("signing_key")
+        signing_key, history = top.optional_text("signing_key"), top.optional_text("history")
         top.finish()
         place, dut = None, None
         if (section := table.table("dut")) is not None:
@@ -120,6 +120,7 @@ def bench(run: Run) -> Iterator[Bench]:
             limits=limits,
             description=description,
             signing_key=None if signing_key is None else _beside(file, signing_key),
+            history=None if history is None else _beside(file, history),
             dev_addr=dev_addr,
             dut=dut,
             spi=door,

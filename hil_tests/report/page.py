@@ -149,14 +149,14 @@ def _lines(outcomes: Outcomes) -> Iterator[str]:
 
 def _measured(outcomes: Outcomes) -> Iterator[str]:
     yield "<h2>What was measured</h2>"
-    names = ("", "value", "", "measured", "allowed", "margin")
-    yield f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in names)}</tr></thead>"
+    heads = ("<th></th>", "<th>value</th>", "<th></th>", '<th class="n">measured</th>', '<th class="n">allowed</th>')
+    yield f"<table><thead><tr>{''.join(heads)}<th>margin</th></tr></thead>"
     for one in outcomes.tests:
         for value in one.values:
             yield (
                 f'<tr><td class="id">{one.id}</td><td>{escape(value.name)}</td>'
                 f"<td>{escape('' if _within(value) else 'beyond')}</td>"
-                f'<td class="n">{value.value:,.4g} {escape(value.unit)}</td><td class="n">{_allowed(value)}</td>'
+                f'<td class="n">{_figure(value.value)} {escape(value.unit)}</td><td class="n">{_allowed(value)}</td>'
                 f"<td>{bar(value) if value.unit else ''}</td></tr>"
             )
     yield "</table>"
@@ -168,15 +168,17 @@ def _within(value: Value) -> bool:
 
 
 def _allowed(value: Value) -> str:
-    match value.low, value.high:
-        case None, None:
-            return ""
-        case None, high:
-            return f"at most {high:,.6g}"
-        case low, None:
-            return f"at least {low:,.6g}"
-        case low, high:
-            return f"{low:,.6g}" if low == high else f"{low:,.6g} to {high:,.6g}"
+    low, high = value.low, value.high
+    if low is not None and high is not None:
+        return _figure(low) if low == high else f"{_figure(low)} to {_figure(high)}"
+    if high is not None:
+        return f"at most {_figure(high)}"
+    return "" if low is None else f"at least {_figure(low)}"
+
+
+def _figure(value: float) -> str:
+    """Write a number with four figures, large ones whole."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _words(result: Result) -> str:

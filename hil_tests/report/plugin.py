@@ -25,7 +25,7 @@ from agent.certificate import Outcome, Value, digest_of, sign
 from hil_tests.bench.model import Bench
 from hil_tests.bench.roles import BenchError
 from hil_tests.measured import FACT, LINE, VALUE
-from hil_tests.report import form, junit, page
+from hil_tests.report import drift, form, junit, page
 from hil_tests.report.results import Outcomes, Result
 
 BENCH: Final = pytest.StashKey[Bench]()
@@ -99,6 +99,10 @@ class Reporter:
         (self.folder / f"{name}.html").write_text(form.render(certificate, digest, signer.public.text))
         (self.folder / "bench.pub").write_text(signer.public.text + "\n")
         (self.folder / "report.html").write_text(page.render(outcomes, self.folder))
+        record = drift.record_of(outcomes)
+        if record is not None and bench.history is not None:
+            drift.append(bench.history, record)
+            (self.folder / "drift.html").write_text(drift.render(drift.read(bench.history), bench.name))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where they are."""

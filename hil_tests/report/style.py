@@ -36,7 +36,7 @@ th, td { text-align: left; vertical-align: top; padding: 3px 8px 3px 0; border-b
 thead th { font-size: 12px; color: var(--grey); font-weight: 500; white-space: nowrap; }
 .facts th { width: 9em; color: var(--grey); font-weight: 500; }
 .facts td { font-variant-numeric: tabular-nums; }
-td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.id { font-weight: 700; white-space: nowrap; width: 3.2em; }
 .outcome { font-weight: 700; white-space: nowrap; }
 .note { color: var(--grey); font-size: 12px; }

@@ -16,7 +16,7 @@ import pytest
 from agent.batch.keys import Ed25519Signer
 from agent.certificate import Outcome, Value, Verdict, digest_of
 from hil_tests.catalogue import CATALOGUE, NUMBERS
-from hil_tests.report import form, junit, page
+from hil_tests.report import drift, form, junit, page
 from hil_tests.report.drawing import bar, chart, margin
 from hil_tests.report.results import Outcomes, Result
 
@@ -174,3 +174,24 @@ def test_a_failure_leaves_evidence_of_everything(tmp_path: Path) -> None:
     assert "something else: 7 dB, allowed to 5 dB" in lines["H16"]["reasons"][0]
     assert lines["H08"]["outcome"] == "SKIPPED"
     assert "golden" in lines["H08"]["reasons"][0]
+
+
+def test_the_drift_page_shows_every_run_that_can_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "bench.jsonl"
+    for day, level in ((1, -76.0), (2, -76.5), (9, -82.0)):
+        part = Result(
+            "test_h08_golden", "H08", True, Outcome.PASS, 0.1, lines=((drift.GOLDEN_LINE, ((868.1, level),)),)
+        )
+        began = f"2026-08-{day:02}T12:00:00Z"
+        facts = {"bench digest": "ab" * 32, "node": "RAK3172 <old>" if day < 9 else "RAK3172 new"}
+        record = drift.record_of(replace(WHOLE, results=(*PASSED, part), began=began, facts=facts))
+        assert record is not None
+        drift.append(file, record)
+    with file.open("a") as more:
+        more.write('{"utc": "never", "rssi_dbm": [], "note": 1}\nrubbish\n[]\n')
+    records = drift.read(file)
+    assert [one.mean_dbm for one in records] == [-76.0, -76.5, -82.0]
+    text = drift.render(records, "lab <1>")
+    for words in ("3 runs", "now -82.0 dBm, -6.0 dB since", "RAK3172 &lt;old&gt;", "lab &lt;1&gt;", "<svg"):
+        assert words in text
+    assert drift.record_of(WHOLE) is None
