@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 MOST_FINDINGS = 5
 SPREADING_FACTORS = (7, 8, 9, 10, 11, 12)
 _UNKNOWN = "not known yet"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _NOTHING = "·"
+_ODD = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
+"""What a report of another release may raise: then that part of it is not shown."""
 _LEVELS = {"fault": ("✗", "bold red"), "note": ("!", "yellow")}
 _RADIO = {"receiving": "green", "starting": "yellow", "off": "yellow", "fault": "bold red"}
 _VERDICTS = {"ok": "nothing wrong", "warn": "works, with reservations", "fail": "something is wrong"}
@@ -32,6 +36,18 @@ _PHASES = {
     "backoff": ("not reachable", "bold red"),
     "refused": ("refused", "bold red"),
 }
+
+
+def printable(said: Any) -> Any:
+    """Return what JSON gave without control characters: a platform's words shall not speak to the terminal."""
+    match said:
+        case str():
+            return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", said)
+        case dict():
+            return {str(printable(name)): printable(value) for name, value in said.items()}
+        case list():
+            return [printable(value) for value in said]
+    return said
 
 
 class Screen:
@@ -73,12 +89,14 @@ class Screen:
 
     def head(self) -> Text:
         """Return one line: who this is, and how it is."""
-        gateway = self._said["gateway"]
+        gateway: Any = self._said.get("gateway")
+        name, eui = (gateway.get("name"), gateway.get("eui")) if isinstance(gateway, dict) else (None, None)
+        up = self._said.get("uptime_s")
         faults = sum(remark.level == "fault" for remark in self._remarked)
         verdict = ("  all is well", "bold green") if not faults else (f"  {_things(faults)} wrong", "bold red")
         return Text.assemble(
-            (str(gateway["name"]), "bold"),
-            f"  {gateway['eui'] or 'EUI not known yet'}  up {duration(self._said['uptime_s'])}",
+            (str(name or "civigate"), "bold"),
+            f"  {eui or 'EUI not known yet'}  up {duration(up) if isinstance(up, (int, float)) else _UNKNOWN}",
             verdict,
         )
 
@@ -106,19 +124,23 @@ class Screen:
             ("agent", self._host),
         )
         for name, make in parts:
-            with suppress(LookupError, TypeError, ValueError, AttributeError):
+            with suppress(*_ODD):
                 line = make()
                 if line is not None:
                     table.add_row(name, line)
-        for name, line in self._destinations():
-            table.add_row(name, line)
+        with suppress(*_ODD):
+            for name, line in self._destinations():
+                table.add_row(name, line)
         return table
 
     def heard(self) -> RenderableType | None:
         """Return a table of the last hour by channel and spreading factor, None when nothing was heard in a day."""
-        heard = self._said.get("heard")
-        if not heard or not heard["day"]:
-            return None
+        with suppress(*_ODD):
+            if self._said["heard"]["day"]:
+                return self._table(self._said["heard"])
+        return None
+
+    def _table(self, heard: Mapping[str, Any]) -> Table:
         table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
         table.add_column("last hour, MHz", no_wrap=True)
         names = (*(f"SF{sf}" for sf in SPREADING_FACTORS), "other", "all", "own", "bad", "24 h", "RSSI", "SNR", "noise")

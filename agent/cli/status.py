@@ -10,10 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from agent.local.remarks import Remark
+from typing import Any, NamedTuple
 
 DEFAULT_CONFIG = Path("/etc/civigate/gateway.toml")
 EXIT_OPERATION = 1
@@ -113,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     else:
-        _show(found, remarked)
+        _show(found)
     return code
 
 
@@ -163,13 +160,15 @@ def _hangs(said: Mapping[str, Any]) -> str:
     return f"the agent answers, but hangs: its report is {age_s:,.0f} s old" if age_s > STALE_S else ""
 
 
-def _show(found: View, remarked: tuple[Remark, ...]) -> None:
+def _show(found: View) -> None:
     if found.said is None:
         print(found.problem, file=sys.stderr)
         return
     from rich.console import Console
 
-    from agent.cli.screen import Screen
+    from agent.cli.screen import Screen, printable
+    from agent.local.remarks import remarks
 
-    console = Console(highlight=False)
-    console.print(Screen(found.said, remarked, found.doctor).whole(found.problem, found.note), soft_wrap=False)
+    said = printable(found.said)
+    screen = Screen(said, remarks(said), printable(found.doctor))
+    Console(highlight=False).print(screen.whole(found.problem, found.note), soft_wrap=False)

@@ -25,7 +25,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli.screen import Screen
+from agent.cli.screen import Screen, printable
 from agent.errors import AgentError
 from agent.local.client import Connection
 from agent.local.remarks import remarks
@@ -61,7 +61,7 @@ class Picture:
             one = said["reception"]
             self._seen.append((_moment(one), one))
         elif "status" in said:
-            self.said = said["status"]["report"] or self.said
+            self.said = printable(said["status"]["report"]) or self.said
         elif "missed" in said:
             self._missed += said["missed"]
 
