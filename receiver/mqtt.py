@@ -50,6 +50,8 @@ TOGETHER = 16
 SESSION_EXPIRY_S = 3600
 CONNECT_LIMIT_S = 10.0
 LONGEST_PAUSE_S = 30
+LEDGER_PAUSE_S = 4.0
+"""Longest pause before a batch is offered to a ledger again that could not take it: to ask costs next to nothing."""
 STOP_LIMIT_S = 10.0
 RETAINED_LOOK_S = 0.1
 """How often to see whether the broker has the receipts that other receivers may overtake."""
@@ -330,7 +332,7 @@ class MqttConsumer:
                     return True  # it would not help this batch to hold up all others; its gateway keeps it
                 if self._stop.wait(pause_s):
                     return False
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                pause_s = min(2 * pause_s, LEDGER_PAUSE_S)
                 continue
             except Exception:
                 _log.exception("event=batch_failed gateway=%s", message.eui.hex())

@@ -178,7 +178,11 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether it still waits for us, as far as can be seen without asking: the last word of a server has come."""
-        return self.usable and not select.select([self.raw.fileno()], [], [], 0)[0]
+        if not self.usable:
+            return False
+        ears = select.poll()  # takes descriptors of any number
+        ears.register(self.raw.fileno(), select.POLLIN)
+        return not ears.poll(0)
 
     def close(self) -> None:
         """Close it."""

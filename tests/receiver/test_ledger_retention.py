@@ -6,18 +6,25 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from agent.batch.keys import Ed25519Signer
 from agent.batch.model import Anchor, TimeSource
+from receiver import config
 from receiver.errors import LedgerError
 from receiver.evidence import report
 from receiver.intake import Intake
+from receiver.ledger.opening import open_ledger, open_reader
 from receiver.ledger.weeks import DAY_US, WEEK_US, begin_of_week, partition
 from receiver.ledger.writer import LedgerWriter
+from tests.receiver.conftest import ENGINES
 from tests.receiver.gateway import BOOT_ID, FRAME_INTERVAL_US, Gateway, wire
-from tests.receiver.postgres import stored
+from tests.receiver.platform import Certificates
+from tests.receiver.platform import platform as receiver
+from tests.receiver.postgres import Cluster, stored, until
 
 BOTH_ENGINES = True
 HERE = "test"
@@ -138,6 +145,22 @@ def test_a_clock_that_is_ahead_drops_nothing(platform: Platform) -> None:
     platform.now_us = NOW_US + 1000 * WEEK_US
     platform.upkeep(40)
     assert platform.days() == list(range(36))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_service_drops_frames_by_itself(
+    engine: str, tmp_path: Path, certificates: Certificates, request: pytest.FixtureRequest
+) -> None:
+    url = ""
+    if engine == "postgres":
+        server: Cluster = request.getfixturevalue("postgres")
+        url = f'url = "{server.url(server.database())}"'
+    made = receiver(tmp_path, certificates, extra=f"[ledger]\nkeep_days = 10\n{url}\n")
+    with closing(open_ledger(config.load(made.toml))) as ledger:
+        Platform(ledger).day_by_day(NOW_US)
+    with made.serving(), closing(open_reader(config.load(made.toml))) as reader:
+        until(lambda: len(reader.frames(0, 1000)) == 15 * 3)
+    assert made.json("status")["ok"]
 
 
 def test_weeks_begin_on_monday() -> None:
