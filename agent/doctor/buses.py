@@ -151,17 +151,22 @@ def lines(context: Context) -> Iterator[Finding]:
     yield ok("lines", f"{chip}: {'; '.join(said)}")
 
 
-def console(context: Context) -> Iterator[Finding]:
-    """Say whether the login console is on the port of the GNSS receiver."""
+def serial(context: Context) -> Iterator[Finding]:
+    """Say whether the agent may use the port of the GNSS receiver, and whether the login console is on it."""
     device = None if context.config is None else context.config.gnss.device
+    if device is None:
+        return
+    if host.is_device(device) and not host.may_use(device, context.who):
+        mode = f"{device.stat().st_mode & 0o777:o}, group {host.group_of(device)}"
+        yield found("gnss-rights", "serial", f"{device} has mode {mode}", user=context.who, group=host.group_of(device))
     line = host.boot_file(context.root, "cmdline.txt")
-    if device is None or line is None:
+    if line is None:
         return
     consoles = [word.removeprefix("console=").split(",")[0] for word in line.split() if word.startswith("console=")]
     mine = {device.name, device.resolve().name}
     clash = sorted(mine & set(consoles))
     if clash:
-        yield found("console-on-port", "console", f"cmdline.txt has console={clash[0]}, and [gnss] device = {device}")
+        yield found("console-on-port", "serial", f"cmdline.txt has console={clash[0]}, and [gnss] device = {device}")
 
 
 def _runs(root: Path, name: str) -> bool:

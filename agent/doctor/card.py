@@ -72,6 +72,7 @@ def disk(context: Context) -> Iterator[Finding]:
     values: dict[str, Value] = {"free_bytes": free, "size_bytes": size, "file_system": kind}
     said = f"{folder}: {room(free)} of {room(size)} free ({kind or 'unknown'}{f' on {device}' if device else ''})"
     errors = _errors(context.root, device)
+    stranger = _not_ours(context)
     if at.f_flag & READ_ONLY_FLAG:
         yield found("disk-read-only", "disk", said, values)
     elif errors:
@@ -84,11 +85,29 @@ def disk(context: Context) -> Iterator[Finding]:
         yield found("disk-volatile", "disk", said, values)
     elif kind in UNSAFE:
         yield found("disk-promises", "disk", said, values)
+    elif stranger is not None:
+        evidence = f"{stranger} is not for the user {context.who}"
+        yield found("state-owner", "disk", evidence, values, user=context.who, where=wanted)
     elif free < (growth := _growth(context)) + FULL_BYTES:
         yield found("disk-low", "disk", f"{said}; the spool may grow by {room(growth)}", values)
     else:
         yield ok("disk", said, values)
     yield from _wear(context)
+
+
+def _not_ours(context: Context) -> Path | None:
+    """Return the first of the service's own folder and files that its user may not write; None when there is none."""
+    assert context.config is not None
+    if not context.installed:
+        return None
+    path = context.config.spool_path
+    for place in (path.parent, path, path.with_name(path.name + ".lock"), context.config.key_path):
+        try:
+            if not host.may_use(place, context.who):
+                return place
+        except OSError:
+            continue
+    return None
 
 
 def _growth(context: Context) -> int:

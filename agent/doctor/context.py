@@ -108,9 +108,14 @@ class Context:
         return told if isinstance(told, int) else None
 
     @property
+    def installed(self) -> bool:
+        """Whether the agent is a service with a user of its own."""
+        return has_user(SERVICE_USER)
+
+    @property
     def who(self) -> str:
         """The user whose rights matter: the service's where it is installed, else the one who asks."""
-        return SERVICE_USER if has_user(SERVICE_USER) else user_name()
+        return SERVICE_USER if self.installed else user_name()
 
 
 def gather(path: Path, clock: HostClock, *, may_start: bool, root: Path = Path("/")) -> Context:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from agent.doctor.causes import found, of_error
-from agent.doctor.context import SERVICE_USER, has_user
 from agent.doctor.finding import Finding, ok
 from agent.errors import IdentityError
 
@@ -55,9 +54,9 @@ def key(context: Context) -> Iterator[Finding]:
     except IdentityError as error:
         yield of_error("key", error)
         return
-    if isinstance(place, FilePlace) and has_user(SERVICE_USER) and path.stat().st_uid != _uid(SERVICE_USER):
+    if isinstance(place, FilePlace) and context.installed and path.stat().st_uid != _uid(context.who):
         evidence = f"{path} belongs to the user with number {path.stat().st_uid}"
-        yield found("key-owner", "key", evidence, user=SERVICE_USER, where=path)
+        yield found("key-owner", "key", evidence, user=context.who, where=path)
         return
     kid = opened.kid.hex()
     yield ok("key", f"{kid[:16]}… in {path if isinstance(place, FilePlace) else place} signs", {"kid": kid})

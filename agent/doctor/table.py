@@ -46,10 +46,10 @@ def _lines(context: Context) -> Iterator[Finding]:
     return buses.lines(context)
 
 
-def _console(context: Context) -> Iterator[Finding]:
+def _serial(context: Context) -> Iterator[Finding]:
     from agent.doctor import buses  # noqa: PLC0415
 
-    return buses.console(context)
+    return buses.serial(context)
 
 
 def _firmware(context: Context) -> Iterator[Finding]:
@@ -124,7 +124,7 @@ CHECKS: Final = (
     Check("power", _power),
     Check("bus", _bus),
     Check("lines", _lines),
-    Check("console", _console),
+    Check("serial", _serial),
     Check("firmware", _firmware, 30.0, "chip"),
     Check("chip", _concentrator, 60.0, "chip"),
     Check("gnss", _gnss, 30.0, "gnss"),

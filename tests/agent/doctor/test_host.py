@@ -107,9 +107,9 @@ def test_any_config_txt_says_something_or_nothing(text: str) -> None:
 def test_the_console_on_the_receivers_port(pi: Callable[..., Context]) -> None:
     line = "console=serial0,115200 console=tty1 root=PARTUUID=1234-02 rootwait\n"
     made = pi({"boot/cmdline.txt": line}, '[gnss]\ndevice = "/dev/serial0"\n')
-    assert code(buses.console(made)) == "CG-DOC-231"
+    assert code(buses.serial(made)) == "CG-DOC-231"
     free = pi({"boot/cmdline.txt": "console=tty1\n"}, '[gnss]\ndevice = "/dev/serial0"\n')
-    assert list(buses.console(free)) == []
+    assert list(buses.serial(free)) == []
 
 
 def test_another_forwarder(pi: Callable[..., Context]) -> None:
@@ -245,6 +245,27 @@ def test_no_configuration_and_no_hardware(folder: Path, capsys: Capsys) -> None:
     assert "CG-DOC-001" in said
     assert said.count("CG-DOC-015") == 0
     assert len(said.splitlines()) <= 40
+
+
+def test_files_that_are_not_the_agents(scene: Scene, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "SERVICE_USER", "nobody")
+    (scene.folder / "state").chmod(0o755)
+    finding = scene.look(capsys, "--hands-off").one("disk")
+    assert finding["code"] == "CG-DOC-510"
+    assert "is not for the user nobody" in finding["evidence"]
+    assert finding["next"].startswith(f"sudo chown -R nobody: {scene.folder}/state")
+
+
+def test_a_receivers_port_that_is_not_for_the_agent(
+    pi: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(context, "SERVICE_USER", "nobody")
+    _, device = os.openpty()
+    port = Path(os.ttyname(device))
+    port.chmod(0o600)
+    assert code(buses.serial(pi({}, f'[gnss]\ndevice = "{port}"\n'))) == "CG-DOC-405"
+    port.chmod(0o666)
+    assert list(buses.serial(pi({}, f'[gnss]\ndevice = "{port}"\n'))) == []
 
 
 def test_no_key(scene: Scene, capsys: Capsys) -> None:
