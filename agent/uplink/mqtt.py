@@ -26,7 +26,6 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from agent.uplink import tcp
 from agent.uplink.mqttline import (
     BUSY,
-    GREETINGS,
     NO_SUBSCRIBERS,
     NOT_AUTHORISED,
     REASONS,
@@ -295,8 +294,7 @@ class MqttUplink:
         raise silent(self._where, otherwise)
 
     def _ended(self, reason: ReasonCode, *, logging_in: bool = False) -> LinkError:
-        greeting = b"" if self._client is None else self._client.greeting
-        if logging_in and greeting and greeting[0] & 0xF0 not in GREETINGS:
+        if logging_in and self._client is not None and self._client.strange:
             hint = "a captive portal or a web server answers: log in to this network, or correct the url"
             return LinkError(Fault.PORTAL, "what answers is no MQTT broker", where=self._where, hint=hint)
         if reason.value == TOO_LARGE:

@@ -45,7 +45,7 @@ REASONS = {
 """Names of some reason codes [MQTT 5.0 section 2.4]."""
 BUSY = frozenset({0x88, 0x89, 0x8B, 0x93, 0x96, 0x97, 0x9F})
 """Those of a broker that has no room at present, for the login or for a batch."""
-GREETINGS = frozenset({0x20, 0xF0})
+_GREETINGS = frozenset({0x20, 0xF0})
 """What a broker says first: CONNACK or AUTH [MQTT 5.0 section 2.1.2]."""
 
 _FAILURE = 0x80
@@ -160,8 +160,16 @@ class LineClient(Client):
 
     def _sock_recv(self, bufsize: int) -> bytes:
         data: bytes = super()._sock_recv(bufsize)
-        self.greeting = self.greeting or data[:1]
+        if not self.greeting:
+            self.greeting = data[:1]
+            if self.strange:
+                raise ConnectionResetError("no MQTT broker")  # before the library makes something of the rest
         return data
+
+    @property
+    def strange(self) -> bool:
+        """Whether something has answered that no MQTT broker says first."""
+        return bool(self.greeting) and self.greeting[0] & 0xF0 not in _GREETINGS
 
     def _handle_pubackcomp(self, cmd: Any) -> Any:
         """Keep the reason code, and let the library see one that it knows.

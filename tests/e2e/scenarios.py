@@ -59,9 +59,11 @@ class Scene:
         return int(self.stage.broker_conf.read_text().split()[1])
 
     def receiver_subscribed(self) -> bool:
-        """Whether the receiver has a session at the broker of now, by the broker's log."""
-        said = self.stage.log_of("broker").read_text(errors="replace")
-        return " as civigate-receiver-" in said[said.rindex(" starting\n") :]
+        """Whether the receiver has come back to the broker of now and has subscribed there, by the logs of both."""
+        broker = self.stage.log_of("broker").read_text(errors="replace")
+        receiver = self.stage.log_of("receiver").read_text(errors="replace")
+        connected = " as civigate-receiver-" in broker[broker.rindex(" starting\n") :]
+        return connected and receiver.rfind("'subscribed'") > receiver.rfind("connection ended")
 
 
 Trouble = Callable[[Scene], AbstractContextManager[None]]

@@ -17,6 +17,7 @@ from agent.batch.keys import Ed25519Signer
 from agent.cli import uplink
 from agent.clock import HostClock
 from agent.errors import ConfigError
+from agent.uplink.carried import Inbox
 from agent.uplink.endpoint import Endpoint
 from agent.uplink.sender import Sender
 from tests.agent.uplink.scene import (
@@ -219,3 +220,22 @@ def test_status_tells_what_the_running_agent_meets(
     assert status(found, "--json") == 0
     (entry,) = json.loads(capsys.readouterr().out)["destinations"]
     assert (entry["problem"], entry["notice"], entry["through"]) == (None, None, 2)
+
+
+def test_a_pause_is_ended_through_the_running_agent(
+    trust: Trust, send: Callable[..., Sender], status: Check, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sender = send(trust.endpoint("https", free_port()), Gateway(1))
+    status(None)
+    parser = argparse.ArgumentParser()
+    uplink.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["uplink", "retry", "-c", str(tmp_path / "gateway.toml")])
+    assert args.func(args) == 1
+    assert "does not run" in capsys.readouterr().out
+    status(sender)
+    asked: list[bool] = []
+    inbox = Inbox(tmp_path, {}, lambda _: "", lambda _: None, lambda: asked.append(True))
+    inbox.look()
+    assert args.func(args) == 0
+    inbox.look()
+    assert asked == [True]

@@ -123,7 +123,8 @@ def test_the_window_holds_against_a_platform_that_does_not_answer(
 class SlowBroker:
     """Just enough of an MQTT 5 broker to be unreasonable: it wants two batches at a time and takes none of them."""
 
-    def __init__(self, puback_reason: int | None = None) -> None:
+    def __init__(self, puback_reason: int | None = None, login: int = 0) -> None:
+        self._login = login
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._puback_reason = puback_reason
         self.port = int(self._listener.getsockname()[1])
@@ -153,7 +154,7 @@ class SlowBroker:
 
     def _answer(self, client: socket.socket, kind: int, body: bytes) -> None:
         if kind == 1:
-            client.sendall(bytes([0x20, 6, 0, 0, 3, 0x21, 0, 2]))  # CONNACK, receive maximum 2
+            client.sendall(bytes([0x20, 6, 0, self._login, 3, 0x21, 0, 2]))  # CONNACK, receive maximum 2
         elif kind == 8:
             client.sendall(bytes([0x90, 4, *body[:2], 0, 1]))  # SUBACK, QoS 1
         elif kind == 3:
@@ -180,13 +181,46 @@ def test_no_more_is_published_than_the_broker_has_slots_for(trust: Trust, send: 
 
 @pytest.mark.parametrize(
     ("reason", "fault", "words"),
-    [(0x97, Fault.STATUS, "Quota exceeded"), (0x87, Fault.LOGIN, f"civigate/v1/{EUI.hex()}/batch")],
+    [
+        (0x97, Fault.STATUS, "Quota exceeded"),
+        (0x87, Fault.LOGIN, f"civigate/v1/{EUI.hex()}/batch"),
+        (0x95, Fault.OVERSIZE, "no packet as large as batch 1"),
+    ],
 )
 def test_a_broker_that_does_not_take_a_batch_is_named(
     trust: Trust, send: Send, reason: int, fault: Fault, words: str
 ) -> None:
     broker = SlowBroker(reason)
     try:
+        assert words in _problem(send(trust.endpoint("mqtt", broker.port), Gateway(1)), fault)
+    finally:
+        broker.close()
+
+
+@VERSIONS
+def test_a_web_server_in_the_place_of_the_broker_is_named(trust: Trust, send: Send, version: str) -> None:
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    client.recv(4096)
+                    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + b"<p>Welcome!</p>" * 20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        endpoint = trust.endpoint("mqtt", listener.getsockname()[1], mqtt_version=version, connect_timeout_s=1.0)
+        assert "no MQTT broker" in _problem(send(endpoint, Gateway(1)), Fault.PORTAL)
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(("reason", "words"), [(0x97, "full or busy"), (0x89, "full or busy"), (0x87, "access list")])
+def test_a_login_that_is_refused_for_want_of_room_is_told_from_one_without_rights(
+    trust: Trust, send: Send, reason: int, words: str
+) -> None:
+    broker = SlowBroker(login=reason)
+    try:
+        fault = Fault.LOGIN if reason == 0x87 else Fault.STATUS
         assert words in _problem(send(trust.endpoint("mqtt", broker.port), Gateway(1)), fault)
     finally:
         broker.close()
