@@ -30,6 +30,7 @@ def _settings(unit: Path) -> list[tuple[str, str]]:
 def test_somebody_may_ask_whether_the_clock_is_right(settings: list[tuple[str, str]]) -> None:
     """Else no frame would get its UTC from the host's clock, however well that is synchronised."""
     assert ("ProtectClock", "yes") in settings, "the agent may not"
+    assert ("SystemCallErrorNumber", "EPERM") in settings, "and it is not killed for asking"
     keeper = _settings(UNIT.with_name("civigate-clock.service"))
     assert "ProtectClock" not in dict(keeper)
     filters = [value for name, value in keeper if name == "SystemCallFilter"]
