@@ -13,6 +13,8 @@ VALUE: Final = "hil-value"
 """Name of the properties that carry them from a test to the report."""
 FACT: Final = "hil-fact"
 """The same for what is found out about the board."""
+EMULATED: Final = "emulated chip"
+"""The fact that makes a run a simulated one."""
 
 LINE: Final = "hil-line"
 """The same for a line to be drawn."""

@@ -14,6 +14,7 @@ from drivers.bus import OutputLine, SpiBus
 from drivers.sx1302 import firmware
 from drivers.sx1302 import spi as framing
 from drivers.sx1302.concentrator import RESET_STEP_S, Concentrator
+from drivers.sx1302.emulated import is_emulated
 from drivers.sx1302.mcu import AGC, PAGE
 from drivers.sx1302.registers import ADDRESSES, field, reset_value
 from drivers.sx1302.regmap import RegisterMap
@@ -24,7 +25,7 @@ from hil_tests.bench.roles import SpiDoor
 from hil_tests.bench.strategy import State
 from hil_tests.conftest import Shelf
 from hil_tests.marks import begins, hil, needs
-from hil_tests.measured import Measure
+from hil_tests.measured import EMULATED, Measure
 
 SCRATCH = field("RX_TOP_MODEM_SYNC_DELTA_LSB_MODEM_SYNC_DELTA")
 WATCHED_S = 1.0
@@ -61,6 +62,8 @@ def pulse(line: OutputLine) -> None:
 def test_h01_version_and_eui(concentrator: Concentrator, bus: SpiBus, measure: Measure) -> None:
     version = RegisterMap(AddressSpace(bus)).read(VERSION)
     measure.fact("chip version", f"0x{version:02X}")
+    if is_emulated(AddressSpace(bus)):
+        measure.fact(EMULATED, "yes")  # whatever the bench file says
     assert version in KNOWN_VERSIONS
     measure.fact("EUI", concentrator.eui.hex())
     assert concentrator.eui not in {bytes(8), b"\xff" * 8}

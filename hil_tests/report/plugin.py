@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
@@ -24,7 +25,7 @@ from agent.batch.keys import Signer
 from agent.certificate import Outcome, Value, digest_of, sign
 from hil_tests.bench.model import Bench
 from hil_tests.bench.roles import BenchError
-from hil_tests.measured import FACT, LINE, VALUE
+from hil_tests.measured import EMULATED, FACT, LINE, VALUE
 from hil_tests.report import drift, form, junit, page
 from hil_tests.report.results import Outcomes, Result
 
@@ -70,6 +71,11 @@ class Reporter:
                 report.user_properties.append((EVIDENCE, str(path)))
         return report  # type: ignore[return-value]  # a wrapper returns what the hook does
 
+    def pytest_sessionstart(self) -> None:
+        """Forget the evidence of an earlier run."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder / "attachments", ignore_errors=True)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather."""
         self._phases.setdefault(report.nodeid, []).append(report)
@@ -91,7 +97,7 @@ class Reporter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.outcomes = outcomes = self.gathered(bench)
         junit.write(outcomes, self.folder / "junit.xml")
-        signer = self._signer(bench)
+        signer = self._signer(bench, simulated=outcomes.simulated)
         certificate = outcomes.certificate()
         name = certificate.board["eui"] or "board"
         (self.folder / f"{name}.json").write_bytes(sign(certificate, signer))
@@ -126,7 +132,7 @@ class Reporter:
         for reports in self._phases.values():
             facts.update(dict(json.loads(str(said)) for name, said in _properties(reports) if name == FACT))
         results = tuple(self._result(nodeid, reports) for nodeid, reports in self._phases.items())
-        return Outcomes(results, facts, self._began, _now(), bench.seed, bench.simulated)
+        return Outcomes(results, facts, self._began, _now(), bench.seed, bench.simulated or EMULATED in facts)
 
     def _result(self, nodeid: str, reports: list[pytest.TestReport]) -> Result:
         said = _properties(reports)
@@ -170,11 +176,11 @@ class Reporter:
         (folder / "steps.txt").write_text("".join(f"{step}\n" for step in steps))
         return bench.evidence(folder)
 
-    def _signer(self, bench: Bench) -> Signer:
-        """Return the key of the bench; an emulated one has its own, which signs nothing else."""
+    def _signer(self, bench: Bench, *, simulated: bool) -> Signer:
+        """Return the key of the bench; for what was simulated there is one of its own, which signs nothing else."""
         assert self.folder is not None
-        if bench.simulated or bench.signing_key is None:
-            return keyfile.load_or_create(self.folder / "simulated.key")
+        if simulated or bench.signing_key is None:
+            return keyfile.load_or_create(self.folder / ("simulated.key" if simulated else "bench.key"))
         return keyfile.load(bench.signing_key)
 
 
