@@ -204,7 +204,6 @@ def test_a_receiver_with_its_pulse(scene: Scene, capsys: Capsys) -> None:
 @pytest.mark.parametrize(
     ("settings", "lost", "gnss", "pulse"),
     [
-        (GnssSettings(), False, None, None),
         (GnssSettings(), True, None, "CG-DOC-412"),
         (GnssSettings(fix_after_s=NEVER_S), False, "CG-DOC-403", None),
     ],
