@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 HOUR_US: Final = 3_600_000_000
 QUIET_S: Final = 900
 """So long the air may be quiet at any place."""
-DEAF_S: Final = 4 * 3600
-"""So long it is not where there was traffic before."""
+MISSED_FRAMES: Final = 5
+DEAF_FRAMES: Final = 20
+"""So many frames should have come meanwhile, at the rate of before: the first may be chance, the second is none."""
 ENOUGH_FRAMES: Final = 20
 """Fewer tell nothing."""
 WEAK_DBM: Final = -112.0
@@ -65,11 +66,12 @@ def heard(context: Context) -> Iterator[Finding]:
     values: dict[str, Value] = {"silent_s": silent_s, "heard_since_start": total}
     if hour is not None:
         values |= {"heard": hour.heard, "bad_crc": hour.bad_crc, "span_s": hour.span_s}
+    missed = total / max(uptime_s - silent_s, 1) * silent_s
     said = _told(hour, total, uptime_s)
     if radio.get("state") != "receiving":
         yield skipped("heard", f"{said}; the radio does not receive at present")
-    elif silent_s > QUIET_S:
-        yield _silence(context, f"nothing for {span(silent_s)}; {said}", silent_s, total, values)
+    elif silent_s > QUIET_S and (not total or missed >= MISSED_FRAMES):
+        yield _silence(context, f"nothing for {span(silent_s)}; {said}", missed, values)
     elif hour is not None and hour.heard >= ENOUGH_FRAMES and hour.bad_crc > hour.heard * DAMAGED_SHARE:
         yield found("mostly-damaged", "heard", f"{said}, {hour.bad_crc:,} of them damaged", values)
     elif not total:
@@ -85,10 +87,12 @@ def _told(hour: Hour | None, total: int, uptime_s: int) -> str:
     return f"{hour.heard:,} frames in the last {span(hour.span_s)}"
 
 
-def _silence(context: Context, said: str, silent_s: int, total: int, values: Mapping[str, Value]) -> Finding:
+def _silence(context: Context, said: str, missed: float, values: Mapping[str, Value]) -> Finding:
+    if missed >= DEAF_FRAMES:
+        return found("deaf", "heard", f"{said}, and about {missed:,.0f} should have come since", values)
     if levels.only_itself(asked.measured_noise(context)):
         return found("antenna", "heard", f"{said}; the noise is alike on all channels", values)
-    return found("deaf" if total and silent_s > DEAF_S else "nothing-heard", "heard", said, values)
+    return found("nothing-heard", "heard", said, values)
 
 
 def _antenna(context: Context, total: int) -> Iterator[Finding]:

@@ -150,9 +150,16 @@ def test_nothing_heard_and_the_noise_of_no_antenna(running: Scene, capsys: Capsy
 
 
 def test_nothing_heard_any_more(running: Scene, capsys: Capsys) -> None:
-    for silent_s, code in ((600, None), (3600, "CG-DOC-711"), (20_000, "CG-DOC-712")):
-        running.says(radio=replace(radio(), last_heard_us=now_us() - silent_s * 1_000_000), gnss=gnss())
-        assert running.look(capsys).one("heard")["code"] == code
+    for heard, silent_s, code in (
+        (1600, 600, None),
+        (1600, 1000, "CG-DOC-711"),
+        (1600, 3600, "CG-DOC-712"),
+        (6, 3600, None),
+        (30, 40_000, "CG-DOC-712"),
+    ):
+        last_us = now_us() - silent_s * 1_000_000
+        running.says(radio=replace(radio(), heard=heard, last_heard_us=last_us), gnss=gnss())
+        assert running.look(capsys).one("heard")["code"] == code, (heard, silent_s)
 
 
 def test_too_soon_to_tell(running: Scene, capsys: Capsys) -> None:
