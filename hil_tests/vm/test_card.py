@@ -200,6 +200,16 @@ def test_the_service_is_no_root_and_sees_what_it_must(gateway: Gateway) -> None:
     assert gateway.shell.run(f"nsenter -t {pid} -m touch /var/lib/civigate/mine").code == 0
 
 
+def test_the_agent_may_not_touch_the_clock_and_knows_how_good_it_is(gateway: Gateway) -> None:
+    """Asking is the same system call as setting; it killed the agent, and before that it was allowed."""
+    boot_id = gateway.shell.check("tr -d - </proc/sys/kernel/random/boot_id")
+    gateway.wait_for(lambda: boot_id in gateway.shell.run("cat /run/civigate-clock/anchor.json").output, "the note")
+    assert gateway.properties("User", unit="civigate-clock.service")["User"] != "root"
+    journal = gateway.shell.check(f"journalctl -b -u {UNIT} --no-pager")
+    assert "status=31/SYS" not in journal
+    assert "clock_unknown" not in journal
+
+
 def test_a_hung_agent_is_restarted_by_systemd(
     gateway: Gateway, platform: Platform, suite: str, measure: Measure
 ) -> None:
