@@ -43,8 +43,13 @@ class Value:
         return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)
 
     def __str__(self) -> str:
-        limits = f"{'' if self.low is None else f'{self.low:g}'} to {'' if self.high is None else f'{self.high:g}'}"
-        return f"{self.name}: {self.value:g} {self.unit}, allowed {limits.strip()} {self.unit}".strip()
+        if self.low is not None and self.high is not None:
+            allowed = f"{self.low:g} to {self.high:g}"
+        elif self.high is not None:
+            allowed = f"at most {self.high:g}"
+        else:
+            allowed = "anything" if self.low is None else f"at least {self.low:g}"
+        return f"{self.name}: {f'{self.value:g} {self.unit}'.strip()}, allowed {f'{allowed} {self.unit}'.strip()}"
 
 
 class Measure:

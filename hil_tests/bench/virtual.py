@@ -104,10 +104,11 @@ class VirtualDoor:
         """Write the SPI trace, and what the emulator knows."""
         self._trace.write(folder / "spi-trace.txt")
         heard = self._emulator.rxlog(max(self._emulator.stats().injected - RX_LOG_LIMIT, 0))[0]
-        (folder / "air.txt").write_text("".join(f"{one}\n" for one in (*heard, *self._emulator.txlog())))
+        if said := "".join(f"{one}\n" for one in (*heard, *self._emulator.txlog())):
+            (folder / "air.txt").write_text(said)
         complaints = self._emulator.complaints()
-        said = {"stats": str(self._emulator.stats()), "lines": self._emulator.lines(), "complaints": complaints}
-        (folder / "emulator.json").write_text(json.dumps(said, indent=1) + "\n")
+        state = {"stats": str(self._emulator.stats()), "lines": self._emulator.lines(), "complaints": complaints}
+        (folder / "emulator.json").write_text(json.dumps(state, indent=1) + "\n")
 
 
 class VirtualPath:

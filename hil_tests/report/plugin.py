@@ -144,7 +144,8 @@ class Reporter:
         if failed is not None:
             outcome = Outcome.ERROR if blame else Outcome.FAIL
             crash = getattr(failed.longrepr, "reprcrash", None)
-            reason = str(blame[0]) if blame else str(crash.message if crash is not None else failed.longrepr)
+            said_last = str(crash.message if crash is not None else failed.longrepr)
+            reason = str(blame[0]) if blame else said_last.removeprefix("AssertionError: ")
             details = "\n\n".join([failed.longreprtext, *(text for _, text in failed.sections)])
         elif skipped is not None:
             outcome = Outcome.SKIPPED
@@ -173,7 +174,8 @@ class Reporter:
         folder = root / "attachments" / f"{plain}-{report.when}"
         folder.mkdir(parents=True, exist_ok=True)
         steps = bench.steps.since(item.stash.get(STEP, 0))
-        (folder / "steps.txt").write_text("".join(f"{step}\n" for step in steps))
+        if steps:
+            (folder / "steps.txt").write_text("".join(f"{step}\n" for step in steps))
         return bench.evidence(folder)
 
     def _signer(self, bench: Bench, *, simulated: bool) -> Signer:

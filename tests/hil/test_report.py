@@ -171,7 +171,7 @@ def test_a_failure_leaves_evidence_of_everything(tmp_path: Path) -> None:
     lines = {one["id"]: one for one in said["tests"]}
     assert said["verdict"] == "FAIL"
     assert [one["value"] for one in lines["H16"]["values"]] == [3, 7]
-    assert "something else: 7 dB, allowed to 5 dB" in lines["H16"]["reasons"][0]
+    assert "something else: 7 dB, allowed at most 5 dB" in lines["H16"]["reasons"][0]
     assert lines["H08"]["outcome"] == "SKIPPED"
     assert "golden" in lines["H08"]["reasons"][0]
 
