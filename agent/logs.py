@@ -98,6 +98,10 @@ def _pairs(text: str, arguments: Iterator[object]) -> Iterator[tuple[str, object
         if len(values) == len(wanted) == 1 and template == wanted[0] and isinstance(values[0], (bool, int, float)):
             yield mark[1], values[0]
             continue
+        if template == "%r" and values and isinstance(values[0], str):
+            # quoted for the eyes of people; JSON quotes by itself
+            yield mark[1], _short(values[0])
+            continue
         value, *rest = re.split(r" (?=%)", template, maxsplit=1)
         used = sum(item != "%%" for item in _DIRECTIVE.findall(value))
         more = rest[0] % values[used:] if rest else ""

@@ -26,6 +26,7 @@ def test_each_line_is_one_object_with_an_event(tmp_path: Path, certificates: Cer
     assert events.count("refused") == 2
     refused = next(line for line in lines if line["event"] == "refused")
     assert (refused["reason"], refused["number"], refused["level"]) == ("UNKNOWN_KEY", 1, "warning")
+    assert not refused["detail"].startswith("'"), "quoted once is enough"
     assert events[-1] == "stopped"
     assert {line["logger"].split(".")[0] for line in lines} == {"receiver"}
 
