@@ -21,8 +21,6 @@ from hil_tests.measured import Measure
 
 FIX_S = 90.0
 """A receiver that had a fix lately has one again in this time."""
-ERROR_LIMIT_NS = 100_000
-UNCERTAINTY_LIMIT_US = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +64,15 @@ def test_h06_the_crystal_is_within_its_tolerance(bench: Bench, gnss: Gnss, measu
 @needs("spi", "gnss")
 @begins(State.BOOTED)
 def test_h18_the_time_is_exact_and_that_of_the_host_if_the_host_knows_it(bench: Bench, gnss: Gnss) -> None:
+    limits = bench.limits
     clock, reference = HostClock(), gnss.synchroniser.reference
     assert reference is not None
     ours, hosts = anchor_from(reference, clock.boot_id), clock.anchor()
-    assert reference.error_ns(reference.pulse_ticks) <= ERROR_LIMIT_NS + reference.gps_doubt_s * NS_PER_S
-    assert ours.uncertainty_us <= UNCERTAINTY_LIMIT_US + reference.utc_doubt_s * 1_000_000
+    assert (
+        reference.error_ns(reference.pulse_ticks)
+        <= limits.gnss_pulse_error_us * 1000 + reference.gps_doubt_s * NS_PER_S
+    )
+    assert ours.uncertainty_us <= limits.gnss_anchor_error_us + reference.utc_doubt_s * 1_000_000
     if hosts is not None:
         apart_us = abs((hosts.utc_us - hosts.boottime_us) - (ours.utc_us - ours.boottime_us))
-        assert apart_us <= hosts.uncertainty_us + ours.uncertainty_us + bench.limits.gnss_error_us
+        assert apart_us <= hosts.uncertainty_us + ours.uncertainty_us + limits.gnss_error_us

@@ -24,6 +24,10 @@ class Limits:
         tx_moment_error_us: of a transmission's end, as the node and this machine tell it, from where the counter value
             that was asked for puts it.
         celsius_low, celsius_high: what a temperature may be on this bench.
+        frame_time_error_us: of a frame's stated time beyond its stated error: what reading the counter costs, through the
+            bus of this bench and the load of its machine; an emulator's is a socket to a busy process.
+        gnss_pulse_error_us: what is stated for a pulse of the GNSS receiver.
+        gnss_anchor_error_us: what is stated for the host's time by it.
         gnss_error_us: of a GNSS receiver's UTC; an emulated one begins its seconds anywhere.
         notice_us: from the moment at which a node says that a packet is sent back to the one at which it was.
         power_cuts: of H15.
@@ -45,6 +49,9 @@ class Limits:
     tx_moment_error_us: float = 5000.0
     celsius_low: float = -20.0
     celsius_high: float = 70.0
+    frame_time_error_us: int = 1_000_000
+    gnss_pulse_error_us: int = 20_000
+    gnss_anchor_error_us: int = 500_000
     gnss_error_us: int = 1_100_000
     notice_us: int = 0
     power_cuts: int = 2

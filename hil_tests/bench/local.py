@@ -32,7 +32,14 @@ from hil_tests.bench.remote import Place, RemoteDut
 
 CONFIG: Final = Path("/etc/civigate/gateway.toml")
 ROOT: Final = Path(__file__).resolve().parents[2]
-LIMITS: Final = Limits(rssi_error_db=4.0, counter_error_ppm=50.0, gnss_error_us=0)
+LIMITS: Final = Limits(
+    rssi_error_db=4.0,
+    counter_error_ppm=50.0,
+    frame_time_error_us=5_000,
+    gnss_pulse_error_us=100,
+    gnss_anchor_error_us=20_000,
+    gnss_error_us=0,
+)
 """Of a board on a table: its crystal, its calibration, and a host that knows the time."""
 
 
