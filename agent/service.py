@@ -38,7 +38,7 @@ from agent.trusted_time import TrustedTime
 from agent.uplink.alternatives import Alternatives
 from agent.uplink.carried import Inbox
 from agent.uplink.endpoint import Endpoint, open_uplink
-from agent.uplink.machine import LINKED
+from agent.uplink.machine import LINKED, Phase
 from agent.uplink.pace import Pace
 from agent.uplink.sender import Sender
 from agent.uplink.verifier import Verifier
@@ -58,6 +58,9 @@ ANCHOR_INTERVAL_S = 300.0
 """How often the kernel is asked whether it knows the time, and how well."""
 ANCHOR_HASTE_S = 10.0
 """The same, as long as it does not know."""
+HOPEFUL = LINKED | {Phase.CONNECTING}
+"""Phases of a sender that may bring something within moments; an agent may be told to end right after its start."""
+DRAIN_LOOK_S = 0.5
 DRAIN_S = 10.0
 """How long a clean end waits for the platform; what is left then travels after the next start."""
 RADIO_STOP_S = 10.0
@@ -392,8 +395,7 @@ class Service:
         """Let those senders finish that may send, then end all at once."""
         deadline = time.monotonic() + DRAIN_S
         for sender in senders:
-            free = sender.status.phase in LINKED and sender.status.held is None
-            if not free or not sender.drain(max(0.0, deadline - time.monotonic())):
+            if not _drained(sender, deadline):
                 left = sender.status.waiting + sender.status.in_flight
                 logger.info("event=not_drained destination=%s batches=%d", sender.name, left)
         for sender in senders:
@@ -401,6 +403,17 @@ class Service:
         deadline = time.monotonic() + SENDER_STOP_S
         for sender in senders:
             sender.stop(max(0.0, deadline - time.monotonic()))
+
+
+def _drained(sender: Sender, deadline: float) -> bool:
+    """Wait until a sender has brought what there is; not longer than there is hope that the link allows it."""
+    while sender.status.phase in HOPEFUL and sender.status.held is None:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            return False
+        if sender.drain(min(left_s, DRAIN_LOOK_S)):
+            return True
+    return False
 
 
 def _make_folder(config: GatewayConfig) -> None:
