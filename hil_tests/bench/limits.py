@@ -24,8 +24,8 @@ class Limits:
         tx_moment_error_us: of a transmission's end, as the node and this machine tell it, from where the counter value
             that was asked for puts it.
         celsius_low, celsius_high: what a temperature may be on this bench.
-        frame_time_error_us: of a frame's stated time beyond its stated error: what reading the counter costs, through the
-            bus of this bench and the load of its machine; an emulator's is a socket to a busy process.
+        frame_time_error_us: of a frame's stated time beyond its stated error: what reading the counter costs here; an
+            emulator's bus is a socket to a busy process.
         gnss_pulse_error_us: what is stated for a pulse of the GNSS receiver.
         gnss_anchor_error_us: what is stated for the host's time by it.
         gnss_error_us: of a GNSS receiver's UTC; an emulated one begins its seconds anywhere.
@@ -46,7 +46,7 @@ class Limits:
     golden_error_db: float = 3.0
     stamp_error_us: float = 500_000.0
     counter_error_ppm: float = 100.0
-    tx_moment_error_us: float = 5000.0
+    tx_moment_error_us: float = 20_000.0
     celsius_low: float = -20.0
     celsius_high: float = 70.0
     frame_time_error_us: int = 1_000_000
