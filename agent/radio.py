@@ -22,6 +22,7 @@ from agent.config import Bus
 from agent.errors import AgentError
 from agent.listener import open_sx1261, read_patch
 from agent.reception import Reception, fingerprints
+from agent.rescue import NOTE_INTERVAL_US, SURE_US, UNDATED, Look, LookNote, date
 from agent.silence import Silence
 from agent.spool.intake import Fingerprint, Heard, hour_of
 from agent.watchdog import ORDINARY_S
@@ -226,7 +227,10 @@ class Radio:
         on_eui: told the chip's EUI after each start.
         pulses: gets the pulses of a GNSS receiver that the chip latched; None where there is no receiver.
         beat: told within how many seconds the thread will be heard of again (`agent.watchdog`).
-        on_heard: shown each look's packets, the frames kept of them, and CLOCK_BOOTTIME at counter 0; must not wait.
+        on_heard: shown each look's packets as far as they can be dated, the frames kept of them, and CLOCK_BOOTTIME at
+            counter 0; must not wait.
+        note: outlives the process, and says when an earlier one looked last; without, what that one left in the chip
+            has no time.
     """
 
     def __init__(
@@ -242,6 +246,7 @@ class Radio:
         pulses: PulseSink | None = None,
         beat: Callable[[float], None] = lambda _: None,
         on_heard: Callable[[Sequence[RxPacket], Sequence[RoutedFrame], int], None] = lambda *_: None,
+        note: LookNote | None = None,
     ) -> None:
         self._open = open_concentrator
         self._sink = sink
@@ -262,7 +267,11 @@ class Radio:
         self._next_session: Session | None = None
         self._failures_in_a_row = 0
         self._next_reload_ns = 0
-        self._looked_ns: int | None = None
+        self._note_file = note
+        self._look = None if note is None else note.read()
+        self._next_look_note_us = 0
+        self._answered = False
+        """Whether this process has ever heard from the chip."""
         self._unreachable = 0
         self._next_note_ns = 0
         self._silence = Silence(clock.monotonic_ns() / 1e9)
@@ -310,6 +319,8 @@ class Radio:
             self._knows_chip = True
             if self._pulses is not None:
                 self._pulses.chip_started()
+            # What the chip holds was fetched just now; from here on all is newer.
+            self._looked(self._clock.boottime_us())
             concentrator.start(power_cycle=self._repair() is Repair.POWER_CYCLE)
             self._next_session = None
             self._status = replace(self._status, eui=concentrator.eui, starts=self._status.starts + 1, detail="")
@@ -354,6 +365,7 @@ class Radio:
         while True:
             last = self._stop.is_set()
             self._beat(ORDINARY_S)
+            before, began_us = self._look, self._clock.boottime_us()
             try:
                 fetch = concentrator.receive()
             except DriverError as error:
@@ -362,11 +374,15 @@ class Radio:
                 # What was being read is gone from the FIFO; the RAM behind it may give it back, or not.
                 self._count({"aborted": 1})
                 raise
-            self._looked_ns = self._clock.monotonic_ns()
+            self._answered = True
+            self._looked(began_us, fetch)
             if fetch.pulse is not None and self._pulses is not None:
                 self._pulses.pulse(fetch.pulse)
             if fetch.packets or fetch.faults or fetch.late_copies:
-                self._take(fetch, fetch.packets, session)
+                if before is not None and began_us - before.at_us > SURE_US:
+                    self._take_late(fetch, fetch.packets, session, before)
+                else:
+                    self._take(fetch, fetch.packets, session)
             if last:
                 return
             self._listen_for_silence(len(fetch.packets))
@@ -401,14 +417,17 @@ class Radio:
     def _rescue(self, concentrator: Receiver) -> None:
         """Fetch what the chip holds of an earlier run and nobody has kept yet.
 
-        How often its counter had wrapped is not known then, so these packets make a session of their own. The chip
+        On which scale its counter ran is not known then, so these packets make a session of their own. The chip
         stays paused, with all it has, until it is started or stopped. So should this process die here, before the
         sink has kept the packets, the next one gets them again.
         """
-        fetch = concentrator.recover(looked_ns=self._looked_ns)
+        looked_ns = None
+        if self._look is not None:
+            looked_ns = self._clock.monotonic_ns() - (self._clock.boottime_us() - self._look.at_us) * 1000
+        fetch = concentrator.recover(looked_ns=looked_ns)
         if fetch.reachable:
             self._unreachable = 0
-        elif self._looked_ns is not None and self._unreachable < PATIENT_ATTEMPTS:
+        elif self._answered and self._unreachable < PATIENT_ATTEMPTS:
             self._unreachable += 1
             raise AgentError(
                 "nothing answers where it was a moment ago",
@@ -421,15 +440,52 @@ class Radio:
         packets = [packet for packet in fetch.packets if known.isdisjoint(map(_chip_part, fingerprints(packet)))]
         if packets:
             logger.info("event=radio_rescued packets=%d known=%d", len(packets), len(fetch.packets) - len(packets))
-            self._take(fetch, packets, self._sink.begin_session(self._clock.boot_id))
+            self._take_late(fetch, packets, None, self._look)
         elif fetch.faults:
             self._count(fetch.faults)
+
+    def _looked(self, at_us: int, fetch: RxFetch | None = None) -> None:
+        """Remember a look that did not fail, and note it for the next process."""
+        zero_us = None if self._look is None or fetch is None else self._look.zero_us
+        due = at_us >= self._next_look_note_us or fetch is None
+        if due and fetch is not None:
+            zero_us = self._zero_us(fetch)
+        self._look = Look(at_us, zero_us)
+        if due:
+            self._next_look_note_us = at_us + NOTE_INTERVAL_US
+            if self._note_file is not None:
+                self._note_file.write(self._look)
+
+    def _take_late(
+        self, fetch: RxFetch, packets: Sequence[RxPacket], session: Session | None, last: Look | None
+    ) -> None:
+        """Take packets that waited in the chip, perhaps for so long that some cannot be dated.
+
+        Args:
+            fetch: what they are of.
+            packets: to be taken.
+            session: in which their counters are; None to begin one.
+            last: the look before they came.
+        """
+        zero_us = self._zero_us(fetch)
+        sure, unsure = date(packets, fetch.counter_us, Look(zero_us + fetch.counter_us, zero_us), last)
+        if sure:
+            self._take(fetch, sure, session or self._sink.begin_session(self._clock.boot_id))
+            fetch = replace(fetch, faults={}, late_copies=0)
+        if unsure:
+            logger.warning("event=radio_undated packets=%d", len(unsure))
+            self._take(fetch, unsure, UNDATED)
 
     def _take(self, fetch: RxFetch, packets: Sequence[RxPacket], session: Session) -> None:
         """Sort packets of a fetch and hand them over, with its faults."""
         zero_us = self._zero_us(fetch)
+        dated = session != UNDATED
         heard = self._reception.sort(
-            packets, session=session, zero_us=zero_us, lost=_lost(fetch.faults), late_copies=fetch.late_copies
+            packets,
+            session=session,
+            zero_us=zero_us if dated else None,
+            lost=_lost(fetch.faults),
+            late_copies=fetch.late_copies,
         )
         if not packets:
             heard = replace(heard, hour=hour_of(session.boot_id, self._clock.boottime_us()))
@@ -443,9 +499,10 @@ class Radio:
         if fetch.faults:
             self._note(fetch.faults)
         if packets:
-            newest_us = zero_us + packets[-1].counter_us
-            self._status = replace(self._status, heard=self._status.heard + len(packets), last_heard_us=newest_us)
-            self._on_heard(packets, heard.frames, zero_us)
+            self._status = replace(self._status, heard=self._status.heard + len(packets))
+            if dated:
+                self._status = replace(self._status, last_heard_us=zero_us + packets[-1].counter_us)
+                self._on_heard(packets, heard.frames, zero_us)
 
     def _count(self, faults: Mapping[str, int]) -> None:
         """Account for faults that came without packets."""

@@ -33,20 +33,21 @@ class Reception:
         self._filters = tuple(filters)
 
     def sort(
-        self, packets: Sequence[RxPacket], *, session: Session, zero_us: int, lost: int = 0, late_copies: int = 0
+        self, packets: Sequence[RxPacket], *, session: Session, zero_us: int | None, lost: int = 0, late_copies: int = 0
     ) -> Heard:
         """Say what becomes of the packets of one look at the radio.
 
         Args:
             packets: oldest first, of one run of the concentrator.
             session: that run.
-            zero_us: CLOCK_BOOTTIME when the concentrator's counter was 0; negative when it ran before this boot.
+            zero_us: CLOCK_BOOTTIME when the concentrator's counter was 0; negative when it ran before this boot; None
+                when it cannot be told at which boottime the packets came.
             lost: faults that may each have cost a frame.
             late_copies: copies of packets that were sorted before.
         """
         # A chip that outlived the host's last boot may hold packets from before this one. Their time cannot be told
         # by this boot's clock, and a wrong time is worse than a counted loss.
-        in_boot = [packet for packet in packets if zero_us + packet.counter_us >= 0]
+        in_boot = [packet for packet in packets if zero_us is None or zero_us + packet.counter_us >= 0]
         lost += len(packets) - len(in_boot)
         intact = [packet for packet in in_boot if _CRC[packet.crc] is not CrcStatus.BAD]
         frames, spooled = self._route(intact, session, zero_us)
@@ -63,7 +64,7 @@ class Reception:
             )
             for own in spooled
         )
-        began_us = zero_us + packets[0].counter_us if packets else -1
+        began_us = zero_us + packets[0].counter_us if packets and zero_us is not None else 0
         return Heard(
             tuple(frames),
             tallies,
@@ -72,7 +73,7 @@ class Reception:
         )
 
     def _route(
-        self, packets: Sequence[RxPacket], session: Session, zero_us: int
+        self, packets: Sequence[RxPacket], session: Session, zero_us: int | None
     ) -> tuple[list[RoutedFrame], list[int]]:
         frames = []
         spooled = [0] * len(self._filters)
@@ -94,17 +95,18 @@ def fingerprints(packet: RxPacket) -> Iterator[Fingerprint]:
         yield fingerprint(counter_us, packet.payload)
 
 
-def frame_of(packet: RxPacket, session: Session, zero_us: int) -> Frame:
+def frame_of(packet: RxPacket, session: Session, zero_us: int | None) -> Frame:
     """Make the frame of a packet.
 
     Args:
         packet: as received.
         session: the run of the concentrator that received it.
-        zero_us: CLOCK_BOOTTIME when the concentrator's counter was 0.
+        zero_us: CLOCK_BOOTTIME when the concentrator's counter was 0; None when it is not known: then 0 is stated, of a
+            session of an unknown boot.
     """
     return Frame(
         session=session,
-        boottime_us=zero_us + packet.counter_us,
+        boottime_us=0 if zero_us is None else zero_us + packet.counter_us,
         counter_us=packet.counter_us,
         frequency_hz=packet.frequency_hz,
         modulation=_MODULATION[packet.modulation],

@@ -30,6 +30,7 @@ from agent.local.server import Door, Server, SocketDoor
 from agent.notify import Notifier
 from agent.radio import Radio, concentrator_opener
 from agent.radiohealth import RadioHealth
+from agent.rescue import LookNote
 from agent.spool import orders
 from agent.spool.signing import Keys
 from agent.spool.source import Outlet
@@ -132,6 +133,7 @@ class Service:
                 pulses=self._gnss,
                 beat=self._watchdog.pulse("radio").beat,
                 on_heard=self._desk.take,
+                note=LookNote(self._config.gateway.runtime_dir, self._clock.boot_id),
             )
             ear = threading.Thread(target=radio.run, name="radio", daemon=True)
             ear.start()

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import cbor2
 
-from agent.batch.model import BUCKETS, Account
+from agent.batch.model import BUCKETS, UNKNOWN_BOOT, Account
 from agent.frame import Session
 from agent.spool import row
 from agent.spool.intake import UNKNOWN_HOUR, Fingerprint, Heard, Hour, RoutedFrame
@@ -158,9 +158,10 @@ class Journal:
             event = self._translate(decode_heard(payload), names)
             if event.frames:
                 frame = event.frames[-1].frame
-                if frame.session != self._session:
+                # Frames that cannot be dated are of no session that could go on.
+                if frame.session.boot_id != UNKNOWN_BOOT:
                     self._remember_session(frame.session)
-                self._last_counter_us = frame.counter_us
+                    self._last_counter_us = frame.counter_us
             self._seen.extend(event.seen)
             return event
         return None

@@ -16,6 +16,7 @@ from agent.config import load
 from agent.filter import Filter, FilterRules, parse_dev_addrs
 from agent.frame import Session
 from agent.radio import LONGEST_PAUSE_S, Radio, RadioState, Receiver, Sink, concentrator_opener
+from agent.rescue import LookNote
 from agent.spool.intake import Heard
 from agent.spool.journal import Recovered
 from agent.spool.orders import Destination, Policy
@@ -112,7 +113,8 @@ def air(number: int, *, freq_hz: int = 868_100_000, crc: CrcStatus = CrcStatus.O
 class Play:
     """An emulated chip, a spool, and one process after the other that runs a radio on them."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Path | None = None) -> None:
+        self.note = None if run is None else LookNote(run, BOOT)
         self.bench = Bench()
         self.clock = HostTime()
         self.bench.clock = self.clock
@@ -146,14 +148,14 @@ class Play:
                 yield
 
         self.script = Script(self.clock, play())
-        radio = Radio(open_ or self.open, sink or self.keeper, filters, self.clock, self.script)
+        radio = Radio(open_ or self.open, sink or self.keeper, filters, self.clock, self.script, note=self.note)
         radio.run()
         return radio
 
 
 @pytest.fixture
-def play() -> Play:
-    return Play()
+def play(tmp_path: Path) -> Play:
+    return Play(tmp_path)
 
 
 def test_what_is_on_the_air_reaches_the_spool(play: Play) -> None:
