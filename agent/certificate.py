@@ -252,8 +252,7 @@ def _certificate(said: dict[str, Any]) -> Certificate:
     """Read the signed object; whatever is not as it must be ends in a ValueError, LookupError or TypeError."""
     expected = {"format", "verdict", "not_run", "board", "versions", "bench", "operator", "began", "ended"}
     expected |= {"seed", "simulated", "tests", "key"}
-    if set(said) != expected:
-        raise ValueError(f"members {sorted(set(said) ^ expected)}")
+    _exactly(said, expected)
     if said["format"] != FORMAT:
         raise ValueError(f"format {said['format']}, this program knows {FORMAT}")
     if len(said["tests"]) > MAX_TESTS or not isinstance(said["seed"], int) or not isinstance(said["simulated"], bool):
@@ -275,8 +274,11 @@ def _certificate(said: dict[str, Any]) -> Certificate:
 
 
 def _test(said: dict[str, Any]) -> Trial:
-    if len(said["values"]) > MAX_VALUES or not isinstance(said["required"], bool):
-        raise ValueError("values or required")
+    _exactly(said, {"id", "title", "required", "outcome", "values", "reasons"})
+    if len(said["values"]) > MAX_VALUES or len(said["reasons"]) > MAX_VALUES or not isinstance(said["required"], bool):
+        raise ValueError("values, reasons or required")
+    for one in said["values"]:
+        _exactly(one, {"name", "value", "unit", "low", "high"})
     values = tuple(
         Value(
             _text(one["name"]), _number(one["value"]), _text(one["unit"]), _optional(one["low"]), _optional(one["high"])
@@ -285,6 +287,11 @@ def _test(said: dict[str, Any]) -> Trial:
     )
     reasons = tuple(map(_text, said["reasons"]))
     return Trial(_text(said["id"]), _text(said["title"]), said["required"], Outcome(said["outcome"]), values, reasons)
+
+
+def _exactly(said: dict[str, Any], members: set[str]) -> None:
+    if not isinstance(said, dict) or set(said) != members:
+        raise ValueError("members that are too many, or missing")
 
 
 def _text(value: object) -> str:

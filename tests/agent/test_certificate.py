@@ -117,6 +117,8 @@ def test_a_change_is_noticed(data: bytes) -> None:
         changed(format=2),
         changed(tests=[]),
         changed(more=1),
+        changed(tests=[json.loads(sign(GOOD, SIGNER))["certificate"]["tests"][0] | {"more": 1}]),
+        sign(GOOD, SIGNER).replace(b'"values": [', b'"deep": ' + b"[" * 900 + b"]" * 900 + b', "values": [', 1),
         changed(tests=[1]),
         changed(operator=5),
         changed(seed="7"),
