@@ -102,8 +102,10 @@ def test_headers_are_few(trust: Trust, server: HttpsServer, send: Send, relay: M
     print(f"https: {up_each:.0f} bytes up and {down_each:.0f} down per batch beside batch and receipt")
     assert up_each < 200
     assert down_each < 130
-    # What the status says is what TCP carried; the relay only sees what has already arrived.
-    until(lambda: sender.status.traffic.up_bytes == between.up_bytes)
+    # What the status says is what TCP carried; the relay only sees what has already arrived, and each byte once: a busy
+    # machine answers so late that the kernel repeats a segment.
+    until(lambda: sender.status.traffic.repeated or sender.status.traffic.up_bytes == between.up_bytes)
+    assert sender.status.traffic.up_bytes >= between.up_bytes
     assert sender.status.traffic.down_bytes == between.down_bytes
 
 
