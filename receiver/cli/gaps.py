@@ -92,9 +92,12 @@ def _hour(hour: GapHour) -> str:
         "duplicate": hour.duplicate,
     }
     causes = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-    when = "at times unknown " if hour.begin_us is None else _moment(hour.begin_us)
+    if hour.begin_us is not None:
+        when = _moment(hour.begin_us)
+    else:
+        when = "not told apart" if hour.boot is None else f"hour {hour.hour}, boot {hour.boot[:4]}"
     figures = (hour.heard, hour.kept, hour.received, hour.late, hour.missing)
-    return f"  {when}" + "".join(f"{figure:>10}" for figure in figures) + f"  {causes or '-'}"
+    return f"  {when:17}" + "".join(f"{figure:>10}" for figure in figures) + f"  {causes or '-'}"
 
 
 def _hole(hole: Hole) -> str:

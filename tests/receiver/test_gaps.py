@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from agent.batch.model import HOUR_US, Account, Anchor, HourAccount, Loss, TimeSource, Tombstone
+from receiver.cli.gaps import _lines
 from receiver.evidence import report
 from receiver.gaps import Quiet, gaps
 from receiver.intake import Intake
@@ -203,6 +204,22 @@ def test_times_without_a_report_have_a_cause(
         (Quiet.SILENT, clock.now_us, clock.now_us + HOUR_US),
     ]
     assert gaps(ledger, None, None, None, clock.now_us + 1).silences == found.silences[:2]
+
+
+def test_people_read_it_line_by_line(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
+    unknown = hour(0, bytes(16), filtered=5)
+    waits = hour(2, spooled=3)
+    intake.submit(sealed(gateway, unknown, waits, frames=1, at_us=2 * HOUR_US), sender="here")
+    gateway.seal(1)
+    intake.submit(wire(gateway.seal(1)), sender="here")
+    found = gaps(ledger, None, None, None, 0)
+    title, _, *lines = _lines(found)
+    assert title == f"gateway {gateway.eui.hex()}"
+    assert [" ".join(line.split()) for line in lines[:2]] == [
+        "hour 2, boot 0001 3 3 2 0 1 -",
+        "not told apart 9 1 0 0 1 bad CRC 1, filtered 7",
+    ]
+    assert "batches 2 of stream" in lines[-1]
 
 
 def test_a_part_that_was_altered_shows(ledger: LedgerWriter, intake: Intake, gateway: Gateway) -> None:
