@@ -195,3 +195,10 @@ def test_the_drift_page_shows_every_run_that_can_be_read(tmp_path: Path) -> None
     for words in ("3 runs", "now -82.0 dBm, -6.0 dB since", "RAK3172 &lt;old&gt;", "lab &lt;1&gt;", "<svg"):
         assert words in text
     assert drift.record_of(WHOLE) is None
+
+
+def test_the_list_in_the_documentation_is_the_list() -> None:
+    text = (ROOT / "docs/hil.md").read_text()
+    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| H")] == list(NUMBERS)
+    for option in ("--bench", "--gateway", "--hil-report", "--hil-seed", "--board-serial", "--operator"):
+        assert option in text
