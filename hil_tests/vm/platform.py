@@ -112,7 +112,7 @@ class Platform:
     def twin(self, folder: Path, ledger: Path) -> Platform:
         """Return a platform with the same keys that has a ledger of its own, to begin with this one; not started."""
         data = folder / "data"
-        shutil.copytree(self._data, data, ignore=shutil.ignore_patterns("ledger.db*"))
+        shutil.copytree(self._data, data, ignore=shutil.ignore_patterns("ledger.db*", "*.sock", "*.lock"))
         shutil.copyfile(ledger, data / "ledger.db")
         twin = Platform(folder, mqtt=self._mqtt, authority=self._authority)
         twin.receipt_key = self.receipt_key
