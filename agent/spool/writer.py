@@ -75,6 +75,9 @@ STANDINGS_EVERY_S = 10.0
 """How often the accounts are summed up for those who look."""
 MOST_SALVAGES = 3
 """In one life; each keeps the file that was damaged. A machine that damages files faster needs a person."""
+_INCURABLE = (
+    "salvaging has not cured it: what can be read is delivered; then replace the card and report it with the log"
+)
 COMMIT_LIMIT_S = 120.0
 """A commit that takes longer hangs: no card that works does that, and the kernel gives up on it sooner."""
 SALVAGE_LIMIT_S = 3600.0
@@ -104,7 +107,8 @@ class WriterState(StrEnum):
     LOCKED = "locked"
     """Another program holds the file."""
     DAMAGED = "damaged"
-    """The file itself is broken; what can be read is being saved into a new one."""
+    """The file itself is broken; what can be read is being saved into a new one. Where that has not helped it stays as
+    it is, and everything that can goes on."""
     STOPPED = "stopped"
 
 
@@ -211,6 +215,10 @@ class SpoolWriter:
         self._salvages = 0
         self._unbalanced: tuple[str, ...] = ()
         self._distrust: SpoolError | None = None
+        self._problem = ""
+        self._salvaged_for: set[str] = set()
+        """What was found before each salvage since a look that found nothing."""
+        self._incurable: SpoolError | None = None
         self._audit = Audit(path, self._audited)
         try:
             self.salvaged: Salvaged | None = mend(path, self.destinations)
@@ -328,9 +336,18 @@ class SpoolWriter:
             if wrong and wrong != self._unbalanced:
                 log.error("event=spool_unbalanced what=%s", "; ".join(wrong))
             self._unbalanced = wrong
-            if problem is not None and problem.code == _DAMAGED:
-                self._distrust = problem
-                self._changed.notify_all()
+            if problem is None:
+                self._incurable = None
+                self._salvaged_for.clear()
+            elif problem.code == _DAMAGED:
+                if problem.what in self._salvaged_for or self._salvages >= MOST_SALVAGES:
+                    # Once more would come to the same, and cost a copy of the file each time.
+                    if self._incurable is None:
+                        log.error("event=spool_incurable problem=%s", problem)
+                    self._incurable = problem
+                else:
+                    self._distrust = problem
+                    self._changed.notify_all()
 
     def __enter__(self) -> SpoolWriter:
         self.start()
@@ -478,6 +495,10 @@ class SpoolWriter:
             waits_s = 0.0 if self._busy_since is None else now - self._busy_since
             if known.state is WriterState.OK and waits_s > SLOW_S:
                 known = replace(known, state=WriterState.SLOW, detail=_slow(waits_s, self.path))
+            elif known.state is WriterState.OK and self._incurable is not None:
+                known = replace(
+                    known, state=WriterState.DAMAGED, detail=f"{self._incurable}; {_INCURABLE} [{_DAMAGED}]"
+                )
             elif known.state is WriterState.OK and self._unbalanced:
                 known = replace(known, state=WriterState.UNBALANCED, detail="; ".join(self._unbalanced))
             return replace(
@@ -659,6 +680,7 @@ class SpoolWriter:
     def _failed(self, problem: AgentError, pause_s: float, *, last: bool) -> bool:
         """Give the state its name and wait; False when the writer stops and has tried once more."""
         self._busy_since = None
+        self._problem = problem.what
         state = _STATES.get(problem.code, WriterState.FAILING)
         if state is not self._status.state:
             log.error("event=spool_%s detail=%s", state.value.replace("-", "_"), problem)
@@ -714,12 +736,14 @@ class SpoolWriter:
         again = self._status.state is WriterState.DAMAGED and self._salvages < MOST_SALVAGES
         if again:
             self._salvages += 1
+            self._salvaged_for.add(self._problem)
             self.salvaged = salvage(self.path, self.destinations, self._engine.state.spool_id)
         self._connection = store.open_writer(self.path, self._policy.quota_bytes, create=False)
         self._file = store.identity(self.path)
         self._engine.reattach(self._connection)
         if again:
             self._engine.book.know_searched()
+            self._audit.look()  # whether that was the cure
 
     def _renew_standings(self) -> None:
         """Sum up for those who look, now and then."""

@@ -23,7 +23,7 @@ from agent.spool.hidden import ROWS_PER_PAGE
 from agent.spool.orders import Policy
 from agent.spool.reader import DamagedBatchError, SpoolReader
 from agent.spool.source import Outlet, StreamSource
-from agent.spool.writer import SpoolWriter
+from agent.spool.writer import SpoolWriter, WriterState
 from agent.uplink.port import UnreadableBatchError
 from tests.agent.spool.gateway import CITY, SESSION, WATER, Platform, frame, heard, wait_for, writer
 
@@ -249,3 +249,26 @@ def test_a_destination_whose_account_is_lost_goes_on_with_what_is_there(tmp_path
         assert got["city"] == [one for index, one in enumerate(FRAMES[:60]) if index >= 50 or (1 + index % 3) & 1]
         assert got["water"] == [one for index, one in enumerate(FRAMES[:60]) if index >= 50 or (1 + index % 3) & 2]
         assert reader.check() == []
+
+
+def test_damage_that_a_salvage_does_not_cure_is_a_state_and_no_endless_salvage(tmp_path: Path) -> None:
+    found = SpoolError("the same as before", where="spool.db", hint="", code=salvaging.DAMAGED)
+    with writer(tmp_path, policy=POLICY) as made:
+        made._audit.stop(60.0)  # its findings are told here
+        made.offer(heard(FRAMES[:20]))
+        assert made.flush(60.0)
+        for place in range(20, 26):
+            made._audited((), found)
+            made.offer(heard(FRAMES[place : place + 1]))
+            assert made.flush(60.0)
+        assert [path.name for path in sorted(tmp_path.glob("*.damaged-?"))] == ["spool.db.damaged-1"]
+        assert made.status().state is WriterState.DAMAGED
+        assert "the same as before" in made.status().detail
+        with made.reader() as reader:
+            assert reader.check() == []
+            assert reader.status().frames == 26
+        made._audited((), None)
+        assert made.status().state is WriterState.OK
+        made._audited((), found)  # a new damage is salvaged again
+        assert made.flush(60.0)
+        assert len(list(tmp_path.glob("*.damaged-?"))) == 2
