@@ -133,6 +133,7 @@ def some(site: Site, traffic: Traffic, more: int) -> set[bytes]:
         assert len(traffic.sent) < begun + 5000, "frames are sent, but none is committed"
 
 
+@pytest.mark.skipif(not KILLS, reason="CUTS says none of these")
 def test_the_power_is_cut_and_comes_back(site: Site, measure: Measure) -> None:
     committed: set[bytes] = set()
     boots_s = [start(site)]
@@ -152,6 +153,7 @@ def test_the_power_is_cut_and_comes_back(site: Site, measure: Measure) -> None:
     assert bool(site.platform.ask("status", "--json")["ok"])
 
 
+@pytest.mark.skipif(not SNAPSHOTS, reason="CUTS says none of these")
 def test_the_disk_is_frozen_in_the_midst_of_it(site: Site, work: Path, measure: Measure) -> None:
     start(site)
     cuts: list[tuple[Path, Path, set[bytes]]] = []
@@ -178,6 +180,7 @@ def test_the_disk_is_frozen_in_the_midst_of_it(site: Site, work: Path, measure: 
     measure("frames twice at the platform", doubled, high=0)
 
 
+@pytest.mark.skipif(not LIES, reason="CUTS says none of these")
 def test_the_cache_of_the_disk_lies(site: Site, work: Path, measure: Measure) -> None:
     """The platform is away meanwhile: whatever the cut, it knows what it knew before, and nothing more."""
     if site.machine.on:
