@@ -20,6 +20,7 @@ from agent.spool.book import Book
 from agent.spool.intake import hour_of
 from agent.spool.reader import SpoolReader
 from agent.spool.room import forget
+from agent.spool.salvaged import Salvaged
 from agent.spool.state import BatchState, Stream, save
 
 _QUOTA_BYTES = 1 << 40
@@ -105,7 +106,7 @@ def acknowledge(path: Path, receipts: Sequence[Receipt]) -> int:
         return sum(stream.delivered for stream in book.state.streams.values()) - before
 
 
-def salvage_spool(path: Path) -> salvage.Salvaged:
+def salvage_spool(path: Path) -> Salvaged:
     """Save what can be read into a new file.
 
     Raises:

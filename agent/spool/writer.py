@@ -50,7 +50,8 @@ from agent.spool.orders import (
 )
 from agent.spool.reader import SpoolReader
 from agent.spool.row import WEIGHT_BYTES, Fields
-from agent.spool.salvage import Salvaged, mend, salvage, unless_kept
+from agent.spool.salvage import mend, salvage, unless_kept
+from agent.spool.salvaged import Salvaged
 from agent.spool.standing import standings
 from agent.spool.window import CommitWindow
 from agent.watchdog import ORDINARY_S
