@@ -41,14 +41,14 @@ class SoundSessions(dict[int, Session]):
 
     def __init__(self, sound: dict[int, Session], boots: set[bytes], checksums: Sequence[int]) -> None:
         super().__init__(sound)
-        self._boots = boots | {session.boot_id for session in sound.values()}
+        self._boots = (boots | {session.boot_id for session in sound.values()}) - {UNKNOWN_BOOT}
         self._checksums = frozenset(checksums)
 
     def __missing__(self, number: int) -> Session:
         """Make up for the one that a sound frame names: the frame is there, only its boot may not be known."""
         fitting = [boot for boot in self._boots if session_checksum(number, boot) in self._checksums]
         boot_id = next(iter(fitting or self._boots), UNKNOWN_BOOT)
-        if not fitting and len(self._boots) > 1:
+        if number == 0 or (not fitting and len(self._boots) > 1):  # 0: of frames that never had a time
             boot_id = UNKNOWN_BOOT
         self[number] = Session(boot_id, number)
         return self[number]

@@ -16,12 +16,13 @@ import pytest
 
 from agent.batch.model import GENESIS_HASH, UNKNOWN_BOOT, Account, Loss, Receipt
 from agent.errors import SpoolError
-from agent.frame import Frame
+from agent.frame import Frame, Session
 from agent.spool import salvage as salvaging
 from agent.spool import store
 from agent.spool.hidden import ROWS_PER_PAGE
 from agent.spool.orders import Policy
 from agent.spool.reader import DamagedBatchError, SpoolReader
+from agent.spool.salvage_rows import SoundSessions
 from agent.spool.source import Outlet, StreamSource
 from agent.spool.writer import SpoolWriter, WriterState
 from agent.uplink.port import UnreadableBatchError
@@ -249,6 +250,12 @@ def test_a_destination_whose_account_is_lost_goes_on_with_what_is_there(tmp_path
         assert got["city"] == [one for index, one in enumerate(FRAMES[:60]) if index >= 50 or (1 + index % 3) & 1]
         assert got["water"] == [one for index, one in enumerate(FRAMES[:60]) if index >= 50 or (1 + index % 3) & 2]
         assert reader.check() == []
+
+
+def test_frames_without_a_time_cost_no_other_its_boot_when_rows_of_sessions_are_lost() -> None:
+    undated = Session(UNKNOWN_BOOT, 0)
+    assert SoundSessions({0: undated}, {SESSION.boot_id}, [])[SESSION.number] == SESSION
+    assert SoundSessions({SESSION.number: SESSION}, set(), [])[0] == undated
 
 
 def test_damage_that_a_salvage_does_not_cure_is_a_state_and_no_endless_salvage(tmp_path: Path) -> None:
