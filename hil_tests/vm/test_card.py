@@ -62,7 +62,9 @@ class Seen:
             "version": shell.check("civigate --version"),
             "python": shell.check("python3 --version"),
             "kernel": shell.check("uname -r"),
-            "watchdog": shell.check("systemctl show -P RuntimeWatchdogUSec"),
+            "watchdog": shell.check(
+                "systemctl show -P RuntimeWatchdogUSec; systemd-analyze cat-config systemd/system.conf"
+            ),
         }
 
 
@@ -110,7 +112,8 @@ def test_it_installs_on_a_clean_system(made: Installed, seen: Seen, suite: str, 
     assert facts["config"] == "750 root civigate"
     assert (facts["active"], facts["enabled"]) == ("inactive", "enabled"), "it waits for a configuration"
     assert facts["failed"] == ""
-    assert facts["watchdog"] not in {"", "0", "off"}, "the processor's watchdog is not on"
+    assert facts["watchdog"].splitlines()[0] not in {"", "0", "off"}, "the processor's watchdog is not on"
+    assert "60-civigate-watchdog.conf\n" in facts["watchdog"], "it is the bench alone that switches it on"
 
 
 def test_nodes_belong_to_the_groups_of_the_rules(made: Installed, seen: Seen) -> None:
