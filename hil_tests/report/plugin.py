@@ -82,10 +82,11 @@ class Reporter:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(
-        self, report: pytest.TestReport
+        self, report: pytest.CollectReport | pytest.TestReport
     ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
         """Show a fault of the bench as an error."""
-        if report.failed and any(name == BENCH_FAILED for name, _ in report.user_properties):
+        noted = getattr(report, "user_properties", ())  # a module that cannot be collected has none
+        if report.failed and any(name == BENCH_FAILED for name, _ in noted):
             return "error", "B", ("BENCH ERROR", {"yellow": True})
         return None
 

@@ -9,14 +9,15 @@ import pytest
 
 from agent import settings
 from agent.batch.keyplace import FilePlace, TpmPlace
-from agent.batch.keys import Ed25519Signer
+from agent.batch.keys import PublicKey
 from agent.cli import config as command
 from agent.config import Bus, GatewayConfig, load
 from agent.errors import ConfigError
 from agent.filter import Span
 
 DOCS = Path(__file__).parents[2] / "docs"
-KEY = Ed25519Signer.generate().public
+KEY = PublicKey.from_text("civigate-key:ed25519:O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik")
+"""The same in every process: it is part of the names of tests."""
 
 BOARD = '[concentrator]\nboard = "rak_2287"\n'
 
