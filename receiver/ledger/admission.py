@@ -244,6 +244,8 @@ def _prepare_frames(
         by_session.setdefault(frame.session, []).append(frame)
     boots = {session: _boot(db, stream.gateway, session.boot_id) for session in by_session}
     for session, members in by_session.items():
+        if session.boot_id == UNKNOWN_BOOT:
+            continue  # nobody knows which boot it was, so nothing bounds its frames, and they bound nothing
         latest_us = max(frame.boottime_us for frame in members)
         times.extend(db, stream.id, boots[session], session=session.number, last_us=latest_us, over_us=received_us)
     for session, members in by_session.items():

@@ -13,7 +13,7 @@ import pytest
 
 from agent.batch import codec
 from agent.batch.codec import Sealed
-from agent.batch.model import Account, Anchor, Body, TimeSource
+from agent.batch.model import UNKNOWN_BOOT, Account, Anchor, Body, TimeSource
 from agent.frame import Frame, Session
 from receiver.intake import Intake
 from receiver.ledger.database import FILE_NAME
@@ -31,7 +31,7 @@ START_US = 1_790_000_000 * SECOND
 
 
 def boot_id(number: int) -> bytes:
-    return bytes([number]) * 16
+    return bytes([number + 1]) * 16  # sixteen zeros stand for a boot that nobody knows
 
 
 def true_us(number: int, boottime_us: int) -> int:
@@ -125,6 +125,16 @@ def test_two_boots_without_any_time_lie_between_their_neighbours(platform: Platf
     assert all(error <= 0.75 * HOUR + 2 * SECOND for _, error in fine)
     assert all(new[1] < old[1] for new, old in zip(fine, coarse, strict=True))
     assert {row["utc_source"] for row in platform.rows() if row["boot"] == boot_id(1).hex()} == {None}
+
+
+def test_a_boot_that_nobody_knows_lies_nowhere_and_bounds_nothing(platform: Platform, gateway: Gateway) -> None:
+    """After a salvage frames may have lost their boot and kept the number of their session."""
+    lost = [replace(one, session=Session(UNKNOWN_BOOT, 11)) for one in heard(1, 60, 1800)]
+    platform.take(seal(gateway, heard(0, 60, 1800), anchor(0, 100)), seal(gateway, lost))
+    platform.take(seal(gateway, heard(2, 60, 1800)), seal(gateway, heard(3, 60), anchor(3, 50)))
+    of_lost = [row["utc_us"] for row in platform.rows() if row["boot"] == UNKNOWN_BOOT.hex()]
+    assert of_lost == [None, None]
+    assert all(off <= error for off, error in platform.bounds(2))
 
 
 def test_before_the_first_boot_with_a_time_nothing_bounds_from_below(platform: Platform, gateway: Gateway) -> None:
