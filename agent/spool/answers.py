@@ -35,15 +35,17 @@ def take_receipt(book: Book, receipt: Receipt) -> None:
         book.foreign_answers += 1
         return
     newest = max([receipt.through, *(last for _, last in receipt.beyond)])
-    if receipt.through < stream.through:
+    beyond = [number for number in stream.sealed if any(first <= number <= last for first, last in receipt.beyond)]
+    beyond = [number for number in beyond if number > receipt.through]
+    # A platform whose ledger was restored from a copy says less than before, for ever: what it says it has, it has.
+    behind = receipt.through < stream.through
+    if behind and (not beyond or newest >= stream.next_number):
         stream.stale_answers += 1
         return
-    if newest >= stream.next_number or book.hash_of(stream, receipt.through) != receipt.hash:
+    if newest >= stream.next_number or (not behind and book.hash_of(stream, receipt.through) != receipt.hash):
         stream.foreign_answers += 1
         return
     covered = [number for number in stream.sealed if number <= receipt.through]
-    beyond = [number for number in stream.sealed if any(first <= number <= last for first, last in receipt.beyond)]
-    beyond = [number for number in beyond if number > receipt.through]
     freed: list[tuple[int, int]] = []
     sizes: dict[int, int] = {}  # by the first row of the batch
     for number in (*covered, *beyond):

@@ -88,6 +88,17 @@ def test_stale_receipts_change_nothing(line: Line) -> None:
     assert (status.through, status.delivered, status.stale_answers, status.foreign_answers) == (4, 40, 2, 0)
 
 
+def test_a_ledger_that_was_restored_from_a_copy_still_frees_what_it_has(line: Line) -> None:
+    """It has lost batches 2 and 3, which are gone here, and says so for ever; 5 came after that."""
+    line.receipt(3)
+    line.receipt(1, (5, 5))
+    status = line.status()
+    assert (status.through, status.delivered, status.stale_answers) == (3, 40, 0)
+    assert line.waiting() == [4]
+    line.receipt(1, (5, 9))
+    assert (line.status().delivered, line.status().stale_answers) == (40, 1), "numbers that were never used"
+
+
 @pytest.mark.parametrize("kind", ["hash", "future", "future beyond", "genesis"])
 def test_receipts_that_do_not_fit_free_nothing(line: Line, kind: str) -> None:
     match kind:
