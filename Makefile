@@ -46,7 +46,7 @@ lint: setup
 	$(BIN)/reuse lint --quiet
 
 check: setup
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadgroup $(ARGS)
 
 test: lint check
 

@@ -95,6 +95,7 @@ PACKAGES = (
         config="gateway.toml",
         depends=(
             *_BOTH,
+            "python3-rich (>= 13)",
             "python3-segno (>= 1.4)",
             "python3-serial (>= 3.5)",
             "python3-spidev (>= 3.5)",
@@ -103,7 +104,7 @@ PACKAGES = (
         ),
         # In the archive of Raspberry Pi OS, not in Debian's.
         recommends=("python3-lgpio",),
-        suggests=("civigate-receiver", "gcc", "i2c-tools", "libc6-dev", "python3-rich (>= 13)"),
+        suggests=("civigate-receiver", "gcc", "i2c-tools", "libc6-dev"),
         summary="LoRaWAN gateway with a spool, signed batches and receipts",
         description=(
             "Drives an SX1302 or SX1303 concentrator, keeps every frame of one's own sensors in a spool until the "

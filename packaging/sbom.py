@@ -43,6 +43,7 @@ _DISTRIBUTION_LICENCES = {
     "python3-fastapi": "MIT",
     "python3-lgpio": "Unlicense",
     "python3-paho-mqtt": "EPL-2.0 OR BSD-3-Clause",
+    "python3-rich": "MIT",
     "python3-segno": "BSD-3-Clause",
     "python3-serial": "BSD-3-Clause",
     "python3-spidev": "MIT",
