@@ -60,6 +60,10 @@ STATE_NUMBERS = {
     ReceiverState.FIX: 3,
 }
 """`gnss_state` in the health record."""
+COUNTER_US = 200
+"""By how much the boot time of a frame may be off, which is read from the concentrator's counter over SPI (two messages
+of 12 bytes at 2 MHz, and the kernel's part). The batch format has no place for it with the frame; beside an anchor as
+good as these it counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +236,7 @@ def anchor_from(reference: Reference, boot_id: bytes) -> Anchor:
     """Make an anchor of a pulse whose second is known, and whose `host_ns` is CLOCK_BOOTTIME."""
     error_ns = reference.host_error_ns + reference.utc_error_ns(reference.pulse_ticks)
     # Boot time and UTC are each rounded to a microsecond.
-    uncertainty_us = -(-error_ns // 1000) + 2
+    uncertainty_us = -(-error_ns // 1000) + 2 + COUNTER_US
     return Anchor(boot_id, reference.host_ns // 1000, reference.pulse_utc_ns // 1000, uncertainty_us, TimeSource.GNSS)
 
 
