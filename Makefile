@@ -14,7 +14,7 @@ ARGS  ?=
 DEBIAN := gcc gpiod i2c-tools libc6-dev mosquitto python3 python3-dev python3-venv strace
 DEBIAN += libtss2-dev pkg-config postgresql softhsm2 swtpm
 # A browser for the gateway's page, and what drives it.
-DEBIAN += chromium chromium-driver
+DEBIAN += chromium chromium-driver fonts-dejavu-core
 DEBIAN += $(shell command -v node npm >/dev/null || echo nodejs npm)
 JAVASCRIPT := tests/agent/batch/javascript
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
