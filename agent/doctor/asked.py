@@ -109,8 +109,8 @@ def noise(context: Context) -> Finding:
 
 def measured_noise(context: Context) -> dict[int, float]:
     """Return the noise that the agent has measured, by frequency in hertz."""
-    from drivers.plans import load_plan  # noqa: PLC0415
-    from drivers.sx1302.survey import channels  # noqa: PLC0415
+    from drivers.plans import load_plan
+    from drivers.sx1302.survey import channels
 
     assert context.config is not None
     frequencies = channels(load_plan(context.config.concentrator.plan))
@@ -128,8 +128,8 @@ def _estimated_noise(context: Context) -> dict[int, float]:
     A channel's level is that of signal and noise together, so that it tells the noise where both are about alike. The
     SNR of stronger signals saturates, and would tell too much noise.
     """
-    from drivers.plans import load_plan  # noqa: PLC0415
-    from drivers.sx1302.survey import channels  # noqa: PLC0415
+    from drivers.plans import load_plan
+    from drivers.sx1302.survey import channels
 
     assert context.config is not None
     frequencies = channels(load_plan(context.config.concentrator.plan))

@@ -30,8 +30,8 @@ def bus_of(context: Context) -> Bus:
     Raises:
         DriverError: there is no such profile.
     """
-    from agent.radio import default_bus  # noqa: PLC0415 - brings the drivers, which not every check needs
-    from drivers.boards import load_board  # noqa: PLC0415
+    from agent.radio import default_bus
+    from drivers.boards import load_board
 
     assert context.config is not None
     section = context.config.concentrator
@@ -57,7 +57,7 @@ def bus(context: Context) -> Iterator[Finding]:
 
 def _any_bus(context: Context) -> Iterator[Finding]:
     """Without a configuration, say what there is."""
-    from drivers.linux.devices import find_devices  # noqa: PLC0415
+    from drivers.linux.devices import find_devices
 
     there = [str(device.path) for device in find_devices(context.root) if device.not_asked is None]
     if there:
@@ -67,7 +67,7 @@ def _any_bus(context: Context) -> Iterator[Finding]:
 
 
 def _spi(context: Context, path: Path) -> Iterator[Finding]:
-    from drivers.linux.devices import find_devices  # noqa: PLC0415
+    from drivers.linux.devices import find_devices
 
     if not path.exists():
         others = ", ".join(sorted(device.name for device in Path("/dev").glob("spidev*"))) or "none"
@@ -114,8 +114,8 @@ def _rights(check: str, cause: str, path: Path, user: str) -> Iterator[Finding]:
 
 def lines(context: Context) -> Iterator[Finding]:
     """Say whether the GPIO lines of the board's profile can be driven, and by whom they are held."""
-    from agent.doctor import gpio  # noqa: PLC0415
-    from drivers.boards import load_board  # noqa: PLC0415
+    from agent.doctor import gpio
+    from drivers.boards import load_board
 
     if context.config is None:
         return

@@ -156,7 +156,7 @@ def spool(context: Context) -> Iterator[Finding]:
 
 def _file(context: Context, writer: Mapping[str, Any] | None) -> Iterator[Finding]:
     """Read the spool's file."""
-    from agent.spool.reader import SpoolReader  # noqa: PLC0415 - what it needs takes half a second on a Pi Zero
+    from agent.spool.reader import SpoolReader
 
     assert context.config is not None
     path = context.config.spool_path
@@ -188,7 +188,7 @@ def _sample(reader: SpoolReader) -> tuple[int, int]:
     Raises:
         SpoolError: a page cannot be read at all.
     """
-    from agent.spool.row import DamagedRowError  # noqa: PLC0415
+    from agent.spool.row import DamagedRowError
 
     deadline = time.monotonic() + SAMPLE_S
     damaged = looked = 0

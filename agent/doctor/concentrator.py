@@ -36,7 +36,7 @@ def concentrator(context: Context) -> Iterator[Finding]:
     if context.config is None:
         return
     if context.agent is AgentState.RUNNING:
-        from agent.doctor import asked  # noqa: PLC0415 - one of the two is needed
+        from agent.doctor import asked
 
         yield from asked.concentrator(context)
         return
@@ -55,12 +55,12 @@ def concentrator(context: Context) -> Iterator[Finding]:
 
 def _examined(context: Context) -> Iterator[Finding]:
     """Look at a concentrator that no agent uses."""
-    from agent.radio import open_bus  # noqa: PLC0415 - as above
-    from drivers.boards import load_board  # noqa: PLC0415
-    from drivers.linux.clock import SystemClock  # noqa: PLC0415
-    from drivers.sx1302.emulated import is_emulated  # noqa: PLC0415
-    from drivers.sx1302.probe import look, radios  # noqa: PLC0415
-    from drivers.sx1302.spi import AddressSpace  # noqa: PLC0415
+    from agent.radio import open_bus
+    from drivers.boards import load_board
+    from drivers.linux.clock import SystemClock
+    from drivers.sx1302.emulated import is_emulated
+    from drivers.sx1302.probe import look, radios
+    from drivers.sx1302.spi import AddressSpace
 
     assert context.config is not None
     board, at = load_board(context.config.concentrator.board), bus_of(context)
@@ -93,7 +93,7 @@ def _examined(context: Context) -> Iterator[Finding]:
             failing = isinstance(error, BusError) and at.kind == "emulator" and at.path.exists()
             yield of_error(part, error, name="bus-failing" if failing else None)
             return
-    from agent.doctor import listening  # noqa: PLC0415 - what only a chip in order needs
+    from agent.doctor import listening
 
     yield from listening.listen(context, board, at)
 
@@ -105,9 +105,9 @@ def _marked(finding: Finding, *, emulated: bool) -> Finding:
 
 def _at_work(opened: SpiBus, sighting: Sighting) -> bool:
     """Say whether somebody left the chip so that it may hold frames."""
-    from drivers.sx1302.regmap import RegisterMap  # noqa: PLC0415
-    from drivers.sx1302.spi import AddressSpace  # noqa: PLC0415
-    from drivers.sx1302.startup import GENERAL, PAUSED  # noqa: PLC0415
+    from drivers.sx1302.regmap import RegisterMap
+    from drivers.sx1302.spi import AddressSpace
+    from drivers.sx1302.startup import GENERAL, PAUSED
 
     if sighting.chip is None:
         return False
@@ -116,9 +116,9 @@ def _at_work(opened: SpiBus, sighting: Sighting) -> bool:
 
 def _after_reset(context: Context, board: Board, at: Bus, opened: SpiBus, before: Sighting) -> Iterator[Finding]:
     """Pulse the reset line, and say what that led to."""
-    from agent.radio import lines_of  # noqa: PLC0415
-    from drivers.linux.clock import SystemClock  # noqa: PLC0415
-    from drivers.sx1302.probe import leads_to_chip, look  # noqa: PLC0415
+    from agent.radio import lines_of
+    from drivers.linux.clock import SystemClock
+    from drivers.sx1302.probe import leads_to_chip, look
 
     reset, power = lines_of(at, board, opened)
     try:
@@ -146,8 +146,8 @@ def _after_reset(context: Context, board: Board, at: Bus, opened: SpiBus, before
 
 def _silent(board: Board, opened: SpiBus, reset: OutputLine | None, before: Sighting, after: Sighting) -> Finding:
     """Say why no concentrator answers after a reset."""
-    from drivers.linux.clock import SystemClock  # noqa: PLC0415
-    from drivers.sx1302.probe import STEP_S, look  # noqa: PLC0415
+    from drivers.linux.clock import SystemClock
+    from drivers.sx1302.probe import STEP_S, look
 
     evidence = f"the version register reads 0x{after.version:02X} after a reset"
     if after.version not in {_LOW, _HIGH}:
@@ -184,8 +184,8 @@ def _named(context: Context, board: Board, sighting: Sighting) -> Finding:
 
 def known_eui(context: Context) -> str | None:
     """Return the EUI under which the spool knows this gateway, unless the configuration names one; 16 digits."""
-    from agent.errors import AgentError  # noqa: PLC0415
-    from agent.identity import known_eui as known  # noqa: PLC0415
+    from agent.errors import AgentError
+    from agent.identity import known_eui as known
 
     assert context.config is not None
     if context.config.gateway.eui is not None:
@@ -197,7 +197,7 @@ def known_eui(context: Context) -> str | None:
 
 
 def _radios(context: Context, kinds: tuple[str | None, ...]) -> Finding:
-    from drivers.plans import load_plan  # noqa: PLC0415
+    from drivers.plans import load_plan
 
     assert context.config is not None
     plan = load_plan(context.config.concentrator.plan)

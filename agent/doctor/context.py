@@ -120,7 +120,7 @@ class Context:
 
 def gather(path: Path, clock: HostClock, *, may_start: bool, root: Path = Path("/")) -> Context:
     """Find out what is known before anything is looked at; takes no longer than reading some files."""
-    from agent import config as configuration  # noqa: PLC0415 - its imports take a second on a Pi Zero
+    from agent import config as configuration
 
     config: GatewayConfig | None = None
     problem: AgentError | None = None
@@ -136,7 +136,7 @@ def gather(path: Path, clock: HostClock, *, may_start: bool, root: Path = Path("
 
 def user_name() -> str:
     """Return who asks."""
-    import pwd  # noqa: PLC0415
+    import pwd
 
     with suppress(KeyError):
         return pwd.getpwuid(os.geteuid()).pw_name
@@ -145,7 +145,7 @@ def user_name() -> str:
 
 def has_user(name: str) -> bool:
     """Say whether there is such a user."""
-    import pwd  # noqa: PLC0415
+    import pwd
 
     with suppress(KeyError):
         pwd.getpwnam(name)
@@ -154,7 +154,7 @@ def has_user(name: str) -> bool:
 
 
 def _agent(config: GatewayConfig, path: Path, clock: HostClock) -> tuple[AgentState, Report | None]:
-    from agent import report as reports  # noqa: PLC0415
+    from agent import report as reports
 
     folder = config.gateway.runtime_dir
     try:

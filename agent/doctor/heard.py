@@ -117,8 +117,8 @@ def _antenna(context: Context, total: int) -> Iterator[Finding]:
 def _by_frequency(
     context: Context, channels: Mapping[int, Mapping[str, Any]]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    from drivers.plans import load_plan  # noqa: PLC0415
-    from drivers.sx1302.survey import channels as frequencies  # noqa: PLC0415
+    from drivers.plans import load_plan
+    from drivers.sx1302.survey import channels as frequencies
 
     assert context.config is not None
     known = frequencies(load_plan(context.config.concentrator.plan))
@@ -129,7 +129,7 @@ def _by_frequency(
 
 def _deaf_radio(context: Context, channels: Mapping[int, Mapping[str, Any]]) -> str:
     """Return the radio on whose channels nothing was heard while much was on the other's; empty for none."""
-    from drivers.plans import load_plan  # noqa: PLC0415
+    from drivers.plans import load_plan
 
     assert context.config is not None
     plan = load_plan(context.config.concentrator.plan)
@@ -166,7 +166,7 @@ def _hour(context: Context) -> Hour | None:
 
 
 def _spool(context: Context) -> SpoolStatus | None:
-    from agent.spool.reader import SpoolReader  # noqa: PLC0415
+    from agent.spool.reader import SpoolReader
 
     assert context.config is not None
     with suppress(OSError), SpoolReader(context.config.spool_path) as reader:

@@ -69,7 +69,7 @@ def may_use(path: Path, user: str) -> bool:
     Raises:
         OSError: it is not there.
     """
-    import pwd  # noqa: PLC0415
+    import pwd
 
     found = path.stat()
     with suppress(KeyError):
@@ -87,7 +87,7 @@ def may_use(path: Path, user: str) -> bool:
 
 def group_of(path: Path) -> str:
     """Return the group of a file; "root" when nobody knows."""
-    import grp  # noqa: PLC0415
+    import grp
 
     with suppress(KeyError, OSError):
         return grp.getgrgid(path.stat().st_gid).gr_name

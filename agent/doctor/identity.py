@@ -24,7 +24,7 @@ def signer(config: GatewayConfig) -> Signer:
     Raises:
         IdentityError: there is no key, it may not be read, or its device does not answer.
     """
-    from agent.batch import keyplace  # noqa: PLC0415
+    from agent.batch import keyplace
 
     opened = keyplace.open_signer(config.key_place)
     _ = opened.public  # a device is asked only now
@@ -33,7 +33,7 @@ def signer(config: GatewayConfig) -> Signer:
 
 def key(context: Context) -> Iterator[Finding]:
     """Say whether the key is there and can sign."""
-    from agent.batch.keyplace import FilePlace  # noqa: PLC0415
+    from agent.batch.keyplace import FilePlace
 
     if context.config is None:
         return
@@ -63,6 +63,6 @@ def key(context: Context) -> Iterator[Finding]:
 
 
 def _uid(name: str) -> int:
-    import pwd  # noqa: PLC0415
+    import pwd
 
     return pwd.getpwnam(name).pw_uid

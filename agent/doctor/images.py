@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def firmware(context: Context) -> Iterator[Finding]:
     """Read the images."""
-    from drivers.sx1302 import firmware as images  # noqa: PLC0415
+    from drivers.sx1302 import firmware as images
 
     if context.config is None:
         return
@@ -44,9 +44,9 @@ def firmware(context: Context) -> Iterator[Finding]:
 
 def _emulated(context: Context) -> bool:
     """Say whether an emulated concentrator is there; a real chip is read at one address where it has nothing."""
-    from agent.doctor.buses import bus_of  # noqa: PLC0415
-    from agent.radio import leads_to_emulator  # noqa: PLC0415
-    from drivers.boards import load_board  # noqa: PLC0415
+    from agent.doctor.buses import bus_of
+    from agent.radio import leads_to_emulator
+    from drivers.boards import load_board
 
     assert context.config is not None
     at = bus_of(context)

@@ -50,11 +50,11 @@ class Heard:
 
 def listen(context: Context, board: Board, at: Bus) -> Iterator[Finding]:
     """Start, listen, measure, stop."""
-    from agent.radio import firmware_of, lines_of, open_bus  # noqa: PLC0415
-    from drivers.linux.clock import SystemClock  # noqa: PLC0415
-    from drivers.plans import load_plan  # noqa: PLC0415
-    from drivers.sx1302.concentrator import Concentrator  # noqa: PLC0415
-    from drivers.sx1302.fine import FineTimestamps  # noqa: PLC0415
+    from agent.radio import firmware_of, lines_of, open_bus
+    from drivers.linux.clock import SystemClock
+    from drivers.plans import load_plan
+    from drivers.sx1302.concentrator import Concentrator
+    from drivers.sx1302.fine import FineTimestamps
 
     config = context.config
     assert config is not None
@@ -106,17 +106,17 @@ def listen(context: Context, board: Board, at: Bus) -> Iterator[Finding]:
 
 def _thermometer(board: Board, at: Bus, opened: SpiBus) -> tuple[Callable[[], float] | None, Finding | None]:
     """Return what reads the board's temperature, and else why nothing does."""
-    from drivers.linux.clock import SystemClock  # noqa: PLC0415
+    from drivers.linux.clock import SystemClock
 
     if at.kind == "usb":
-        from drivers.linux.usb import UsbBridge  # noqa: PLC0415
+        from drivers.linux.usb import UsbBridge
 
         assert isinstance(opened, UsbBridge)
         return opened.temperature, None
     if at.kind == "emulator" or board.temperature is None:
         return None, skipped("temperature", f"the profile of {board.name} names no temperature sensor")
-    from drivers.linux.i2c import LinuxI2cDevice  # noqa: PLC0415
-    from drivers.stts751 import Stts751  # noqa: PLC0415
+    from drivers.linux.i2c import LinuxI2cDevice
+    from drivers.stts751 import Stts751
 
     try:
         place = board.temperature
@@ -140,10 +140,10 @@ def _temperature(thermometer: Callable[[], float] | None, absent: Finding | None
 
 def _listener(context: Context, board: Board, at: Bus, opened: SpiBus) -> tuple[Sx1261 | None, tuple[Finding, ...]]:
     """Open the SX1261 where the configuration names one; reception does without it."""
-    from agent.listener import open_sx1261, read_patch  # noqa: PLC0415
-    from drivers.linux.clock import SystemClock  # noqa: PLC0415
-    from drivers.sx1302.emulated import is_emulated  # noqa: PLC0415
-    from drivers.sx1302.spi import AddressSpace  # noqa: PLC0415
+    from agent.listener import open_sx1261, read_patch
+    from drivers.linux.clock import SystemClock
+    from drivers.sx1302.emulated import is_emulated
+    from drivers.sx1302.spi import AddressSpace
 
     config = context.config
     assert config is not None
@@ -180,7 +180,7 @@ def _hear(chip: Concentrator, context: Context) -> Heard:
 
 
 def _reception(chip: Concentrator, heard: Heard, took_s: float, listened_s: float) -> Iterator[Finding]:
-    from drivers.sx1302.transmission import TxStatus  # noqa: PLC0415
+    from drivers.sx1302.transmission import TxStatus
 
     said = f"started in {took_s:.1f} s, heard {heard.packets} frames in {listened_s:.1f} s of listening"
     damaged = {kind: count for kind, count in heard.faults.items() if kind != "temperature"}
@@ -199,7 +199,7 @@ def _pulses(heard: Heard) -> Iterator[Finding]:
     if not heard.pulses:
         yield found("no-pulse-yet", "pulse", "the concentrator latched no pulse")
         return
-    from drivers.sx1302.counter import TICKS_PER_US  # noqa: PLC0415
+    from drivers.sx1302.counter import TICKS_PER_US
 
     count = len(heard.pulses)
     first, last = heard.pulses[0], heard.pulses[-1]
@@ -219,7 +219,7 @@ def _crystal(check: str, said: str, ppm: float) -> Finding:
 
 def _noise(radio: Sx1261, plan: ChannelPlan) -> Finding:
     """Measure each channel once; the concentrator has started the SX1261."""
-    from drivers.sx1302.survey import NOISE_PERCENT, channels  # noqa: PLC0415
+    from drivers.sx1302.survey import NOISE_PERCENT, channels
 
     measured: dict[int, float] = {}
     try:

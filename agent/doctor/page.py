@@ -179,7 +179,7 @@ def _footer(sheet: Sheet, *, signed: bool) -> str:
 
 
 def _code(sheet: Sheet) -> str:
-    import segno  # noqa: PLC0415 - only who wants a sheet needs it
+    import segno
 
     drawn: str = segno.make(code_text(sheet), error="m", micro=False).svg_inline(border=4, omitsize=True)
     return drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(code_text(sheet))}" ', 1)

@@ -57,7 +57,7 @@ def network(context: Context) -> Iterator[Finding]:
 
 
 def _is_local(url: str) -> bool:
-    from urllib.parse import urlsplit  # noqa: PLC0415
+    from urllib.parse import urlsplit
 
     name = urlsplit(url).hostname or ""
     return name == "localhost" or name.startswith("127.") or name == "::1"
@@ -161,12 +161,12 @@ class _Answer:
 
 
 def _walk(context: Context, destination: Destination, url: str) -> Iterator[Finding]:
-    from agent.batch.keys import ring  # noqa: PLC0415
-    from agent.batch.receipt import open_answer  # noqa: PLC0415
-    from agent.enrolment.enrolling import folder_of, sets_of  # noqa: PLC0415
-    from agent.trusted_time import TrustedTime  # noqa: PLC0415
-    from agent.uplink.check import walk  # noqa: PLC0415
-    from agent.uplink.endpoint import Endpoint  # noqa: PLC0415
+    from agent.batch.keys import ring
+    from agent.batch.receipt import open_answer
+    from agent.enrolment.enrolling import folder_of, sets_of
+    from agent.trusted_time import TrustedTime
+    from agent.uplink.check import walk
+    from agent.uplink.endpoint import Endpoint
 
     config = context.config
     assert config is not None
@@ -197,8 +197,8 @@ def _walk(context: Context, destination: Destination, url: str) -> Iterator[Find
 
 def _known(config: GatewayConfig, destination: str) -> tuple[bytes, bytes]:
     """Return EUI and stream, as far as configuration and spool know them; zeros else, which do for asking."""
-    from agent.batch.codec import EUI_BYTES, STREAM_BYTES  # noqa: PLC0415
-    from agent.spool.reader import SpoolReader  # noqa: PLC0415
+    from agent.batch.codec import EUI_BYTES, STREAM_BYTES
+    from agent.spool.reader import SpoolReader
 
     eui, stream_id = config.gateway.eui or bytes(EUI_BYTES), bytes(STREAM_BYTES)
     with suppress(OSError), SpoolReader(config.spool_path) as reader:
@@ -286,7 +286,7 @@ class _Shown:
 
 def _shown(name: str, port: int) -> _Shown | None:
     """Look at the certificate that somebody shows; only to tell a login page from the platform. None when not seen."""
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -308,7 +308,7 @@ def _shown(name: str, port: int) -> _Shown | None:
 
 
 def _names(certificate: object) -> list[str]:
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     assert isinstance(certificate, x509.Certificate)
     with suppress(x509.ExtensionNotFound, ValueError):
@@ -325,10 +325,10 @@ def _matches(host_name: str, pattern: str) -> bool:
 
 def _long_lived(context: Context, destination: Destination) -> bool:
     """Say whether our certificate is one that should have been renewed by now, not one that lives for days only."""
-    from agent.enrolment.certificate import chain_from_pem, validity  # noqa: PLC0415
-    from agent.enrolment.enrolling import sets_of  # noqa: PLC0415
-    from agent.errors import IdentityError  # noqa: PLC0415
-    from agent.uplink.check import SOON_DAYS  # noqa: PLC0415
+    from agent.enrolment.certificate import chain_from_pem, validity
+    from agent.enrolment.enrolling import sets_of
+    from agent.errors import IdentityError
+    from agent.uplink.check import SOON_DAYS
 
     assert context.config is not None
     sets = sets_of(context.config, destination.name)
@@ -344,6 +344,6 @@ def _long_lived(context: Context, destination: Destination) -> bool:
 
 
 def _day(utc_us: int) -> str:
-    from agent.enrolment.certificate import day  # noqa: PLC0415
+    from agent.enrolment.certificate import day
 
     return day(utc_us)

@@ -103,8 +103,8 @@ class Sheet:
 
 def compose(context: Context, findings: Sequence[Finding], took_s: float, utc_us: int) -> Sheet:
     """Put together what was found, and whose it is."""
-    from agent.doctor import host  # noqa: PLC0415
-    from agent.doctor.context import user_name  # noqa: PLC0415
+    from agent.doctor import host
+    from agent.doctor.context import user_name
 
     config = context.config
     kid, key = _key(context)
@@ -158,8 +158,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def _key(context: Context) -> tuple[str, str]:
     """Return thumbprint and public key; empty where this user may not read it, or there is none."""
-    from agent.doctor.identity import signer  # noqa: PLC0415
-    from agent.errors import AgentError  # noqa: PLC0415
+    from agent.doctor.identity import signer
+    from agent.errors import AgentError
 
     if context.config is None:
         return "", ""

@@ -17,103 +17,103 @@ if TYPE_CHECKING:
 
 
 def _configuration(context: Context) -> Iterator[Finding]:
-    from agent.doctor import gateway  # noqa: PLC0415
+    from agent.doctor import gateway
 
     return gateway.configuration(context)
 
 
 def _agent(context: Context) -> Iterator[Finding]:
-    from agent.doctor import gateway  # noqa: PLC0415
+    from agent.doctor import gateway
 
     return gateway.agent(context)
 
 
 def _power(context: Context) -> Iterator[Finding]:
-    from agent.doctor import power  # noqa: PLC0415
+    from agent.doctor import power
 
     return power.power(context)
 
 
 def _bus(context: Context) -> Iterator[Finding]:
-    from agent.doctor import buses  # noqa: PLC0415
+    from agent.doctor import buses
 
     return buses.bus(context)
 
 
 def _lines(context: Context) -> Iterator[Finding]:
-    from agent.doctor import buses  # noqa: PLC0415
+    from agent.doctor import buses
 
     return buses.lines(context)
 
 
 def _serial(context: Context) -> Iterator[Finding]:
-    from agent.doctor import buses  # noqa: PLC0415
+    from agent.doctor import buses
 
     return buses.serial(context)
 
 
 def _firmware(context: Context) -> Iterator[Finding]:
-    from agent.doctor import images  # noqa: PLC0415
+    from agent.doctor import images
 
     return images.firmware(context)
 
 
 def _concentrator(context: Context) -> Iterator[Finding]:
-    from agent.doctor import concentrator  # noqa: PLC0415
+    from agent.doctor import concentrator
 
     return concentrator.concentrator(context)
 
 
 def _gnss(context: Context) -> Iterator[Finding]:
-    from agent.doctor import times  # noqa: PLC0415
+    from agent.doctor import times
 
     return times.gnss(context)
 
 
 def _clock(context: Context) -> Iterator[Finding]:
-    from agent.doctor import times  # noqa: PLC0415
+    from agent.doctor import times
 
     return times.clock(context)
 
 
 def _disk(context: Context) -> Iterator[Finding]:
-    from agent.doctor import card  # noqa: PLC0415
+    from agent.doctor import card
 
     return card.disk(context)
 
 
 def _spool(context: Context) -> Iterator[Finding]:
-    from agent.doctor import card  # noqa: PLC0415
+    from agent.doctor import card
 
     return card.spool(context)
 
 
 def _key(context: Context) -> Iterator[Finding]:
-    from agent.doctor import identity  # noqa: PLC0415
+    from agent.doctor import identity
 
     return identity.key(context)
 
 
 def _network(context: Context) -> Iterator[Finding]:
-    from agent.doctor import platform  # noqa: PLC0415
+    from agent.doctor import platform
 
     return platform.network(context)
 
 
 def _platform(context: Context) -> Iterator[Finding]:
-    from agent.doctor import platform  # noqa: PLC0415
+    from agent.doctor import platform
 
     return platform.platforms(context)
 
 
 def _filter(context: Context) -> Iterator[Finding]:
-    from agent.doctor import heard  # noqa: PLC0415
+    from agent.doctor import heard
 
     return heard.filters(context)
 
 
 def _heard(context: Context) -> Iterator[Finding]:
-    from agent.doctor import heard  # noqa: PLC0415
+    from agent.doctor import heard
 
     return heard.heard(context)
 

@@ -46,7 +46,7 @@ CRYSTAL_LIMIT_PPB: Final = 10_000
 
 def clock(context: Context) -> Iterator[Finding]:
     """Say whether the host's clock can be believed, and who keeps it."""
-    from agent.trusted_time import MADE  # noqa: PLC0415
+    from agent.trusted_time import MADE
 
     now = datetime.fromtimestamp(time.time(), UTC)
     said = f"{now:%Y-%m-%d %H:%M:%S} UTC"
@@ -75,8 +75,8 @@ def clock(context: Context) -> Iterator[Finding]:
 
 def _floors(context: Context) -> Iterator[datetime]:
     """Yield the latest moments that platforms have signed, as far as they were kept."""
-    from agent.enrolment.enrolling import folder_of  # noqa: PLC0415
-    from agent.trusted_time import FILE_NAME  # noqa: PLC0415
+    from agent.enrolment.enrolling import folder_of
+    from agent.trusted_time import FILE_NAME
 
     if context.config is None:
         return
@@ -114,7 +114,7 @@ def gnss(context: Context) -> Iterator[Finding]:
 
 def _with_pulse(context: Context, said: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what the agent says; a little later where it knows of no pulse yet, as just after a start of the chip."""
-    from agent import report  # noqa: PLC0415
+    from agent import report
 
     assert context.config is not None
     deadline = time.monotonic() + FIRST_PULSE_S
@@ -183,11 +183,11 @@ def _receiver(receiver: Mapping[str, Any], device: object) -> Finding:
 
 def _listen(context: Context) -> Mapping[str, Any]:
     """Listen to the receiver until it has a fix, or for a moment."""
-    from functools import partial  # noqa: PLC0415
+    from functools import partial
 
-    from drivers.gnss.receiver import Receiver, ReceiverState  # noqa: PLC0415
-    from drivers.linux.clock import SystemClock  # noqa: PLC0415
-    from drivers.linux.tty import TtyPort  # noqa: PLC0415
+    from drivers.gnss.receiver import Receiver, ReceiverState
+    from drivers.linux.clock import SystemClock
+    from drivers.linux.tty import TtyPort
 
     assert context.config is not None
     section = context.config.gnss

@@ -135,7 +135,7 @@ def _asked(request: Request) -> list[str]:
         "gnss": asked.gnss,
         "firmware": asked.firmware,
     }
-    return _lines(values) + (['#claim = "XXXX-XXXX-XXXX-XXXX"'] if asked.claim is not None else [])
+    return _lines(values) + (['#claim = "..."'] if asked.claim is not None else [])
 
 
 def _network(network: NetworkSection) -> list[str]:

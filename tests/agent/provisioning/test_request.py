@@ -84,7 +84,7 @@ def test_an_outcome_is_a_request_again_without_its_result(tmp_path: Path) -> Non
     """What the head of the file tells a technician to do works."""
     asked = request.load(_partition(tmp_path, FULL).request() or Path())
     said = outcome.write(asked, Outcome(Stage.REFUSED, detail="no"))
-    again = said[: said.rindex("[result]")].replace('#claim = "XXXX-XXXX-XXXX-XXXX"', f'claim = "{CODE}"')
+    again = said[: said.rindex("[result]")].replace('#claim = "..."', f'claim = "{CODE}"')
     again = again.replace('#psk = "..."', f'psk = "{PSK}"')
     assert request.load(_partition(tmp_path, again).request() or Path()) == asked
 
