@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent import durable
 from drivers import sx1261_patch
 from drivers.errors import FirmwareError
 from drivers.sx1302.firmware import FILE_NAMES, Mcu, check_file, find
 from drivers.sx1302.firmware_search import FoundImage, search
+
+_MODE = 0o644
+"""Root brings it, the service's user reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +87,9 @@ def _usable(folders: Sequence[Path], mcu: Mcu) -> bool:
 
 def _write(target: Path, image: bytes) -> None:
     """Put an image in its place, whole or not at all."""
-    fresh = target.with_suffix(".new")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(image)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(target)
+        durable.replace(target, image, _MODE)
     except OSError as error:
         raise FirmwareError(
             f"cannot be written: {error.strerror}",

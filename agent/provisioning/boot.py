@@ -8,9 +8,10 @@ shows right, and is on the card before the function returns.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
+
+from agent import durable
 
 FOLDERS: Final = (Path("/boot/firmware"), Path("/boot"))
 """Where Raspberry Pi OS mounts it, since bookworm and before."""
@@ -80,14 +81,4 @@ def _crlf(text: str) -> bytes:
 
 
 def _put(path: Path, content: bytes) -> None:
-    fresh = path.with_name("civigate.new")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.replace(path, content, None, path.with_name("civigate.new"))

@@ -8,11 +8,11 @@ shows them to nobody who reads the partition, and a power cut at any place loses
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from agent import durable
 from agent.enrolment import certificate
 from agent.errors import AgentError, ConfigError
 from agent.provisioning import network, request
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from agent.provisioning.request import Request
 
 FILE_NAME: Final = "request.toml"
+_MODE: Final = 0o600
 _MAX_CA_BYTES: Final = 256 * 1024
 
 
@@ -91,23 +92,9 @@ class Desk:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         if asked.provision.ca_file is not None:
-            _put(self.folder / asked.provision.ca_file, (beside / asked.provision.ca_file).read_bytes())
-        _put(self.folder / FILE_NAME, data)
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _put(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+            name = asked.provision.ca_file
+            durable.replace(self.folder / name, (beside / name).read_bytes(), _MODE)
+        durable.replace(self.folder / FILE_NAME, data, _MODE)
 
 
 def _authorities(path: Path) -> None:

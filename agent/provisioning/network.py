@@ -8,7 +8,6 @@ networkd [systemd.network(5)]. Both read one file; it is replaced as a whole, an
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import uuid
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from agent import durable
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,14 +86,7 @@ def apply(files: Sequence[NetworkFile], root: Path = Path("/")) -> list[str]:
     for file in files:
         path = root / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, file.mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            os.fchmod(out.fileno(), file.mode)
-            out.write(file.text)
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.replace(path)
+        durable.replace(path, file.text.encode(), file.mode)
         if root == Path("/"):
             problems += [said for command in file.commands if (said := _run(command))]
     return problems

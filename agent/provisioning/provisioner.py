@@ -113,7 +113,9 @@ class Provisioner:
         log.info("event=provisioning name=%s platform=%s new=%s", asked.provision.name, asked.provision.platform, new)
         self._tell(asked)
         loaded = self._prepare(asked)
-        if loaded is not None:
+        if loaded is None:
+            self._resume()
+        else:
             _systemctl("restart", SERVICE)
             self._notifier.ready()
             if self._enrol(asked, loaded):
@@ -174,12 +176,18 @@ class Provisioner:
                 return None
             except NoConcentratorError as error:
                 self._tell(asked, stage=Stage.NO_CONCENTRATOR, detail=error.what, next_step=error.hint)
-            # an agent that was set up before goes on with what it has
-            if self._places.config.exists():
-                _systemctl("start", SERVICE)
-            self._notifier.ready()
+            except (AgentError, DriverError) as error:
+                self._tell(asked, stage=Stage.REFUSED, detail=str(error), next_step=error.hint)
+                return None
+            self._resume()
             pauses.wait(self._stop)
         return None
+
+    def _resume(self) -> None:
+        """Let an agent that was set up before go on with what it has."""
+        if self._places.config.exists():
+            _systemctl("start", SERVICE)
+        self._notifier.ready()
 
     def _enrol(self, asked: Request, loaded: GatewayConfig) -> bool:
         """Enrol, as long as it takes; False when the platform says no, or when interrupted."""

@@ -1,0 +1,36 @@
+# SPDX-FileCopyrightText: 2026 civigate contributors
+# SPDX-License-Identifier: EUPL-1.2
+"""Put a file in its place as a whole or not at all, and on the card before anybody is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def replace(path: Path, content: bytes, mode: int | None, draft: Path | None = None) -> None:
+    """Write a file in place of one of its name; a power cut leaves the old one or the new one.
+
+    Args:
+        path: of the file; its folder is there.
+        content: of it.
+        mode: of it, from the first byte on, whatever the umask; None on FAT, which refuses to be told one.
+        draft: where it is written first, in the same folder; None for a hidden name.
+
+    Raises:
+        OSError: the folder does not take it.
+    """
+    fresh = path.with_name(f".{path.name}.new") if draft is None else draft
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600 if mode is None else mode)
+    with os.fdopen(descriptor, "wb") as file:
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
