@@ -37,6 +37,7 @@ from drivers.sx1302.emulated import is_emulated
 from drivers.sx1302.fifo import Fault
 from drivers.sx1302.fine import FineTimestamps
 from drivers.sx1302.health import CURED_BY_RELOAD
+from drivers.sx1302.popped import Popped
 from drivers.sx1302.remembrance import AirtimeMemory
 from drivers.sx1302.spi import AddressSpace
 from drivers.sx1302.statistics import Listened, Statistics
@@ -568,6 +569,7 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
     memory = AirtimeMemory(config.gateway.runtime_dir / "airtime", config.gateway.state_dir / "airtime", clock.boot_id)
     airtime = memory.ledger(plan.transmit, clock.monotonic_ns(), fresh=not config.spool_path.exists())
     statistics = Statistics()
+    popped = Popped(config.gateway.runtime_dir / "popped")
     beside = section.sx1261
     patch = None
     if beside is not None:
@@ -603,6 +605,7 @@ def concentrator_opener(config: GatewayConfig, clock: HostTime) -> Callable[[], 
                 fine_timestamps=fine_timestamps,
                 statistics=statistics,
                 sx1261=sx1261,
+                popped=popped,
             )
         except (DriverError, AgentError):
             spi.close()

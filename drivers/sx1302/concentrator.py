@@ -23,6 +23,7 @@ from drivers.sx1302.lbt import Decision, ListenBeforeTalk
 from drivers.sx1302.mcu import AGC, ARB
 from drivers.sx1302.merge import Merger
 from drivers.sx1302.packet import RxPacket
+from drivers.sx1302.popped import Popped
 from drivers.sx1302.pps import Pulse, PulseWatch
 from drivers.sx1302.registers import field
 from drivers.sx1302.regmap import RegisterMap
@@ -153,6 +154,7 @@ class Concentrator:
         fine_timestamps: which packets get one (SX1303 with PPS); None for none.
         sx1261: listens before a transmission where the plan asks for that, and scans; None when there is none.
         statistics: counts what is heard; shared with the next concentrator, it outlives this one.
+        popped: outlives the process, with what it had in its hands; without, the chip's ring alone may still have that.
 
     Raises:
         ProfileError: board and plan do not go together.
@@ -174,6 +176,7 @@ class Concentrator:
         fine_timestamps: FineTimestamps | None = None,
         sx1261: Sx1261 | None = None,
         statistics: Statistics | None = None,
+        popped: Popped | None = None,
     ) -> None:
         if plan.radio_hz[board.clock_radio] is None:
             radio = "AB"[board.clock_radio]
@@ -220,6 +223,7 @@ class Concentrator:
         )
         self._state = State.OFF
         self._rest = b""
+        self._popped = Popped() if popped is None else popped
         self._sample = CounterSample(0, 0)
         self._pulses = PulseWatch()
         self._pulse: Pulse | None = None
@@ -276,6 +280,7 @@ class Concentrator:
         )
         self._eui = read_eui(self._registers)
         self._rest = b""
+        self._popped.only(b"")
         self._merger.clear()
         self._history.clear()
         self._sample = first_sample(read_counter(self._space, self._clock))
@@ -293,6 +298,8 @@ class Concentrator:
 
     def receive(self) -> RxFetch:
         """Empty the FIFO; each transmission comes out once, whatever copies of it were heard.
+
+        To ask again says that what came before is kept.
 
         One SPI message when it is empty, and every few seconds some more, to see that the chip is healthy.
         Call at least every 150 ms: eight channels of long frames at SF5 fill it in 200.
@@ -453,9 +460,9 @@ class Concentrator:
         """Fetch what a chip still holds that a killed process left receiving; call before `start`.
 
         Reception is paused, then the FIFO emptied, then the 4096 bytes of RAM behind it are read, for
-        frames which the dead process had taken out and not kept. So packets may come that were handed up
-        before: know them by counter, payload and channel. Oldest first. An empty fetch when the chip was
-        stopped or reset.
+        frames which the dead process had taken out and not kept; those that the ring has lost since then come
+        from `popped`. So packets may come that were handed up before: know them by counter, payload and
+        channel. Oldest first. An empty fetch when the chip was stopped or reset.
 
         The chip stays paused: should this process die before it has kept the packets, the next one gets
         them again. Only `stop` and `start` end that.
@@ -484,6 +491,7 @@ class Concentrator:
         registers.prime()
         registers.write(recovery.DIRECT_RAM_IF, 0)  # a process that died while it read the RAM left it set
         data = self._drain()[1]
+        held = self._popped.data + data
         sample = first_sample(read_counter(self._space, self._clock))
         alone_us = 0 if looked_ns is None else max((sample.host_ns - looked_ns) // 1000, 0)
         wraps = alone_us // WRAP_US + 2
@@ -491,7 +499,10 @@ class Concentrator:
         ram = recovery.read_ram(registers)
         parsed = recovery.complete(ram, data)
         faults = Counter[str](parsed.faults)
-        records = dict.fromkeys((*parse(ram, final=True).records, *parsed.records))
+        in_ring = dict.fromkeys((*parse(ram, final=True).records, *parsed.records))
+        # What the ring has lost of what was popped is older than all that it has.
+        overwritten = [record for record in parse(held, final=True).records if record not in in_ring]
+        records = dict.fromkeys((*overwritten, *in_ring))
         packets: tuple[RxPacket, ...] = ()
         if self._listens_to_plan(registers):
             # The pulses are of another scale, and of another process.
@@ -611,8 +622,9 @@ class Concentrator:
 
         Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next call.
         """
+        self._popped.only(self._rest)
         fill_bytes, data = self._drain()
-        self._rest += data
+        self._add(data)
         came = bool(data)
         for _ in range(LINGER_LOOKS):
             if not data:
@@ -623,8 +635,13 @@ class Concentrator:
             except DriverError:
                 # The next visit meets it again; what is here is handed up before.
                 break
-            self._rest += data
+            self._add(data)
         return fill_bytes, came
+
+    def _add(self, data: bytes) -> None:
+        if data:
+            self._popped.add(data)
+            self._rest += data
 
     def _drain(self) -> tuple[int, bytes]:
         """Return the fill level and the bytes of the FIFO.

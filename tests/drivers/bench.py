@@ -16,9 +16,11 @@ from drivers.sx1261_patch import SYNTHETIC
 from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.firmware import Firmware, recognise
 from drivers.sx1302.ledger import AirtimeLedger
+from drivers.sx1302.popped import Popped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from drivers.boards import Board
     from drivers.bus import SpiBus
@@ -85,7 +87,9 @@ class Bench:
         model: Model = Model.SX1302,
         fine_timestamps: FineTimestamps | None = None,
         sx1261: bool = False,
+        popped: Path | None = None,
     ) -> None:
+        self.popped = popped
         self.clock = TestClock()
         self.emulator = Emulator(
             model=model, counter_start_us=counter_start_us, sx1261=sx1261, monotonic_ns=self.clock.monotonic_ns
@@ -111,6 +115,7 @@ class Bench:
             airtime=self.airtime,
             fine_timestamps=self.fine_timestamps,
             sx1261=Sx1261(self.bus_1261, self.clock, SYNTHETIC) if self.bus_1261 else None,
+            popped=Popped(self.popped),
         )
 
     def started(self) -> Concentrator:

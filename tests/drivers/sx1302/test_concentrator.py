@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from drivers.emulator import AirPacket
@@ -13,8 +15,12 @@ from drivers.sx1302.concentrator import Concentrator, State
 from drivers.sx1302.counter import WRAP_US
 from drivers.sx1302.fifo import Fault
 from drivers.sx1302.packet import CrcStatus, Modulation, RxPacket
+from drivers.sx1302.popped import Popped
 from drivers.sx1302.spi import RX_FIFO_ADDRESS
 from tests.drivers.bench import Bench, packet
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _numbers(packets: tuple[RxPacket, ...]) -> list[int]:
@@ -316,6 +322,57 @@ def test_frames_popped_but_not_kept_were_overwritten_by_what_came_in_during_the_
 
     bench.bus.meddle = busy_air
     assert _numbers(bench.concentrator().recover().packets)[:70] == list(range(70))
+
+
+def test_what_was_popped_is_not_lost_when_the_ring_fills_before_the_next_process_looks(tmp_path: Path) -> None:
+    bench = Bench(popped=tmp_path / "popped")
+    dead = bench.started()
+    for number in range(40):
+        bench.emulator.inject(packet(number, size=40))
+        bench.clock.sleep(0.1)
+    dead.receive()  # and dies before it has kept them
+    held = 4096 // (23 + 40)
+    for number in range(40, 40 + held):
+        bench.emulator.inject(packet(number, size=40))
+        bench.clock.sleep(0.1)
+    fetch = bench.concentrator().recover()
+    assert _numbers(fetch.packets) == list(range(40 + held))
+    truth = [entry.counter_us for entry in bench.emulator.rxlog()[0] if entry.counter_us is not None]
+    assert [p.counter_us % WRAP_US for p in fetch.packets] == pytest.approx([us % WRAP_US for us in truth], abs=1)
+    assert _numbers(bench.concentrator().recover().packets) == list(range(40 + held))
+
+
+def test_more_than_the_ring_holds_comes_through_one_visit_and_a_death_behind_it(tmp_path: Path) -> None:
+    bench = Bench(popped=tmp_path / "popped")
+    dead = bench.started()
+    coming = iter(range(300))
+
+    def busy_air(frame: bytes, answer: bytes) -> bytes:
+        if frame[1:3] == RX_FIFO_ADDRESS.to_bytes(2, "big"):
+            for _, number in zip(range(25), coming, strict=False):
+                bench.emulator.inject(packet(number, size=40))
+        return answer
+
+    bench.emulator.inject(packet(1000, size=40))
+    bench.bus.meddle = busy_air
+    taken = _numbers(dead.receive().packets)
+    assert len(taken) * (23 + 40) > 4096
+    bench.bus.meddle = None
+    assert _numbers(bench.concentrator().recover().packets)[: len(taken)] == taken
+
+
+def test_what_was_kept_is_forgotten(tmp_path: Path) -> None:
+    bench = Bench(popped=tmp_path / "popped")
+    concentrator = bench.started()
+    bench.emulator.inject(packet(1))
+    concentrator.receive()
+    assert Popped(bench.popped).data
+    concentrator.receive()
+    assert not Popped(bench.popped).data
+    bench.emulator.inject(packet(2))
+    concentrator.receive()
+    concentrator.start()
+    assert not Popped(bench.popped).data
 
 
 def test_recovery_does_not_bring_back_frames_from_before_a_reset() -> None:
