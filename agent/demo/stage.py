@@ -14,10 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from agent.demo.air import Control
 from agent.demo.authority import Authority
 from agent.demo.configuration import (
     Folders,
@@ -66,6 +68,8 @@ class Stage:
         self.broker_conf = folder / "mosquitto.conf"
         self._port = 0
         """Of the receiver, or of the broker in front of it."""
+        self._resets = 0
+        """Of the chip, before the present agent."""
 
     def __enter__(self) -> Self:
         return self
@@ -131,12 +135,18 @@ class Stage:
 
     def kill_agent(self) -> None:
         """SIGKILL the agent, wherever it is, and start it again as a service manager would."""
-        self._kill("agent")
+        self.cut_power()
         self.start_agent()
 
     def cut_power(self) -> None:
         """SIGKILL the agent and leave it so."""
         self._kill("agent")
+        self._resets = self._chip()["resets"]
+
+    def agent_listens(self) -> bool:
+        """Say whether the present agent has brought up the chip; one that was killed leaves it receiving."""
+        stats = self._chip()
+        return bool(stats["running"]) and stats["resets"] > self._resets
 
     def kill_receiver(self) -> None:
         """SIGKILL the receiver, wherever it is, and start it again."""
@@ -211,6 +221,10 @@ class Stage:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise self._failed(name)
             time.sleep(0.02)
+
+    def _chip(self) -> dict[str, Any]:
+        with closing(Control(self.control_socket)) as control:
+            return control.ask({"cmd": "stats"})
 
     def _kill(self, name: str) -> None:
         self._running[name].kill()

@@ -136,6 +136,7 @@ class Story:
         self._wait("the air to end", lambda: not self._air.is_alive(), START_LIMIT_S)
         self._wait("the link to return", lambda: self._cut_at is None, self._plan.outage_s + START_LIMIT_S)
         self._screen.tell("the air is quiet; what is left drains")
+        self._wait("the agent to listen again", self._stage.agent_listens, START_LIMIT_S)
         self._wait("the spool to drain", lambda: self._look().backlog == 0, DRAIN_LIMIT_S)
         path_seconds, peak_mb = time.monotonic() - on_air, self._stage.agent_peak_mb()
         self._stage.stop_agent()

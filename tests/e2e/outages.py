@@ -213,7 +213,7 @@ class Show:
 
     def end(self, episodes: Sequence[Episode]) -> Report:
         """End the air, let everything drain, and draw up the account."""
-        self.until("the concentrator to receive", self._runs)
+        self.until("the agent to listen", self._stage.agent_listens)
         self._air.stop()
         self.until("the air to end", lambda: not self._air.is_alive())
         self.until("the spool to drain", lambda: self._pending() == 0 and self._sent(all_of_it=True))

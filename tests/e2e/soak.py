@@ -116,7 +116,7 @@ class Soak:
             if number % 20 == 0:
                 self._tell(f"{number} of {self._wanted} kills, {time.monotonic() - begin:.0f} s")
         self._link(away=False)
-        self._until("the concentrator to receive", self._runs)
+        self._until("the agent to listen", self._stage.agent_listens)
         self._air.stop()
         self._until("the air to end", lambda: not self._air.is_alive())
         self._until("the spool to drain", self._drained)
