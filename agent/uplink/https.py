@@ -10,6 +10,7 @@ look like a signed answer is named for what it most likely is.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import socket
 import ssl
 import threading
@@ -227,6 +228,8 @@ class HttpsUplink:
             timeout=Timeout(connect=self._endpoint.connect_timeout_s, read=self._endpoint.answer_timeout_s),
             ssl_context=context,
             cert_reqs="CERT_REQUIRED",
+            # Debian's urllib3 before 2.0 has the system's for a default, and would add them to the context's own
+            ca_certs=None,
             socket_options=tcp.OPTIONS,
         )
 
@@ -294,7 +297,8 @@ class HttpsUplink:
                 break
             cause = inner
         named = link_error(cause, self._where)
-        return unwelcome(self._where) if named.fault is Fault.LOST and not self._line.answered else named
+        ended = isinstance(cause, (ConnectionError, ssl.SSLError, http.client.HTTPException))
+        return unwelcome(self._where) if ended and named.fault is Fault.LOST and not self._line.answered else named
 
     def _unexpected(self, response: urllib3.BaseHTTPResponse, sent_bytes: int, batch: int | None) -> LinkError:
         """Name a response that is not a signed answer."""

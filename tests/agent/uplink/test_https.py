@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import shutil
 import socket
 import threading
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from agent.batch import receipt
 from agent.batch.keys import Ed25519Signer, ring
@@ -21,6 +24,7 @@ from agent.demo.authority import Authority
 from agent.uplink.machine import Phase
 from agent.uplink.port import Fault
 from agent.uplink.sender import NEAR_CAP_S, STANDING, Sender
+from agent.uplink.tls import DatedSocket
 from tests.agent.uplink.scene import (
     PLATFORM_KEY,
     Gateway,
@@ -485,6 +489,31 @@ def test_no_client_certificate_is_named(trust: Trust, server: HttpsServer, send:
 def test_a_foreign_certificate_is_named(trust: Trust, server: HttpsServer, send: Send) -> None:
     sender = send(trust.endpoint("https", server.port, ca_file=None), Gateway(1))
     assert "ca_file" in _problem(sender, Fault.CERTIFICATE)
+
+
+def test_only_the_authorities_of_the_destination_are_trusted(
+    trust: Trust, server: HttpsServer, platform: Platform, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12 has its urllib3 add those of the system to whatever context it is given, and fail without a file."""
+    of_debian = functools.partial(urllib3.HTTPSConnectionPool, ca_certs=str(trust.authority.certificate))
+    monkeypatch.setattr(urllib3, "HTTPSConnectionPool", of_debian)
+    gateway = Gateway(1)
+    sender = send(trust.endpoint("https", server.port, ca_file=Authority(tmp_path).certificate), gateway)
+    assert "ca_file" in _problem(sender, Fault.CERTIFICATE)
+    assert not platform.has(gateway)
+
+
+def test_a_reason_on_this_side_is_told_as_it_is(
+    trust: Trust, server: HttpsServer, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told that the other side had closed the connection, which had us renew the certificate for ever."""
+
+    def fail(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(DatedSocket, "do_handshake", fail)
+    sender = send(trust.endpoint("https", server.port), Gateway(1))
+    assert "no such file" in _problem(sender, Fault.LOST)
 
 
 def test_a_certificate_that_was_renewed_is_used_without_a_restart(
