@@ -8,8 +8,9 @@ shows right, and is on the card before the function returns.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from agent import durable
 
@@ -61,11 +62,18 @@ class BootPartition:
     def publish(self, text: str) -> None:
         """Put what came of it in the place of civigate.toml; a note of before is gone.
 
+        Where that lay is overwritten: sectors that belong to no file any more can be read with any card reader.
+
         Raises:
             OSError: the partition does not take it.
         """
         there = self.request()
-        _put(self.folder / FILE_NAME if there is None else there, _crlf(text))
+        if there is None:
+            _put(self.folder / FILE_NAME, _crlf(text))
+        else:
+            with there.open("r+b") as before:
+                _put(there, _crlf(text))
+                _blank(before)
         (self.folder / NOTE_NAME).unlink(missing_ok=True)
 
 
@@ -82,3 +90,10 @@ def _crlf(text: str) -> bytes:
 
 def _put(path: Path, content: bytes) -> None:
     durable.replace(path, content, None, path.with_name("civigate.new"))
+
+
+def _blank(file: BinaryIO) -> None:
+    """Overwrite a file that has no name any more but is open, and so still has its sectors."""
+    file.write(bytes(min(os.fstat(file.fileno()).st_size, MAX_BYTES)))
+    file.flush()
+    os.fsync(file.fileno())
