@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from hil_tests.vm.image import BOOT_OFFSET_BYTES, ROOT
+from hil_tests.vm.image import BOOT_BYTES, BOOT_OFFSET_BYTES, ROOT
 
 LABEL = "stick"
 MOUNT = "/media/stick"
@@ -87,6 +87,7 @@ class BootPartition:
     """
 
     def __init__(self, disk: Path) -> None:
+        self._disk = disk
         self._image = f"{disk}@@{BOOT_OFFSET_BYTES}"
 
     def write(self, name: str, content: str) -> None:
@@ -109,6 +110,12 @@ class BootPartition:
         return [
             line.removeprefix("::/") for line in mtools("mdir", "-b", "-i", self._image, "::/").splitlines() if line
         ]
+
+    def sectors(self) -> bytes:
+        """Return all of it, with what belongs to no file any more."""
+        with self._disk.open("rb") as disk:
+            disk.seek(BOOT_OFFSET_BYTES)
+            return disk.read(BOOT_BYTES)
 
 
 def mtools(*command: str) -> str:

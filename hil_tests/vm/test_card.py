@@ -90,6 +90,12 @@ def platform(suite: str, work: Path) -> Iterator[Platform]:
 
 
 @pytest.fixture(scope="module")
+def claim(platform: Platform) -> str:
+    code, _ = platform.invite()
+    return code
+
+
+@pytest.fixture(scope="module")
 def gateway(made: Installed, work: Path, suite: str) -> Iterator[Gateway]:
     """Return a gateway on a copy of the card, off: it is for the first test to switch it on."""
     disk = copy_sparse(made.disk, work / f"{suite}.raw")
@@ -130,12 +136,11 @@ def test_the_fence_is_tight(made: Installed, seen: Seen, suite: str, measure: Me
 
 
 def test_first_boot_with_a_file_on_the_boot_partition(
-    made: Installed, gateway: Gateway, platform: Platform, suite: str, measure: Measure
+    gateway: Gateway, platform: Platform, claim: str, suite: str, measure: Measure
 ) -> None:
     """Nobody touches it between power and the first signed receipt; the outcome is on the card for the laptop."""
     machine = gateway.machine
     boot = BootPartition(machine.disk)
-    claim, _ = platform.invite()
     boot.write("platform.pem", platform.authority_pem)
     boot.write(
         "civigate.toml",
@@ -143,6 +148,7 @@ def test_first_boot_with_a_file_on_the_boot_partition(
         f'claim = "{claim}"\nca_file = "platform.pem"\nregion = "EU868"\nboard = "{BOARD}"\n'
         f'bus = "spi:/dev/spidev0.0"\n',
     )
+    assert claim.encode() in boot.sectors()
     began = time.monotonic()
     boot_s = machine.boot()
     gateway.wait_for(
@@ -172,12 +178,21 @@ def test_first_boot_with_a_file_on_the_boot_partition(
     assert EUI in platform.call("gateways", "list")
 
 
-def test_the_outcome_can_be_read_on_a_laptop(gateway: Gateway) -> None:
-    told = gateway.shell.check("sync; cat /boot/firmware/civigate.toml")
+def test_the_outcome_can_be_read_on_a_laptop(gateway: Gateway, claim: str) -> None:
+    """It is on the FAT partition itself, and the claim code is not: nor in sectors that no file has any more."""
+    gateway.wait_for(
+        lambda: gateway.properties("ActiveState", unit=PROVISION)["ActiveState"] == "inactive",
+        "the end of the set-up",
+    )
+    gateway.shell.check("sync")
+    boot = BootPartition(gateway.machine.disk)
+    told = boot.read("civigate.toml")
     assert 'stage = "online"' in told
     assert EUI in told
     assert "claim = " not in "\n".join(line for line in told.splitlines() if not line.startswith("#"))
-    assert gateway.shell.run("test -e /boot/firmware/civigate-error.txt").code != 0
+    assert claim.encode() not in boot.sectors()
+    assert "civigate-error.txt" not in boot.names()
+    assert "civigate-report.html" in boot.names()
     assert gateway.shell.run("test -e /var/lib/civigate-provision/request.toml").code != 0
 
 
