@@ -84,9 +84,8 @@ def prepared(request: pytest.FixtureRequest) -> None:
     if wanted is None and begins is None:
         return
     bench: Bench = request.getfixturevalue("bench")
-    missing = bench.missing(wanted.args if wanted is not None else ())
-    if missing:
-        pytest.skip(f"bench {bench.name} has no role {', '.join(missing)}")
+    if lacks := bench.lacks(wanted.args if wanted is not None else ()):
+        pytest.skip(lacks)
     if begins is None:
         return
     if begins.args[0] is not State.BOOTED:

@@ -26,8 +26,8 @@ FIX_S = 90.0
 @pytest.fixture(scope="module")
 def gnss(bench: Bench, shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gnss]:
     """Return the agent's part that listens to both, once it knows the time and the rate of the counter."""
-    if bench.missing(("spi", "gnss")):
-        pytest.skip(f"bench {bench.name} has no role {', '.join(bench.missing(('spi', 'gnss')))}")
+    if lacks := bench.lacks(("spi", "gnss")):
+        pytest.skip(lacks)
     assert bench.spi is not None
     assert bench.gnss is not None
     bring(bench, State.BOOTED)

@@ -113,7 +113,7 @@ def test_h08_rssi_follows_the_level(
     worst = max((one - other for one, other in zip(readings, levels, strict=True)), key=abs)
     limit_db = bench.limits.rssi_error_db
     measure("RSSI error, worst", worst, "dB", low=-limit_db, high=limit_db)
-    measure.line("RSSI over level at the connector", sorted(zip(levels, readings, strict=True)))
+    measure.line("RSSI (dBm) over the level at the connector (dBm)", sorted(zip(levels, readings, strict=True)))
 
 
 @hil("H08")

@@ -162,7 +162,7 @@ def test_h17_a_platform_that_answers_falsely(
     platform.lie("")
     field.wait_for_all("all frames, once it tells the truth")
     bench.wait_for(lambda: delivered(bench), "the gateway to know it")
-    measure("frames that arrived twice", field.doubled(), high=0)
+    measure(f"frames that arrived twice, with {lie}", field.doubled(), high=0)
     assert platform.verifies()
 
 

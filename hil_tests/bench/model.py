@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from hil_tests.bench.limits import Limits
 from hil_tests.bench.roles import (
+    IN_WORDS,
     ROLES,
     Air,
     Disk,
@@ -100,6 +101,11 @@ class Bench:
     def missing(self, names: Iterable[str]) -> list[str]:
         """Return those of some roles that it does not fill."""
         return [name for name in names if getattr(self, name) is None]
+
+    def lacks(self, names: Iterable[str]) -> str:
+        """Return the sentence of a report that some of these roles are missing; empty when none is."""
+        missing = [f"{IN_WORDS[name]} (role {name})" for name in self.missing(names)]
+        return f"bench {self.name} has no {', no '.join(missing)}" if missing else ""
 
     def wait_for(self, look: Callable[[], T | None], what: str, within_s: float | None = None) -> T:
         """Look again and again; return the first result that is neither None nor False.

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from drivers.boards import Board
 from drivers.bus import OutputLine, SerialPort, SpiBus
@@ -387,5 +387,19 @@ class Witness(Protocol):
         """Write console, journal, trace, or a copy of the spool into files of this folder; may write none."""
 
 
-ROLES = ("dut", "spi", "power", "node", "rf", "platform", "golden", "gnss", "clock", "disk", "system", "air")
-"""In the order of the table above."""
+IN_WORDS: Final = {
+    "dut": "gateway under test",
+    "spi": "way to the registers of the concentrator",
+    "power": "switch for the supply",
+    "node": "reference node",
+    "rf": "path of known attenuation",
+    "platform": "platform",
+    "golden": "golden gateway, a second one known to be good",
+    "gnss": "GNSS receiver",
+    "clock": "hand on the gateway's clock",
+    "disk": "hand on the gateway's disk",
+    "system": "installed system (package, systemd, watchdogs)",
+    "air": "transmitter of damaged packets",
+}
+"""The roles in the order of the table above, as a report names them to somebody who does not know them."""
+ROLES: Final = tuple(IN_WORDS)

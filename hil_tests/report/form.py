@@ -5,10 +5,22 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Final
 
-from agent.certificate import Certificate, Outcome, Trial
+from agent.certificate import Certificate, Outcome, Trial, Value
 from hil_tests.report.drawing import code
-from hil_tests.report.style import OUTCOME_COLOURS, SIMULATED, STYLE, VERDICT_COLOURS
+from hil_tests.report.figures import allowed, measured
+from hil_tests.report.style import (
+    OUTCOME_COLOURS,
+    SIMULATED,
+    SIMULATED_CLASS,
+    SIMULATED_MEANS,
+    STYLE,
+    VERDICT_COLOURS,
+)
+
+SHOWN: Final = 2
+"""Values of each test: the form is one page, the report has them all."""
 
 
 def code_text(certificate: Certificate, digest: str) -> str:
@@ -46,15 +58,19 @@ def render(certificate: Certificate, digest: str, key: str) -> str:
         ),
     )
     rows = "".join(f"<tr><th>{name}</th><td>{escape(value or 'not named')}</td></tr>" for name, value in facts)
-    simulated = f'<div class="verdict simulated">{SIMULATED}</div>' if certificate.simulated else ""
+    simulated = (
+        f'<div class="verdict simulated">{SIMULATED}</div><p>{SIMULATED_MEANS}</p>' if certificate.simulated else ""
+    )
+    stamp = "SIMULATED " if certificate.simulated else ""
     grouped = " ".join(digest[start : start + 8] for start in range(0, len(digest), 8))
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Certificate {escape(board.get("eui", ""))}</title><style>{STYLE}</style></head><body>
+<title>{stamp}{certificate.verdict}: certificate {escape(board.get("eui", ""))}</title><style>{STYLE}</style></head>
+<body{SIMULATED_CLASS if certificate.simulated else ""}>
 <header><div><h1>Certificate of a LoRaWAN gateway board</h1>
 <div class="verdict" style="background:{VERDICT_COLOURS[certificate.verdict]}">{certificate.verdict}</div>{simulated}
 <p>{_meaning(certificate)}</p></div>
-<figure>{code(code_text(certificate, digest))}<figcaption>scan and compare</figcaption></figure></header>
+<figure>{code(code_text(certificate, digest))}<figcaption>the digest below, to scan</figcaption></figure></header>
 <table class="facts">{rows}</table>
 <h2>Tests</h2><table>{"".join(map(_row, certificate.tests))}</table>
 <h2>Signature</h2>
@@ -72,15 +88,21 @@ def _meaning(certificate: Certificate) -> str:
             return "Every required test was done and passed."
         case "FAIL":
             return "The board failed at least one test."
-    return "Nothing failed, but required tests are missing: this says neither yes nor no."
+    missing = ", ".join(one.id for one in certificate.tests if one.required and one.outcome is not Outcome.PASS)
+    return f"Nothing failed, but required tests are missing ({missing}): this says neither yes nor no."
 
 
 def _row(test: Trial) -> str:
-    measured = "; ".join(f"{one.name} {one.value:,.5g} {one.unit}".strip() for one in test.values[:2])
     done = test.outcome in {Outcome.PASS, Outcome.FAIL, Outcome.PARTLY}
-    note = measured if done else "; ".join(test.reasons)
+    notes = list(map(_said, sorted(test.values, key=lambda one: not one.unit)[:SHOWN])) if done else []
+    notes += [] if test.outcome is Outcome.PASS else test.reasons
     return (
         f'<tr><td class="id">{test.id}</td>'
         f'<td class="outcome" style="color:{OUTCOME_COLOURS[test.outcome]}">{test.outcome}</td>'
-        f'<td>{escape(test.title)}</td><td class="note">{escape(note)}</td></tr>'
+        f'<td>{escape(test.title)}<div class="note">{escape("; ".join(notes))}</div></td></tr>'
     )
+
+
+def _said(value: Value) -> str:
+    limit = allowed(value)
+    return f"{value.name} {measured(value)}" + (f" (allowed: {limit})" if limit else "")

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The report of a run: one HTML page that needs nothing else, for somebody who was not there.
 
-The verdict comes first, then what was measured against which limit, then the level's line, then what went wrong with
-its evidence, then what was not done.
+The verdict comes first, then what went wrong with its evidence, then the list, then each test: what was asked, what was
+measured against which limit, and what a failure means.
 """
 
 from __future__ import annotations
@@ -14,28 +14,38 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from agent.certificate import Outcome, Trial, Value, Verdict
-from hil_tests.report.drawing import bar, chart, margin
+from agent.certificate import Outcome, Trial, Verdict
+from hil_tests.catalogue import CATALOGUE
+from hil_tests.report.drawing import bar, chart
+from hil_tests.report.figures import allowed, measured, within
 from hil_tests.report.results import Outcomes, Result
-from hil_tests.report.style import OUTCOME_COLOURS, SIMULATED, STYLE, VERDICT_COLOURS
+from hil_tests.report.style import (
+    OUTCOME_COLOURS,
+    SIMULATED,
+    SIMULATED_CLASS,
+    SIMULATED_MEANS,
+    STYLE,
+    VERDICT_COLOURS,
+)
 
 SHOWN_BYTES: Final = 6000
 """Of an attachment that is text: its end; the whole file lies beside the page."""
 TEXTS: Final = {".txt", ".json", ".toml"}
-FACTS: Final = (
-    "board",
-    "board serial",
-    "EUI",
-    "chip version",
-    "node",
-    "bench",
-    "bench digest",
-    "operator",
-    "civigate",
-    "commit",
-    "emulator",
-    "image",
-)
+FACTS: Final = {
+    "board": "board",
+    "board serial": "serial number",
+    "EUI": "EUI",
+    "chip version": "chip version",
+    "node": "node",
+    "bench": "bench",
+    "bench digest": "its SHA-256",
+    "operator": "tested by",
+    "civigate": "software",
+    "commit": "commit",
+    "emulator": "emulator",
+    "image": "image",
+}
+"""What is shown of the run, and by which name."""
 
 
 def render(outcomes: Outcomes, folder: Path) -> str:
@@ -46,19 +56,19 @@ def render(outcomes: Outcomes, folder: Path) -> str:
         folder: where it will lie; attachments are named from there.
     """
     board = outcomes.facts.get("EUI") or outcomes.facts.get("board", "board")
+    stamp = "SIMULATED " if outcomes.simulated else ""
     return "\n".join(
         chain(
             [
                 '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
-                f"<title>{escape(f'{outcomes.verdict}: {board}, {outcomes.began}')}</title>",
-                f"<style>{STYLE}</style></head><body>",
+                f"<title>{escape(f'{stamp}{outcomes.verdict}: {board}, {outcomes.began}')}</title>",
+                f"<style>{STYLE}</style></head><body{SIMULATED_CLASS if outcomes.simulated else ''}>",
             ],
             _head(outcomes, board),
             _failures(outcomes, folder),
             _list(outcomes),
-            _lines(outcomes),
-            _measured(outcomes),
+            _each(outcomes),
             [f"<footer>{_footer(outcomes)}</footer></body></html>", ""],
         )
     )
@@ -71,14 +81,15 @@ def _head(outcomes: Outcomes, board: str) -> Iterator[str]:
     yield f"<h1>Board {escape(board)}</h1>"
     yield f'<div class="verdict" style="background:{VERDICT_COLOURS[outcomes.verdict]}">{outcomes.verdict}</div>'
     if outcomes.simulated:
-        yield f'<div class="verdict simulated">{SIMULATED}</div>'
+        yield f'<div class="verdict simulated">{SIMULATED}</div><p>{SIMULATED_MEANS}</p>'
     said = ", ".join(f"{number} {kind.lower()}" for kind, number in count.items() if number)
     yield f"<p>{_sentence(outcomes)} Of {len(tests)} tests: {said}.</p></div></header>"
     yield '<table class="facts">'
-    for name in FACTS:
+    for name, shown in FACTS.items():
         if value := outcomes.facts.get(name):
-            yield f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>"
-    yield f"<tr><th>time</th><td>{outcomes.began} to {outcomes.ended}, seed {outcomes.seed}</td></tr></table>"
+            yield f"<tr><th>{shown}</th><td>{escape(value)}</td></tr>"
+    yield f"<tr><th>time</th><td>{_time(outcomes.began)} to {_time(outcomes.ended)} UTC</td></tr>"
+    yield f"<tr><th>chance</th><td>--hil-seed {outcomes.seed} draws the same again</td></tr></table>"
 
 
 def _sentence(outcomes: Outcomes) -> str:
@@ -89,7 +100,11 @@ def _sentence(outcomes: Outcomes) -> str:
         case Verdict.FAIL:
             return f"The board failed {_names(one for one in tests if one.outcome is Outcome.FAIL)}."
     missing = _names(one for one in tests if one.required and one.outcome is not Outcome.PASS)
-    return f"Nothing failed, but not all was done: {missing}. So it says neither yes nor no."
+    return f"Nothing failed, but not all was done: {missing}. This says neither yes nor no."
+
+
+def _time(stamp: str) -> str:
+    return stamp.replace("T", " ").removesuffix("Z")
 
 
 def _names(tests: Iterator[Trial]) -> str:
@@ -129,11 +144,10 @@ def _attachment(path: Path, folder: Path) -> str:
 def _list(outcomes: Outcomes) -> Iterator[str]:
     yield "<h2>The tests</h2><table>"
     for one in outcomes.tests:
-        note = "; ".join(one.reasons) or ("no test of this run" if one.outcome is Outcome.NOT_RUN else "")
         required = "" if one.required else ' <span class="note">(not required)</span>'
+        note = _note(one)
         yield (
-            f'<tr><td class="id">{one.id}</td>'
-            f'<td class="outcome" style="color:{OUTCOME_COLOURS[one.outcome]}">{one.outcome}</td>'
+            f'<tr><td class="id"><a href="#{one.id}">{one.id}</a></td>{_outcome(one.outcome, "td")}'
             f"<td>{escape(one.title)}{required}"
             + (f'<div class="note">{escape(note)}</div>' if note else "")
             + "</td></tr>"
@@ -141,54 +155,46 @@ def _list(outcomes: Outcomes) -> Iterator[str]:
     yield "</table>"
 
 
-def _lines(outcomes: Outcomes) -> Iterator[str]:
-    for one in outcomes.results:
-        if one.lines:
-            yield f"<h2>{escape(one.number)}: level</h2>{chart(one.lines)}"
+def _note(one: Trial) -> str:
+    return "; ".join(one.reasons) or ("no test of this run" if one.outcome is Outcome.NOT_RUN else "")
 
 
-def _measured(outcomes: Outcomes) -> Iterator[str]:
-    yield "<h2>What was measured</h2>"
-    heads = ("<th></th>", "<th>value</th>", "<th></th>", '<th class="n">measured</th>', '<th class="n">allowed</th>')
-    yield f"<table><thead><tr>{''.join(heads)}<th>margin</th></tr></thead>"
-    for one in outcomes.tests:
-        for value in one.values:
-            yield (
-                f'<tr><td class="id">{one.id}</td><td>{escape(value.name)}</td>'
-                f"<td>{escape('' if _within(value) else 'beyond')}</td>"
-                f'<td class="n">{_figure(value.value)} {escape(value.unit)}</td><td class="n">{_allowed(value)}</td>'
-                f"<td>{bar(value) if value.unit else ''}</td></tr>"
-            )
-    yield "</table>"
+def _each(outcomes: Outcomes) -> Iterator[str]:
+    """Say of each test what was asked, what was measured against which limit, and what a failure means."""
+    yield "<h2>Test by test</h2>"
+    for entry, one in zip(CATALOGUE, outcomes.tests, strict=True):
+        yield f'<section id="{entry.number}"><h3>{entry.number} {escape(entry.title)} {_outcome(one.outcome)}</h3>'
+        yield f'<p class="note">If it fails: {escape(entry.failure)}</p>'
+        for part in (found for found in outcomes.results if found.number == entry.number):
+            reason = "" if part.outcome is Outcome.PASS else f": {part.reason}"
+            yield f'<h4>{escape(_words(part))} {_outcome(part.outcome)}<span class="note">{escape(reason)}</span></h4>'
+            for value in part.values:
+                beyond = "" if within(value) else ' <b style="color:#a8201a">beyond its limit</b>'
+                yield (
+                    f'<div class="value"><span class="name">{escape(value.name)}{beyond}</span>'
+                    f"<span>{escape(measured(value))}</span>"
+                    f'<span class="note">allowed: {escape(allowed(value)) or "anything"}</span>'
+                    f"<span>{bar(value) if value.unit else ''}</span></div>"
+                )
+            if part.lines:
+                yield chart(part.lines)
+        yield "</section>"
 
 
-def _within(value: Value) -> bool:
-    room = margin(value)
-    return room is None or room >= 0
-
-
-def _allowed(value: Value) -> str:
-    low, high = value.low, value.high
-    if low is not None and high is not None:
-        return _figure(low) if low == high else f"{_figure(low)} to {_figure(high)}"
-    if high is not None:
-        return f"at most {_figure(high)}"
-    return "" if low is None else f"at least {_figure(low)}"
-
-
-def _figure(value: float) -> str:
-    """Write a number with four figures, large ones whole."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _outcome(outcome: Outcome, element: str = "span") -> str:
+    return f'<{element} class="outcome" style="color:{OUTCOME_COLOURS[outcome]}">{outcome}</{element}>'
 
 
 def _words(result: Result) -> str:
-    return result.name.removeprefix(f"test_{result.number.lower()}_").removeprefix("test_").replace("_", " ")
+    name, _, parameters = result.name.removesuffix("]").partition("[")
+    words = name.removeprefix(f"test_{result.number.lower()}_").removeprefix("test_").replace("_", " ")
+    return f"{words}: {parameters}" if parameters else words
 
 
 def _footer(outcomes: Outcomes) -> str:
     took_s = sum(one.took_s for one in outcomes.results)
     return (
-        f"{len(outcomes.results)} parts in {took_s:.0f} s. A full bar is far from its limit, an empty one is at it; "
-        "counts have none. Beside this page: junit.xml, the signed certificate as .json (civigate certificate verify) "
+        f"{len(outcomes.results)} parts in {took_s:.0f} s. A full bar is far from its limit, an empty one is at it. "
+        "Beside this page: junit.xml, the signed certificate as .json (civigate certificate verify) "
         "and as a form to print, and the public key of the bench, bench.pub."
     )

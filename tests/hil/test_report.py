@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -16,7 +17,7 @@ import pytest
 from agent.batch.keys import Ed25519Signer
 from agent.certificate import Outcome, Value, Verdict, digest_of
 from hil_tests.catalogue import CATALOGUE, NUMBERS
-from hil_tests.report import drift, form, junit, page
+from hil_tests.report import drift, figures, form, junit, page
 from hil_tests.report.drawing import bar, chart, margin
 from hil_tests.report.results import Outcomes, Result
 
@@ -76,8 +77,51 @@ def test_the_page_begins_with_the_verdict_and_hides_nothing(tmp_path: Path) -> N
     for words in ("waited 60 s", "the last &lt;words&gt;", "attachments/journal.txt", "lab &lt;1&gt;", "Zoë &amp; co"):
         assert words in text
     assert "http://" not in text.replace("http://www.w3.org", "")
-    assert "SIMULATED" not in text
-    assert "SIMULATED" in page.render(replace(WHOLE, simulated=True), tmp_path)
+
+
+def test_a_board_that_was_none_is_stamped_on_every_part_of_every_page(tmp_path: Path) -> None:
+    certificate, key = WHOLE.certificate(), Ed25519Signer.generate().public
+    digest = digest_of(certificate, key)
+    for real, emulated in (
+        (page.render(WHOLE, tmp_path), page.render(replace(WHOLE, simulated=True), tmp_path)),
+        (
+            form.render(certificate, digest, key.text),
+            form.render(replace(certificate, simulated=True), digest, key.text),
+        ),
+    ):
+        assert "SIMULATED" not in real.partition("</style>")[2]
+        assert "<title>SIMULATED " in emulated
+        assert "SIMULATED: no hardware was tested" in emulated
+        assert '<body class="is-simulated">' in emulated, "nothing is behind it"
+        assert "is-simulated" not in real.partition("</style>")[2]
+
+
+def test_each_test_says_what_was_asked_measured_and_allowed_and_what_its_failure_means(tmp_path: Path) -> None:
+    bad = Value("level at the node", -130.25, "dB", -120.0, None)
+    part = Result("test_h07_deaf[868.1 MHz]", "H07", True, Outcome.FAIL, 2.0, "not heard", values=(bad,))
+    text = page.render(replace(WHOLE, results=(*PASSED, part)), tmp_path)
+    for entry in CATALOGUE:
+        start = text.index(f'<section id="{entry.number}">')
+        section = text[start : text.index("</section>", start)]
+        assert escape(entry.title) in section
+        assert escape(entry.failure) in section
+        assert "allowed: -1 to 1 dB" in section
+        for words in ("deaf: 868.1 MHz", "-130.2 dB", "allowed: at least -120 dB", "beyond its limit"):
+            assert (words in section) is (entry.number == "H07")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (Value("", 0.0, "", None, 0.0), ("0", "none")),
+        (Value("", 25.0, "degC", -20.0, 70.0), ("25 °C", "-20 to 70 °C")),
+        (Value("", 12345.6, "us", None, 2e4), ("12,346 µs", "at most 20,000 µs")),
+        (Value("", 127.0, "", 127.0, 127.0), ("127", "127")),
+        (Value("", 1.0, "s", None, None), ("1 s", "")),
+    ],
+)
+def test_values_in_words(value: Value, said: tuple[str, str]) -> None:
+    assert (figures.measured(value), figures.allowed(value)) == said
 
 
 def test_the_form_carries_the_digest() -> None:
