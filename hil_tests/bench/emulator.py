@@ -37,7 +37,7 @@ def bench(run: Run) -> Iterator[Bench]:
         yield Bench(
             "emulator",
             simulated=True,
-            limits=Limits(),
+            limits=Limits(telling_s=0.02),
             description={"board": f"emulated {door.board.name}", "emulator": metadata.version("civigate")},
             dut=dut,
             spi=door,

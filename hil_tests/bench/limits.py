@@ -23,6 +23,7 @@ class Limits:
         counter_error_ppm: of the concentrator's counter against the host.
         tx_moment_error_us: of a transmission's end, as the node and this machine tell it, from where the counter value
             that was asked for puts it.
+        telling_s: after a transmission has ended, how long a node may take to say that it has heard it.
         celsius_low, celsius_high: what a temperature may be on this bench.
         frame_time_error_us: of a frame's stated time beyond its stated error: what reading the counter costs here; an
             emulator's bus is a socket to a busy process.
@@ -47,6 +48,7 @@ class Limits:
     stamp_error_us: float = 500_000.0
     counter_error_ppm: float = 100.0
     tx_moment_error_us: float = 20_000.0
+    telling_s: float = 0.5
     celsius_low: float = -20.0
     celsius_high: float = 70.0
     frame_time_error_us: int = 1_000_000

@@ -32,7 +32,8 @@ MAX_SAID: Final = 200_000
 """Characters of a journal that are kept as evidence."""
 
 _HASTE: Final = {
-    "batch_age_s = 2.0": "batch_age_s = 0.3",
+    "commit_window_s = 0.5": "commit_window_s = 0.1",
+    "batch_age_s = 2.0": "batch_age_s = 0.1",
     "\n[destination.filter]": "answer_timeout_s = 1.0\n\n[destination.filter]",
 }
 """What a gateway on a bench does sooner than one in the field, so that nobody waits for it."""
@@ -88,8 +89,8 @@ class Town(Stage):
         if name == "receiver":
             lying = (sys.executable, "-m", "hil_tests.bench.lying_receiver", str(self.lies))
             command = (*lying, *command[len(RECEIVER) :])
-        if name == "agent" and self.clock.exists():
-            command = (sys.executable, "-m", "tests.e2e.lying_clock", str(self.clock), *command[len(CIVIGATE) :])
+        if name == "agent":
+            command = (sys.executable, "-m", "hil_tests.bench.hasty_agent", str(self.clock), *command[len(CIVIGATE) :])
         super()._start(name, *command, until=until)
 
 

@@ -33,6 +33,7 @@ from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.firmware import Firmware, recognise
 from drivers.sx1302.ledger import AirtimeLedger
 from drivers.sx1302.packet import CrcStatus
+from hil_tests.bench.haste import HastyClock
 from hil_tests.bench.roles import BenchError, NodeIdentity, NodeReception, RadioSettings, TxReport
 from hil_tests.bench.trace import Trace
 
@@ -84,7 +85,7 @@ class VirtualDoor:
 
     def open_concentrator(self, temperature: Callable[[], float] | None = None) -> Concentrator:
         """Open all of it with the driver."""
-        clock = HostClock()
+        clock = HastyClock()
         return Concentrator(
             self.open_bus(),
             self._emulator.reset_line(),

@@ -23,6 +23,7 @@ from agent.cli.main import main
 from agent.clock import HostClock, KernelState, anchor_from
 
 FILE = Path(sys.argv[1])
+HASTE_S = 0.5
 
 
 class LyingClock(HostClock):
@@ -58,6 +59,6 @@ class LyingClock(HostClock):
 
 if __name__ == "__main__":
     agent.service.HostClock = LyingClock  # type: ignore[attr-defined]  # the seam of this test
-    agent.service.ANCHOR_HASTE_S = 0.5
+    agent.service.ANCHOR_HASTE_S = HASTE_S
     sys.argv = ["civigate", *sys.argv[2:]]
     sys.exit(main())
