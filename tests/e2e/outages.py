@@ -154,6 +154,7 @@ class Show:
         begin = time.monotonic()
         with scenario.trouble(self._scene):
             self.wait(scenario.seconds)
+            self.until("a frame to be heard meanwhile", lambda: self._air.received > heard)
             said = "" if wanted is None else self._hear(scenario.name, wanted)
             if scenario.passes:
                 before = arrived

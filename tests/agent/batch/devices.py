@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
 from pathlib import Path
+
+import pytest
 
 SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
 PATIENCE_S = 60.0
@@ -60,7 +63,7 @@ def _listening() -> set[str]:
 
 
 class SoftwareToken:
-    """A token with the PIN 2468; SoftHSM finds it by `$SOFTHSM2_CONF`, which the caller sets to `configuration`."""
+    """A token with the PIN 2468; SoftHSM finds it by `$SOFTHSM2_CONF`: `configuration`."""
 
     PIN = "2468"
 
@@ -83,6 +86,14 @@ class SoftwareToken:
             check=True,
             capture_output=True,
         )
+
+    def known_here(self, patch: pytest.MonkeyPatch) -> None:
+        """Let this process find it: the library reads its configuration once, and may have done so for another test."""
+        import pkcs11
+
+        patch.setenv("SOFTHSM2_CONF", str(self.configuration))
+        with contextlib.suppress(pkcs11.exceptions.PKCS11Error):
+            pkcs11.lib(str(SOFTHSM)).reinitialize()
 
     def write_pin(self, pin: str) -> None:
         """Change what stands in the PIN file."""

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import stat
 import subprocess
 import sys
@@ -32,20 +31,10 @@ def tpm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftwareTpm]:
 
 
 @pytest.fixture
-def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SoftwareToken]:
+def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftwareToken:
     device = SoftwareToken(tmp_path)
-    monkeypatch.setenv("SOFTHSM2_CONF", str(device.configuration))
-    _forget_tokens()
-    yield device
-    _forget_tokens()
-
-
-def _forget_tokens() -> None:
-    """The library reads its configuration once in a process; let it read that of this test."""
-    import pkcs11
-
-    with contextlib.suppress(pkcs11.exceptions.PKCS11Error):
-        pkcs11.lib(str(SOFTHSM)).reinitialize()
+    device.known_here(monkeypatch)
+    return device
 
 
 def key(text: str) -> Signer:

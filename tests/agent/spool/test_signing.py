@@ -305,7 +305,7 @@ def test_sealing_waits_for_a_token_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     token = SoftwareToken(tmp_path)
-    monkeypatch.setenv("SOFTHSM2_CONF", str(token.configuration))
+    token.known_here(monkeypatch)
     place = keyplace.parse_device(token.uri())
     public = keyplace.create(place).public
     _wait_and_go_on(tmp_path, place, public.kid, token.pull, token.plug_in)
