@@ -117,6 +117,11 @@ class Gateway:
         """Return the payloads of the frames that are in the spool, as another reader of the database sees them."""
         return {bytes.fromhex(line) for line in self._ask_spool("SELECT hex(phy_payload) FROM frame").split()}
 
+    def numbers(self) -> set[tuple[int, int]]:
+        """Return series and number of the frames that are in the spool: what tells them apart, in few bytes."""
+        said = self._ask_spool("SELECT hex(substr(phy_payload, 10, 8)) FROM frame")
+        return {(int(one[:8], 16), int(one[8:], 16)) for one in said.split()}
+
     def _ask_spool(self, query: str) -> str:
         result = self.shell.run(f"sqlite3 -readonly -cmd '.timeout 20000' {SPOOL} '{query}'")
         return result.output.strip() if result.code == 0 else ""
