@@ -46,7 +46,7 @@ article { border-left: 5px solid; padding: 2px 0 2px 12px; margin: 12px 0; break
 article.warn { border-color: var(--warn); } article.fail { border-color: var(--fail); }
 article h3 { font-size: 1rem; margin: 0 0 3px; } article p { margin: 3px 0; }
 article b { font-weight: 600; }
-.code { font-size: 12px; color: var(--skipped); }
+.code { font-size: 12px; color: var(--skipped); white-space: nowrap; }
 .signs { display: flex; gap: 30px; margin-top: 44px; break-inside: avoid; }
 .signs div { flex: 1; border-top: 1px solid #1b1f27; padding-top: 4px; font-size: 12px; color: var(--skipped); }
 footer { margin-top: 20px; font-size: 12px; color: var(--skipped); }
@@ -117,7 +117,7 @@ def _head(sheet: Sheet) -> Iterator[str]:
     order = (Verdict.FAIL, Verdict.WARN, Verdict.OK, Verdict.SKIPPED)
     summed = ", ".join(f"{_MARKS[v]}: {counts[v.value]}" for v in order if counts[v.value])
     yield "<header><div>"
-    yield f"<h1>{escape(sheet.name or 'LoRaWAN gateway')}</h1>"
+    yield f"<h1>{escape(sheet.name or 'LoRaWAN gateway')}</h1><div>Commissioning sheet of a LoRaWAN gateway</div>"
     yield f'<div class="verdict bg-{sheet.verdict.value}">{_WORDS[sheet.verdict]}</div>'
     if sheet.simulated:
         yield '<div class="verdict bg-simulated">SIMULATED: the concentrator is an emulated one</div>'
