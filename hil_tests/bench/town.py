@@ -33,7 +33,7 @@ MAX_SAID: Final = 200_000
 
 _HASTE: Final = {
     "commit_window_s = 0.5": "commit_window_s = 0.1",
-    "batch_age_s = 2.0": "batch_age_s = 0.1",
+    "batch_age_s = 2.0": "batch_age_s = 0.1\nbatch_frames = 10",
     "\n[destination.filter]": "answer_timeout_s = 1.0\n\n[destination.filter]",
 }
 """What a gateway on a bench does sooner than one in the field, so that nobody waits for it."""
