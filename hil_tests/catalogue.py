@@ -53,7 +53,7 @@ CATALOGUE: Final = (
     ),
     Entry(
         "H06",
-        "The counter runs, stays monotonic, and keeps time with the host",
+        "The counter runs, wraps, stays monotonic, and keeps time with the host",
         "Crystal or counter are off: the times of frames drift, and answers to sensors miss their moment.",
     ),
     Entry(

@@ -66,12 +66,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def bench(pytestconfig: pytest.Config) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[Bench]:
     """Return the bench of this run."""
     given = pytestconfig.getoption("--hil-seed")
     seed = random.SystemRandom().randrange(1 << 32) if given is None else int(given)
     options = {name: value for name in ("gateway",) if (value := pytestconfig.getoption(f"--{name}"))}
-    with open_bench(pytestconfig.getoption("--bench"), seed=seed, options=options) as opened:
+    # a worker of pytest-xdist collects all tests, and does not know which it will be given
+    items = () if hasattr(pytestconfig, "workerinput") else request.session.items
+    wanted = {role for item in items for mark in item.iter_markers("needs") for role in mark.args}
+    with open_bench(pytestconfig.getoption("--bench"), seed=seed, options=options, wanted=wanted) as opened:
         pytestconfig.stash[BENCH] = opened
         yield opened
 

@@ -13,14 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
+from typing import Final
 
 from agent.demo.stage import GATEWAY_EUI
 from drivers.emulator import Emulator
+from drivers.sx1302.counter import WRAP_US
 from hil_tests.bench.limits import Limits
 from hil_tests.bench.model import Bench, Run
 from hil_tests.bench.town import Town, TownClock, TownDisk, TownDut, TownPlatform, TownPower
 from hil_tests.bench.trace import Trace
 from hil_tests.bench.virtual import VirtualAir, VirtualDoor, VirtualGnss, VirtualNode, VirtualPath
+
+BEFORE_WRAP_US: Final = 2_000_000
+"""So soon after each reset the counter wraps: whatever is tested here is tested across that."""
 
 
 @contextmanager
@@ -28,11 +33,15 @@ def bench(run: Run) -> Iterator[Bench]:
     """Open it."""
     # the same clock as the tests and drivers: no time daemon slews it
     emulator = Emulator(
-        eui=bytes.fromhex(GATEWAY_EUI), monotonic_ns=partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC_RAW)
+        eui=bytes.fromhex(GATEWAY_EUI),
+        counter_start_us=WRAP_US - BEFORE_WRAP_US,
+        monotonic_ns=partial(time.clock_gettime_ns, time.CLOCK_MONOTONIC_RAW),
     )
     path = VirtualPath()
     door = VirtualDoor(emulator, Trace())
     with Town(run.folder, emulator) as town:
+        if "dut" in run.wanted:
+            town.begin_soon()
         dut = TownDut(town)
         yield Bench(
             "emulator",

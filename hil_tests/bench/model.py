@@ -44,11 +44,13 @@ class Run:
         folder: for its files, empty; short, since Unix sockets go there.
         seed: of everything that is drawn at random.
         options: what the command line says beside it: `board_serial`, `operator`, `gateway`.
+        wanted: roles that the tests of the run will ask for, as far as that is known.
     """
 
     folder: Path
     seed: int
     options: dict[str, str] = field(default_factory=dict)
+    wanted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
@@ -27,13 +27,16 @@ SHARED: Final = frozenset({"emulator"})
 
 
 @contextmanager
-def open_bench(name: str, *, seed: int = 1, options: Mapping[str, str] | None = None) -> Iterator[Bench]:
+def open_bench(
+    name: str, *, seed: int = 1, options: Mapping[str, str] | None = None, wanted: Iterable[str] = ()
+) -> Iterator[Bench]:
     """Open a bench, alone.
 
     Args:
         name: one of `KNOWN`, or a path to a .toml file.
         seed: of the run.
         options: see `Run`.
+        wanted: likewise.
 
     Raises:
         BenchError: there is no such bench, somebody else has it, or it cannot be opened.
@@ -45,6 +48,6 @@ def open_bench(name: str, *, seed: int = 1, options: Mapping[str, str] | None = 
     module = importlib.import_module("hil_tests.bench.rig" if path else KNOWN[name])
     lock = nullcontext() if name in SHARED else held(str(path.resolve()) if path else name)
     with lock, tempfile.TemporaryDirectory(prefix="cg-hil-") as folder:
-        run = Run(Path(folder), seed, dict(options or {}) | ({"file": str(path)} if path else {}))
+        run = Run(Path(folder), seed, dict(options or {}) | ({"file": str(path)} if path else {}), frozenset(wanted))
         with module.bench(run) as opened:
             yield with_log(opened, seed=seed, file=path.read_bytes() if path else None)

@@ -17,6 +17,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -58,18 +59,27 @@ class Town(Stage):
         self.folder = folder
         self.lies = folder / "lies"
         self.clock = folder / "clock.json"
-        self.is_set = False
+        self._helper = ThreadPoolExecutor(1, "town")
+        self._begun: Future[None] | None = None
+
+    def begin_soon(self) -> None:
+        """Set the stage, once, while tests of the chip go on."""
+        if self._begun is None:
+            self._begun = self._helper.submit(self._begin)
 
     def begin(self) -> None:
-        """Set the stage, once."""
-        if not self.is_set:
-            self.set()
-            text = self.gateway_toml.read_text()
-            for old, new in _HASTE.items():
-                assert text.count(old) == 1, old
-                text = text.replace(old, new)
-            self.gateway_toml.write_text(text)
-            self.is_set = True
+        """Set the stage, once, and wait for it."""
+        self.begin_soon()
+        assert self._begun is not None
+        self._begun.result()
+
+    def _begin(self) -> None:
+        self.set()
+        text = self.gateway_toml.read_text()
+        for old, new in _HASTE.items():
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        self.gateway_toml.write_text(text)
 
     def agent_pid(self) -> int | None:
         """Return the process of the agent, None when it does not run."""
@@ -78,6 +88,7 @@ class Town(Stage):
 
     def close(self) -> None:
         """Stop everything."""
+        self._helper.shutdown()
         super().close()
         if self._server is not None:
             self._server.close()
