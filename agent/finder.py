@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from agent.config import Bus
-from agent.radio import lines_of, open_bus
+from agent.hardware import lines_of, open_bus
 from drivers.boards import Board, GpioLine, board_names, load_board
 from drivers.errors import BusError, DriverError
 from drivers.linux.clock import SystemClock

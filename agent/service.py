@@ -24,11 +24,12 @@ from agent.enrolment.enrolling import folder_of, sets_of
 from agent.enrolment.renewal import Renewals
 from agent.errors import AgentError, SpoolError
 from agent.filter import Filter
+from agent.hardware import concentrator_opener
 from agent.local.answers import Answers
 from agent.local.desk import Desk
 from agent.local.server import Door, Server, SocketDoor
 from agent.notify import Notifier
-from agent.radio import Radio, concentrator_opener
+from agent.radio import Radio
 from agent.radiohealth import RadioHealth
 from agent.rescue import LookNote
 from agent.spool import orders

@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from agent import config as configuration
     from agent.errors import ConfigError
+    from agent.hardware import default_bus, leads_to_emulator
     from agent.listener import open_sx1261, read_patch
-    from agent.radio import default_bus, leads_to_emulator
     from drivers.boards import load_board
     from drivers.linux.clock import SystemClock
     from drivers.plans import load_plan

@@ -30,7 +30,7 @@ def bus_of(context: Context) -> Bus:
     Raises:
         DriverError: there is no such profile.
     """
-    from agent.radio import default_bus
+    from agent.hardware import default_bus
     from drivers.boards import load_board
 
     assert context.config is not None

@@ -55,7 +55,7 @@ def concentrator(context: Context) -> Iterator[Finding]:
 
 def _examined(context: Context) -> Iterator[Finding]:
     """Look at a concentrator that no agent uses."""
-    from agent.radio import open_bus
+    from agent.hardware import open_bus
     from drivers.boards import load_board
     from drivers.linux.clock import SystemClock
     from drivers.sx1302.emulated import is_emulated
@@ -116,7 +116,7 @@ def _at_work(opened: SpiBus, sighting: Sighting) -> bool:
 
 def _after_reset(context: Context, board: Board, at: Bus, opened: SpiBus, before: Sighting) -> Iterator[Finding]:
     """Pulse the reset line, and say what that led to."""
-    from agent.radio import lines_of
+    from agent.hardware import lines_of
     from drivers.linux.clock import SystemClock
     from drivers.sx1302.probe import leads_to_chip, look
 

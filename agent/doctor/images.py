@@ -45,7 +45,7 @@ def firmware(context: Context) -> Iterator[Finding]:
 def _emulated(context: Context) -> bool:
     """Say whether an emulated concentrator is there; a real chip is read at one address where it has nothing."""
     from agent.doctor.buses import bus_of
-    from agent.radio import leads_to_emulator
+    from agent.hardware import leads_to_emulator
     from drivers.boards import load_board
 
     assert context.config is not None

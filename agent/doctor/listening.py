@@ -50,7 +50,7 @@ class Heard:
 
 def listen(context: Context, board: Board, at: Bus) -> Iterator[Finding]:
     """Start, listen, measure, stop."""
-    from agent.radio import firmware_of, lines_of, open_bus
+    from agent.hardware import firmware_of, lines_of, open_bus
     from drivers.linux.clock import SystemClock
     from drivers.plans import load_plan
     from drivers.sx1302.concentrator import Concentrator

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent.clock import HostClock
 from agent.config import load
-from agent.radio import default_bus, lines_of, open_bus
+from agent.hardware import default_bus, lines_of, open_bus
 from drivers.boards import load_board
 from drivers.stts751 import Stts751
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The bench that is this machine: its service, and the concentrator that its gateway.toml names; no rig around it.
+"""The bench that is this machine: its service, what the package has installed, and the concentrator that its gateway.toml names; no rig around it.
 
 `--gateway FILE` names another configuration than /etc/civigate/gateway.toml. Without the service of the package on this
 machine there is no role `dut`, and whoever types the command sees to it that no agent runs.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.config import load
-from agent.radio import default_bus
+from agent.hardware import default_bus
 from drivers.boards import load_board
 from drivers.bus import SerialPort
 from drivers.linux.tty import TtyPort
@@ -28,7 +28,7 @@ from drivers.plans import load_plan
 from hil_tests.bench.bridge import SOURCE, Bridge, BridgedDoor
 from hil_tests.bench.limits import Limits
 from hil_tests.bench.model import Bench, Run
-from hil_tests.bench.remote import Place, RemoteDut
+from hil_tests.bench.remote import Place, RemoteDut, RemoteSystem
 
 CONFIG: Final = Path("/etc/civigate/gateway.toml")
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -74,6 +74,7 @@ def bench(run: Run) -> Iterator[Bench]:
     )
     command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-c", SOURCE, str(path)]
     door = BridgedDoor(partial(Bridge, ["sh", "-c", f"exec {shlex.join(command)}"]), board, plan, config.firmware_dirs)
+    dut = RemoteDut(place) if path == CONFIG and _is_installed(place.service) else None
     try:
         yield Bench(
             "local-pi",
@@ -81,7 +82,8 @@ def bench(run: Run) -> Iterator[Bench]:
             limits=LIMITS,
             description={"board": board.title},
             spi=door,
-            dut=RemoteDut(place) if path == CONFIG and _is_installed(place.service) else None,
+            dut=dut,
+            system=None if dut is None else RemoteSystem(dut, place, {}),
             gnss=None if config.gnss.device is None else LocalGnss(config.gnss.device),
         )
     finally:

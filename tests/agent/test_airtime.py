@@ -10,7 +10,7 @@ import pytest
 
 from agent.clock import HostClock
 from agent.config import load
-from agent.radio import concentrator_opener
+from agent.hardware import concentrator_opener
 from drivers.emulator import Emulator
 from drivers.emulator.remote import Server
 from drivers.errors import ForbiddenTransmissionError

@@ -13,8 +13,8 @@ import pytest
 from agent.cli.main import main
 from agent.config import Bus, load, parse_bus
 from agent.errors import AgentError
+from agent.hardware import concentrator_opener
 from agent.listener import open_sx1261, read_patch
-from agent.radio import concentrator_opener
 from drivers.emulator import AirPacket, Emulator
 from drivers.emulator.remote import Server
 from drivers.emulator.usb import UsbPort

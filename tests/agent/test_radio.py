@@ -15,7 +15,8 @@ from agent.batch.model import Account
 from agent.config import load
 from agent.filter import Filter, FilterRules, parse_dev_addrs
 from agent.frame import Session
-from agent.radio import LONGEST_PAUSE_S, Radio, RadioState, Receiver, Sink, concentrator_opener
+from agent.hardware import concentrator_opener
+from agent.radio import LONGEST_PAUSE_S, Radio, RadioState, Receiver, Sink
 from agent.rescue import LookNote
 from agent.spool.intake import Heard
 from agent.spool.journal import Recovered
