@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""The bench that is this machine: its service, what the package has installed, and the concentrator that its gateway.toml names; no rig around it.
+"""The bench that is this machine: its service, what the package has installed, and the concentrator that its
+gateway.toml names; no rig around it.
 
-`--gateway FILE` names another configuration than /etc/civigate/gateway.toml. Without the service of the package on this
-machine there is no role `dut`, and whoever types the command sees to it that no agent runs.
+`--gateway FILE` names another configuration than /etc/civigate/gateway.toml. Without the service of the package on
+this machine there are no roles `dut` and `system`, and whoever types the command sees to it that no agent runs. With a
+node on its USB and a platform beside it, it is a rig: a bench file whose [dut] has `via = ["sh", "-c"]`.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from hil_tests.bench.roles import BenchError, Done, GoldenReception
 STOP_S: Final = 120.0
 SPOOL_S: Final = 300.0
 JOURNAL_LINES: Final = 5000
+NEWER_SPOOL: Final = 99 << 16 | 99
+"""PRAGMA user_version of a spool that no present program can use (docs/spool.md)."""
 RESERVE_KB: Final = 256
 """What filling a disk leaves, for the file system's own needs."""
 _BACKUP: Final = """\
@@ -26,6 +28,11 @@ import sqlite3, sys, tempfile, os
 f = tempfile.mkdtemp(); p = os.path.join(f, "spool.db")
 a = sqlite3.connect("file:" + sys.argv[1] + "?mode=ro", uri=True); b = sqlite3.connect(p); a.backup(b); b.close()
 sys.stdout.buffer.write(open(p, "rb").read()); os.unlink(p); os.rmdir(f)
+"""
+_MARK: Final = """\
+import sqlite3, sys
+a = sqlite3.connect("file:" + sys.argv[1] + "?mode=rw", uri=True)
+print(a.execute("PRAGMA user_version").fetchone()[0]); a.execute("PRAGMA user_version = " + sys.argv[2]); a.close()
 """
 
 
@@ -83,13 +90,16 @@ class RemoteDut:
         return said in {"active", "activating", "reloading"}
 
     def status(self) -> Mapping[str, Any] | None:
-        """Read its report."""
-        done = self.run(*self._place.root, "cat", f"{self._place.runtime_dir}/status.json")
+        """Read its report, if it is of the process that runs now: a killed one leaves its last one behind."""
+        asked = f"systemctl show --property=MainPID --value {shlex.quote(self._place.service)}"
+        report = shlex.quote(f"{self._place.runtime_dir}/status.json")
+        done = self.run(*self._place.root, "sh", "-c", f"{asked}; cat {report}")
+        pid, _, text = done.stdout.partition("\n")
         try:
-            said: dict[str, Any] = json.loads(done.stdout)
+            said: dict[str, Any] = json.loads(text)
         except ValueError:
             return None
-        return said
+        return said if str(said["pid"]) == pid.strip() else None
 
     def journal(self) -> str:
         """Read the journal of this boot."""
@@ -203,6 +213,7 @@ class RemoteSystem:
         self._dut = dut
         self._place = place
         self._packages = dict(packages)
+        self._upgraded = False
 
     @property
     def service(self) -> str:
@@ -210,7 +221,37 @@ class RemoteSystem:
         return self._place.service
 
     def install(self, which: str) -> Done:
-        """Bring a package there and install it, as an administrator does."""
+        """Bring a package there and install it, as an administrator does.
+
+        On the way back from an upgrade the spool is marked as that of a program newer than both, since the two releases
+        may well use the same one.
+
+        Raises:
+            BenchError: the bench has no such package, or the spool cannot be marked.
+        """
+        if which not in self._packages:
+            raise BenchError(f"no package of {which!r} release", role="system", hint="name it in [system]")
+        back = which == "previous" and self._upgraded
+        version = self._mark(NEWER_SPOOL) if back else 0
+        try:
+            done = self._install(which)
+        finally:
+            if back:
+                self._mark(version)
+                self._dut.start()
+        self._upgraded = which == "this" and done.exit_code == 0
+        return done
+
+    def _mark(self, version: int) -> int:
+        """Stop the agent, write the version of its spool, and return the one of before."""
+        self._dut.stop()
+        spool = f"{self._place.state_dir}/spool.db"
+        done = self._dut.run(*self._place.root, "python3", "-c", _MARK, spool, str(version))
+        if done.exit_code:
+            raise BenchError(f"{spool}: {done.stderr.strip()}", role="system", hint="see what it says")
+        return int(done.stdout)
+
+    def _install(self, which: str) -> Done:
         there = f"/tmp/hil-{which}.deb"
         self._dut.run("sh", "-c", f"cat > {there}", stdin=self._packages[which].read_bytes(), limit_s=SPOOL_S)
         words = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--allow-downgrades", there)

@@ -94,8 +94,11 @@ def test_the_service_is_asked_for_what_it_does(machine: Machine) -> None:
 def test_status_journal_and_spool_are_brought(machine: Machine, tmp_path: Path) -> None:
     dut = RemoteDut(machine.place)
     assert dut.status() is None
-    (machine.folder / "run/status.json").write_text(json.dumps({"radio": None}))
-    assert dut.status() == {"radio": None}
+    (machine.folder / "run/status.json").write_text(json.dumps({"pid": 42, "radio": None}))
+    (machine.folder / "says-systemctl").write_text("41\n")
+    assert dut.status() is None, "it is of a process that was killed"
+    (machine.folder / "says-systemctl").write_text("42\n")
+    assert dut.status() == {"pid": 42, "radio": None}
     (machine.folder / "says-journalctl").write_text("it said so\n")
     shutil.copy(OLD_SPOOL, machine.folder / "state/spool.db")
     evidence = tmp_path / "evidence"
@@ -134,6 +137,32 @@ def test_a_package_is_brought_and_installed(machine: Machine, tmp_path: Path) ->
     assert there.read_bytes() == package.read_bytes()
     there.unlink()
     assert machine.calls() == ["apt-get install -y --allow-downgrades /tmp/hil-this.deb"]
+    with pytest.raises(BenchError, match="no package of 'previous' release"):
+        RemoteSystem(RemoteDut(machine.place), machine.place, {}).install("previous")
+
+
+def test_on_the_way_back_the_spool_is_one_that_the_older_program_does_not_know(
+    machine: Machine, tmp_path: Path
+) -> None:
+    package, spool, seen = tmp_path / "civigate.deb", machine.folder / "state/spool.db", machine.folder / "seen"
+    package.write_bytes(b"!<arch>\n")
+    shutil.copy(OLD_SPOOL, spool)
+
+    def version() -> int:
+        with closing(sqlite3.connect(spool)) as opened:
+            number: int = opened.execute("PRAGMA user_version").fetchone()[0]
+            return number
+
+    before = version()
+    (machine.bin / "apt-get").write_text(f"#!/bin/sh\nod -An -j60 -N4 -tx1 {spool} >> {seen}\n")
+    system = RemoteSystem(RemoteDut(machine.place), machine.place, {"this": package, "previous": package})
+    for which in ("previous", "this", "previous"):
+        system.install(which)
+        Path(f"/tmp/hil-{which}.deb").unlink()
+    plain, again, back = seen.read_text().splitlines()
+    assert (plain, back.split()) == (again, ["00", "63", "00", "63"])
+    assert version() == before
+    assert machine.calls()[-1] == "systemctl start --no-block civigate"
 
 
 def test_the_golden_gateway_says_how_it_heard_a_packet(machine: Machine) -> None:
