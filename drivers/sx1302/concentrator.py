@@ -25,7 +25,7 @@ from drivers.sx1302.merge import Merger
 from drivers.sx1302.packet import RxPacket
 from drivers.sx1302.popped import Popped
 from drivers.sx1302.pps import Pulse, PulseWatch
-from drivers.sx1302.registers import field
+from drivers.sx1302.reader import FifoReader
 from drivers.sx1302.regmap import RegisterMap
 from drivers.sx1302.rx import Decoder
 from drivers.sx1302.spi import AddressSpace
@@ -63,9 +63,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FILL_LEVEL = field("RX_TOP_RX_BUFFER_NB_BYTES_MSB_RX_BUFFER_NB_BYTES")
-FILL_LEVEL_MASK: Final = 0x1FFF
-
 LONGEST_TWINS_BYTES: Final = 2 * LONGEST_LEGACY_FRAME_BYTES + 2 * fine.METRIC_PAIRS
 """A packet that was demodulated twice."""
 
@@ -87,11 +84,6 @@ COUNT_INTERVAL_NS: Final = 10_000_000_000
 PULSE_PERIOD_US: Final = 1_000_000
 PULSE_FRESH_NS: Final = 2_500_000_000
 """The counter is looked at once a second, so the last pulse that is known is two seconds old at most."""
-
-LINGER_S: Final = 0.002
-LINGER_LOOKS: Final = 3
-"""A visit that found something looks again after a moment, at most so often: copies of what it found come within it.
-How far apart the chip stores copies is assumed; only hardware can show it."""
 
 DEFAULT_TEMPERATURE_CELSIUS: Final = 25.0
 """Taken for the radios' when nobody measures it; worth about 1 dB of RSSI."""
@@ -222,8 +214,7 @@ class Concentrator:
             listen=None if sx1261 is None or not self._asks_for_listening else self._listen_first,
         )
         self._state = State.OFF
-        self._rest = b""
-        self._popped = Popped() if popped is None else popped
+        self._fifo = FifoReader(self._space, clock, Popped() if popped is None else popped)
         self._sample = CounterSample(0, 0)
         self._pulses = PulseWatch()
         self._pulse: Pulse | None = None
@@ -279,8 +270,7 @@ class Concentrator:
             listen_before_talk=self._lbt is not None,
         )
         self._eui = read_eui(self._registers)
-        self._rest = b""
-        self._popped.only(b"")
+        self._fifo.chip_started()
         self._merger.clear()
         self._history.clear()
         self._sample = first_sample(read_counter(self._space, self._clock))
@@ -312,8 +302,8 @@ class Concentrator:
         self._look_at_decision()
         self._watch()
         self._count()
-        fill_bytes, came = self._fetch()
-        parsed = parse(self._rest, final=not came)
+        fill_bytes, came = self._fifo.visit()
+        parsed = parse(self._fifo.undecoded, final=not came)
         if parsed.records:
             self._health.alive()
         faults = Counter[str](parsed.faults)
@@ -326,7 +316,7 @@ class Concentrator:
         dated = ((record, self._sample) for record in parsed.records)
         packets = self._merger.merge(self._decode(dated, faults), self._clock.monotonic_ns())
         self._statistics.heard(packets)
-        self._rest = parsed.rest
+        self._fifo.undecoded = parsed.rest
         pulse, self._pulse = self._pulse, None
         return RxFetch(
             packets,
@@ -490,19 +480,15 @@ class Concentrator:
         pause_reception(registers)
         registers.prime()
         registers.write(recovery.DIRECT_RAM_IF, 0)  # a process that died while it read the RAM left it set
-        data = self._drain()[1]
-        held = self._popped.data + data
+        data = self._fifo.drain()[1]
         sample = first_sample(read_counter(self._space, self._clock))
         alone_us = 0 if looked_ns is None else max((sample.host_ns - looked_ns) // 1000, 0)
         wraps = alone_us // WRAP_US + 2
         sample = CounterSample(sample.counter_us + wraps * WRAP_US, sample.host_ns, sample.bracket_us)
         ram = recovery.read_ram(registers)
         parsed = recovery.complete(ram, data)
+        records = recovery.gather(ram, self._fifo.popped + data, parsed.records)
         faults = Counter[str](parsed.faults)
-        in_ring = dict.fromkeys((*parse(ram, final=True).records, *parsed.records))
-        # What the ring has lost of what was popped is older than all that it has.
-        overwritten = [record for record in parse(held, final=True).records if record not in in_ring]
-        records = dict.fromkeys((*overwritten, *in_ring))
         packets: tuple[RxPacket, ...] = ()
         if self._listens_to_plan(registers):
             # The pulses are of another scale, and of another process.
@@ -616,57 +602,6 @@ class Concentrator:
             for active in (True, False):
                 self._reset.set(active=active)
                 self._clock.sleep(RESET_STEP_S)
-
-    def _fetch(self) -> tuple[int, bool]:
-        """Add what is in the FIFO to the bytes not decoded yet; return its fill level and whether anything came.
-
-        Until all is decoded, a failing bus costs nothing: the same bytes are taken up again by the next call.
-        """
-        self._popped.only(self._rest)
-        fill_bytes, data = self._drain()
-        self._add(data)
-        came = bool(data)
-        for _ in range(LINGER_LOOKS):
-            if not data:
-                break
-            self._clock.sleep(LINGER_S)
-            try:
-                data = self._drain()[1]
-            except DriverError:
-                # The next visit meets it again; what is here is handed up before.
-                break
-            self._add(data)
-        return fill_bytes, came
-
-    def _add(self, data: bytes) -> None:
-        if data:
-            self._popped.add(data)
-            self._rest += data
-
-    def _drain(self) -> tuple[int, bytes]:
-        """Return the fill level and the bytes of the FIFO.
-
-        The level is two bytes, high one first, that the chip may change while they are read. It only ever
-        grows, so a torn reading is too small: zero is then found out at the next visit, and of two readings
-        the larger is taken [HAL 2.1.0 rx_buffer_fetch].
-        """
-        level = self._fill_level()
-        if level == 0:
-            return 0, b""
-        level = max(level, self._fill_level())
-        if level > recovery.FIFO_BYTES:
-            raise ChipError(
-                f"says that {level} of {recovery.FIFO_BYTES} bytes are in the FIFO",
-                op="receive",
-                where=FILL_LEVEL.name,
-                hint="the SPI link broke down: check that the board sits firmly and has power",
-                code="CG-CHIP-004",
-                retryable=True,
-            )
-        return level, self._space.read_fifo(level)
-
-    def _fill_level(self) -> int:
-        return int.from_bytes(self._space.read(FILL_LEVEL.address, 2), "big") & FILL_LEVEL_MASK
 
     def _listens_to_plan(self, registers: RegisterMap) -> bool:
         """Say whether the chip listens where our plan says, and stamps as we would, as far as its registers tell."""

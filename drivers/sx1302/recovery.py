@@ -50,6 +50,20 @@ def read_ram(registers: RegisterMap) -> bytes:
     return old + young if parse(young, final=True).faults else young
 
 
+def gather(ram: bytes, popped: bytes, unread: Iterable[FifoRecord]) -> dict[FifoRecord, None]:
+    """Return each frame that can be had, once, the oldest first.
+
+    Args:
+        ram: the ring, the oldest byte first.
+        popped: what was taken out of the FIFO and not kept, and after it what was in there now.
+        unread: frames of what was in there now.
+    """
+    in_ring = dict.fromkeys((*parse(ram, final=True).records, *unread))
+    # What the ring has lost of what was popped is older than all that it has.
+    overwritten = [record for record in parse(popped, final=True).records if record not in in_ring]
+    return dict.fromkeys((*overwritten, *in_ring))
+
+
 def date(
     records: Iterable[FifoRecord], unread: Collection[FifoRecord], now: CounterSample, looked_us: int | None
 ) -> Iterator[tuple[FifoRecord, CounterSample]]:
