@@ -18,6 +18,7 @@ import pytest
 
 from hil_tests.measured import Measure
 from hil_tests.vm.air import Air, frame, number_of
+from hil_tests.vm.bench import SUITE as BENCH_SUITE
 from hil_tests.vm.disks import copy_sparse
 from hil_tests.vm.factory import NEW, OLD, Installed, install, keep
 from hil_tests.vm.gateway import BOARD, CONFIG, NEWER_SPOOL, SPOOL, UNIT, Gateway
@@ -234,6 +235,7 @@ def test_the_agent_may_not_touch_the_clock_and_knows_how_good_it_is(gateway: Gat
 def test_a_hung_agent_is_restarted_by_systemd(
     gateway: Gateway, platform: Platform, suite: str, measure: Measure
 ) -> None:
+    _hangs_here(suite)
     before = gateway.properties("MainPID", "NRestarts")
     sent = [frame(number, 1) for number in range(10)]
     with Air(gateway.machine.air_port) as air:
@@ -255,6 +257,7 @@ def test_a_hung_agent_is_restarted_by_systemd(
 def test_a_hung_kernel_is_reset_by_the_hardware_watchdog(
     gateway: Gateway, platform: Platform, suite: str, measure: Measure
 ) -> None:
+    _hangs_here(suite)
     boot_id = gateway.shell.check("cat /proc/sys/kernel/random/boot_id")
     assert gateway.shell.run("ls /dev/watchdog0").code == 0
     # init is all that feeds the watchdog; a kernel that panics and stays so does not
@@ -336,6 +339,11 @@ def test_purge_keeps_key_and_spool(gateway: Gateway) -> None:
     assert gateway.shell.run(f"test -s {CONFIG}").code == 0
     assert gateway.shell.run("test -e /usr/lib/civigate").code != 0
     assert gateway.properties("LoadState")["LoadState"] in {"masked", "not-found"}
+
+
+def _hangs_here(suite: str) -> None:
+    if suite == BENCH_SUITE:
+        pytest.skip("H14 hangs agent and kernel of this suite (pytest hil_tests --bench vm), for minutes")
 
 
 def _links(gateway: Gateway) -> list[dict[str, Any]]:
