@@ -120,6 +120,7 @@ PACKAGES = (
             ("sysusers/civigate.conf", "usr/lib/sysusers.d/civigate.conf"),
             ("tmpfiles/civigate.conf", "usr/lib/tmpfiles.d/civigate.conf"),
             ("etc/civigate.default", "etc/default/civigate"),
+            ("lintian/civigate", "usr/share/lintian/overrides/civigate"),
         ),
     ),
     Package(
@@ -141,6 +142,7 @@ PACKAGES = (
             ("sysusers/civigate-receiver.conf", "usr/lib/sysusers.d/civigate-receiver.conf"),
             ("tmpfiles/civigate-receiver.conf", "usr/lib/tmpfiles.d/civigate-receiver.conf"),
             ("etc/civigate-receiver.default", "etc/default/civigate-receiver"),
+            ("lintian/civigate-receiver", "usr/share/lintian/overrides/civigate-receiver"),
         ),
     ),
 )

@@ -15,7 +15,9 @@ import argparse
 import hashlib
 import json
 import re
+import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -336,15 +338,26 @@ def compare(said: Mapping[str, Any], deb: Path, tree: Path) -> list[str]:
     return faults
 
 
+def _differences(said: Mapping[str, Any], file: Path) -> list[str]:
+    """Return where a document differs from the package beside it; none where there is no package."""
+    deb = file.with_name(file.name.removesuffix(".cdx.json") + ".deb")
+    if not deb.exists():
+        return []
+    with tempfile.TemporaryDirectory(prefix="civigate-sbom-") as tree:
+        subprocess.run(["dpkg-deb", "--extract", str(deb), tree], check=True)
+        return compare(said, deb, Path(tree))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check documents; 0 when all are right, 1 when not."""
+    """Check documents, and the packages beside them; 0 when all are right, 1 when not."""
     parser = argparse.ArgumentParser(description="Check bills of materials against BSI TR-03183-2.")
     parser.add_argument("verb", choices=("check",))
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     args = parser.parse_args(argv)
     wrong = 0
     for file in args.files:
-        faults = check(json.loads(file.read_text(encoding="utf-8")))
+        said = json.loads(file.read_text(encoding="utf-8"))
+        faults = check(said) or _differences(said, file)
         wrong += bool(faults)
         print(f"{file}: {'ok' if not faults else f'{len(faults)} faults'}")
         for fault in faults[:50]:

@@ -7,7 +7,10 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +50,23 @@ def test_a_changed_added_or_missing_file_is_noticed(built: Built, said: Document
     files[0]["hashes"][0]["content"] = "0" * 128
     files[1]["name"] = "/usr/bin/else"
     assert len(sbom.compare(said, built.deb, built.tree)) == 3
+
+
+def test_a_document_is_held_against_the_package_beside_it(
+    built: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sbom.main(["check", str(built.bill)]) == 0
+    bill, other = tmp_path / built.bill.name, tmp_path / built.deb.name
+    shutil.copy(built.bill, bill)
+    assert sbom.main(["check", str(bill)]) == 0, "a document alone can be read as well"
+    tree = shutil.copytree(built.tree, tmp_path / "tree", symlinks=True)
+    shutil.copytree(built.control, tree / "DEBIAN")
+    (tree / "usr/bin/more").write_text("#!/bin/sh\n")
+    subprocess.run(["dpkg-deb", "-Znone", "--build", tree, other], check=True, capture_output=True)
+    assert sbom.main(["check", str(bill)]) == 1
+    said = capsys.readouterr().out
+    assert "/usr/bin/more: not listed" in said
+    assert f"{other.name}: other content" in said
 
 
 def _first(said: Document) -> Document:
