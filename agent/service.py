@@ -33,9 +33,10 @@ from agent.radio import Radio
 from agent.radiohealth import RadioHealth
 from agent.rescue import LookNote
 from agent.spool import orders
+from agent.spool.condition import WriterState
 from agent.spool.signing import Keys
 from agent.spool.source import Outlet
-from agent.spool.writer import SpoolWriter, WriterState
+from agent.spool.writer import SpoolWriter
 from agent.trusted_time import TrustedTime
 from agent.uplink.alternatives import Alternatives
 from agent.uplink.carried import Inbox

@@ -18,8 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -27,14 +26,15 @@ from types import TracebackType
 from agent.batch import body as bodies
 from agent.batch.errors import UnwritableError
 from agent.batch.keys import Signer
-from agent.batch.model import Account, Anchor, Body, Receipt, Refusal
+from agent.batch.model import Anchor, Body, Receipt, Refusal
 from agent.errors import AgentError, SpoolError
 from agent.frame import Session
 from agent.spool import store
 from agent.spool.audit import Audit
 from agent.spool.ballast import Ballast
+from agent.spool.condition import DAMAGED, INCURABLE, SLOW_S, WriterState, WriterStatus, slow_detail, state_of
 from agent.spool.engine import Engine
-from agent.spool.intake import Heard, Hour
+from agent.spool.intake import Heard
 from agent.spool.journal import Journal, Recovered
 from agent.spool.orders import (
     Contradicted,
@@ -45,9 +45,9 @@ from agent.spool.orders import (
     Policy,
     Refused,
     Unreadable,
-    entry_of,
     prepared,
 )
+from agent.spool.pending import Pending
 from agent.spool.reader import SpoolReader
 from agent.spool.row import WEIGHT_BYTES, Fields
 from agent.spool.salvage import mend, salvage, unless_kept
@@ -58,27 +58,18 @@ from agent.watchdog import ORDINARY_S
 
 log = logging.getLogger(__name__)
 
-QUEUE_FRAMES = 20_000
-"""Frames, and looks at the radio, that wait for the disk at most; some 20 MB."""
 QUEUE_ORDERS = 10_000
 """Receipts, anchors and the like that wait for the disk at most."""
-TRANSACTION_FRAMES = 4096
-"""After a stall the queue is committed in pieces of this size."""
 RETRY_S = (0.1, 0.3, 1.0, 3.0, 5.0)
 """Pauses after failures of the disk; the last one goes on."""
 PATIENT_FAILURES = 5
 """In a row for want of room, after which it is believed although the file system says otherwise."""
-SLOW_S = 3.0
-"""How long a commit may take before that is a state of its own."""
 ROOM_EVERY_S = 10.0
 """How often the room that is left is looked at."""
 STANDINGS_EVERY_S = 10.0
 """How often the accounts are summed up for those who look."""
 MOST_SALVAGES = 3
 """In one life; each keeps the file that was damaged. A machine that damages files faster needs a person."""
-_INCURABLE = (
-    "salvaging has not cured it: what can be read is delivered; then replace the card and report it with the log"
-)
 COMMIT_LIMIT_S = 120.0
 """A commit that takes longer hangs: no card that works does that, and the kernel gives up on it sooner."""
 SALVAGE_LIMIT_S = 3600.0
@@ -86,85 +77,7 @@ SALVAGE_LIMIT_S = 3600.0
 LOOK_S = 10.0
 """How often the thread shows that it is there while nothing is to be done."""
 STOP_S = 30.0
-_DAMAGED = "CG-SPL-004"
 """How long a clean stop may take before the rest is left to the journal."""
-
-
-class WriterState(StrEnum):
-    """How the writer is."""
-
-    OK = "ok"
-    FULL = "full"
-    """Quota or disk: nothing can be added and nothing may be evicted."""
-    SLOW = "slow"
-    """A commit has been waiting for the disk for seconds: a worn or overheated card, or one that hangs."""
-    FAILING = "failing"
-    """Input or output errors."""
-    READ_ONLY = "read-only"
-    MISSING = "missing"
-    """The file is not there: a card that was pulled, a mount that is gone."""
-    UNBALANCED = "unbalanced"
-    """The sums do not match: a defect, or damage that no checksum shows. Everything goes on; see the detail."""
-    LOCKED = "locked"
-    """Another program holds the file."""
-    DAMAGED = "damaged"
-    """The file itself is broken; what can be read is being saved into a new one. Where that has not helped it stays as
-    it is, and everything that can goes on."""
-    STOPPED = "stopped"
-
-
-_STATES = {
-    "CG-SPL-001": WriterState.MISSING,
-    "CG-SPL-016": WriterState.MISSING,
-    "CG-SPL-004": WriterState.DAMAGED,
-    "CG-SPL-005": WriterState.LOCKED,
-    "CG-SPL-007": WriterState.READ_ONLY,
-    "CG-SPL-008": WriterState.FULL,
-    "CG-SPL-009": WriterState.FAILING,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class WriterStatus:
-    """The writer at one moment.
-
-    Attributes:
-        state: how it is.
-        detail: the error behind it, one line; empty when all is well.
-        queued_frames: frames that are not committed yet.
-        oldest_s: age of the oldest of them: what a power cut would cost now.
-        committed_frames: since the start.
-        commits: since the start.
-        failures: commits that the disk refused, since the start.
-        shed_frames: frames that found the queue full, since the start.
-        journal_failures: records that could not be journaled, since the start.
-        crowded: whether the disk has no room to spare: the spool does not grow and evicts sooner.
-        commit_window_s: how long a frame waits for others at present.
-        slow_commits: commits that took longer than `SLOW_S`, since the start.
-        longest_commit_s: the longest that one took, since the start.
-        frame_bytes: room that the committed frames took in the file, since the start.
-        room_bytes: that is left for frames, below the quota and on the disk; None before the first commit.
-        sealing: why nothing is sealed although frames are committed: the key cannot sign; empty when it can.
-        used_bytes: of the file, in use; None before the first commit.
-    """
-
-    state: WriterState
-    detail: str
-    queued_frames: int
-    oldest_s: float
-    committed_frames: int
-    commits: int
-    failures: int
-    shed_frames: int
-    journal_failures: int
-    crowded: bool
-    commit_window_s: float = 0.0
-    slow_commits: int = 0
-    longest_commit_s: float = 0.0
-    frame_bytes: int = 0
-    room_bytes: int | None = None
-    sealing: str = ""
-    used_bytes: int | None = None
 
 
 class SpoolWriter:
@@ -209,7 +122,7 @@ class SpoolWriter:
         self.path = path
         self.destinations = tuple(destination.name for destination in destinations)
         self._policy = policy
-        self._window = CommitWindow(commit_window_s, daily_bytes)
+        window = CommitWindow(commit_window_s, daily_bytes)
         self._commit_frames = commit_frames
         self._routes = (1 << len(destinations)) - 1
         self._lock = store.Lock(path)
@@ -246,7 +159,7 @@ class SpoolWriter:
             try:
                 self._engine = read(self._connection)
             except sqlite3.DatabaseError as error:
-                if store.database_error(error, path).code != _DAMAGED:
+                if store.database_error(error, path).code != DAMAGED:
                     raise
                 # writing has come to pages that only reading had passed by
                 log.error("event=spool_damaged problem=%s", error)  # noqa: TRY400 - it is dealt with
@@ -263,7 +176,7 @@ class SpoolWriter:
             known = self._engine.state
             self.standings = tuple(standings(known))
             """How each destination stands, some seconds old; any thread may look."""
-            self._journal = Journal(journal_folder, known.spool_id, self.destinations, known.journal)
+            journal = Journal(journal_folder, known.spool_id, self.destinations, known.journal)
         except sqlite3.Error as error:
             self._abandon()
             raise store.database_error(error, path) from error
@@ -280,7 +193,7 @@ class SpoolWriter:
         except BaseException:
             self._abandon()
             raise
-        self.recovered: Recovered = self._journal.recovered
+        self.recovered: Recovered = journal.recovered
         if self.salvaged is not None and not self.salvaged.whole_account:
             self.recovered = replace(self.recovered, heard=tuple(unless_kept(self._connection, self.recovered.heard)))
         """What an earlier process has left; its frames are queued already."""
@@ -288,23 +201,17 @@ class SpoolWriter:
         self._session = max(known.session, left.number if left else 0)
         self._beat = beat
         self._changed = threading.Condition()
-        self._queue: deque[Entry] = deque()
-        self._queued_frames = 0
-        self._queued_since: deque[float] = deque()
         self._orders: deque[Order] = deque()
         self._flushes: list[threading.Event] = []
         self._stopping = False
-        self._shed: dict[Hour, tuple[Account, ...]] = {}
         self._busy_since: float | None = None
         self._room_at_s: float | None = None
         self._moved = False
         self._standings_at_s = -math.inf
         self._events = {name: threading.Event() for name in self.destinations}
         self._status = WriterStatus(WriterState.OK, "", 0, 0.0, 0, 0, 0, 0, 0, crowded=False)
-        for number, heard in self.recovered.heard:
-            self._enqueue(entry_of(number, heard))
-        if self.recovered.heard:
-            log.info("event=journal_replayed records=%d frames=%d", len(self.recovered.heard), self._queued_frames)
+        self._pending = Pending(journal, window)
+        self._pending.replay(self.recovered.heard)
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
     def _check_identity(self, gateway_eui: bytes | None) -> None:
@@ -340,7 +247,7 @@ class SpoolWriter:
             if problem is None:
                 self._incurable = None
                 self._salvaged_for.clear()
-            elif problem.code == _DAMAGED:
+            elif problem.code == DAMAGED:
                 if problem.what in self._salvaged_for or self._salvages >= MOST_SALVAGES:
                     # Once more would come to the same, and cost a copy of the file each time.
                     if self._incurable is None:
@@ -368,7 +275,7 @@ class SpoolWriter:
         with self._changed:
             self._session += 1
             session = Session(boot_id, self._session)
-            self._journal.begin_session(session)
+            self._pending.journal.begin_session(session)
             return session
 
     def offer(self, heard: Heard) -> bool:
@@ -382,23 +289,13 @@ class SpoolWriter:
         """
         fields, packed = self._checked(heard)
         with self._changed:
-            if (
-                self._stopping
-                or self._queued_frames + len(packed) > QUEUE_FRAMES
-                or len(self._queue) >= QUEUE_FRAMES
-                or self._journal.full
-            ):
-                hour = heard.counted_in
-                shed = self._shed.get(hour, (Account(),) * len(self.destinations))
-                self._shed[hour] = tuple(
-                    before + _as_overrun(tally) for before, tally in zip(shed, heard.tallies, strict=True)
-                )
+            if self._stopping or not self._pending.has_room(len(packed)):
+                self._pending.shed(heard)
                 self._status = replace(self._status, shed_frames=self._status.shed_frames + len(packed))
                 return False
-            self._tell_shed()
-            self._enqueue(Entry(self._journal.append(heard, packed), heard, packed, fields))
+            self._pending.take(heard, packed, fields)
             # the thread sleeps until the window of the first frame ends; waking it for each would only cost time
-            if len(self._queue) == 1 or self._queued_frames >= self._commit_frames:
+            if self._pending.entries == 1 or self._pending.frames >= self._commit_frames:
                 self._changed.notify_all()
             return True
 
@@ -491,24 +388,21 @@ class SpoolWriter:
         """Say how it is."""
         now = time.monotonic()
         with self._changed:
-            oldest = now - self._queued_since[0] if self._queued_since else 0.0
             known = self._status
             waits_s = 0.0 if self._busy_since is None else now - self._busy_since
             if known.state is WriterState.OK and waits_s > SLOW_S:
-                known = replace(known, state=WriterState.SLOW, detail=_slow(waits_s, self.path))
+                known = replace(known, state=WriterState.SLOW, detail=slow_detail(waits_s, self.path))
             elif known.state is WriterState.OK and self._incurable is not None:
-                known = replace(
-                    known, state=WriterState.DAMAGED, detail=f"{self._incurable}; {_INCURABLE} [{_DAMAGED}]"
-                )
+                known = replace(known, state=WriterState.DAMAGED, detail=f"{self._incurable}; {INCURABLE} [{DAMAGED}]")
             elif known.state is WriterState.OK and self._unbalanced:
                 known = replace(known, state=WriterState.UNBALANCED, detail="; ".join(self._unbalanced))
             return replace(
                 known,
-                queued_frames=self._queued_frames,
-                oldest_s=oldest,
-                commit_window_s=self._window.seconds(now),
+                queued_frames=self._pending.frames,
+                oldest_s=self._pending.oldest_s(now),
+                commit_window_s=self._pending.window.seconds(now),
                 longest_commit_s=max(known.longest_commit_s, waits_s),
-                journal_failures=self._journal.failures,
+                journal_failures=self._pending.journal.failures,
                 sealing=self._engine.sealer.problem,
                 crowded=self._crowded,
             )
@@ -535,8 +429,8 @@ class SpoolWriter:
         if self._thread.is_alive():
             return False
         with self._changed:
-            left = self._queued_frames
-            self._journal.close()
+            left = self._pending.frames
+            self._pending.journal.close()
             self._status = replace(self._status, state=WriterState.STOPPED)
         self._abandon()
         return left == 0
@@ -554,20 +448,6 @@ class SpoolWriter:
             if not 0 < frame.route <= self._routes:
                 raise ValueError(f"route {frame.route:#x} among {len(self.destinations)} destinations")
         return prepared(heard)
-
-    def _enqueue(self, entry: Entry) -> None:
-        now = time.monotonic()
-        self._queue.append(entry)
-        self._queued_frames += len(entry.packed)
-        self._queued_since.append(now)
-        self._window.heard(now, len(entry.packed))
-
-    def _tell_shed(self) -> None:
-        """Have counted what was shed, each hour as its own look at the radio."""
-        for hour, tallies in self._shed.items():
-            told = Heard((), tallies, hour=hour)
-            self._enqueue(Entry(self._journal.append(told, ()), told, ()))
-        self._shed.clear()
 
     def _command(self, order: Order) -> None:
         with self._changed:
@@ -635,7 +515,7 @@ class SpoolWriter:
                 self._done(entries, orders, time.monotonic() - begin_s)
                 self._status = replace(self._status, used_bytes=used_bytes, room_bytes=room_bytes)
                 more = outcome.more
-                rest = more or bool(self._queue or self._orders)
+                rest = more or bool(self._pending.entries or self._orders)
                 if rest and (flushes or stopping):
                     more = True
                     self._flushes = flushes + self._flushes
@@ -649,7 +529,7 @@ class SpoolWriter:
                 return
 
     def _ready(self) -> bool:
-        if self._stopping or self._distrust or self._flushes or self._queued_frames >= self._commit_frames:
+        if self._stopping or self._distrust or self._flushes or self._pending.frames >= self._commit_frames:
             return True
         if any(not isinstance(order, Anchor) for order in self._orders):
             return True
@@ -658,31 +538,22 @@ class SpoolWriter:
     def _patience_s(self) -> float | None:
         """Return how long nothing has to be done; None: until something comes."""
         now = time.monotonic()
-        due = [self._queued_since[0] + self._window.seconds(now)] if self._queued_since else []
-        seal = self._engine.sealer.next_seal_s()
-        if seal is not None:
-            due.append(seal)
+        moments = (self._pending.due_s(now), self._engine.sealer.next_seal_s())
+        due = [moment for moment in moments if moment is not None]
         return max(min(due) - now, 0.0) if due else None
 
     def _group(self, *, failing: bool) -> tuple[list[Entry], list[Order]]:
         """Look up the next group; it stays in the queue until it is committed."""
         orders = list(self._orders)
-        entries: list[Entry] = []
         if failing and any(isinstance(order, Receipt) for order in orders):
-            return entries, orders  # on a full disk a receipt may be what makes room; nothing else goes with it
-        frames = 0
-        for entry in self._queue:
-            if entries and frames + len(entry.packed) > TRANSACTION_FRAMES:
-                break
-            entries.append(entry)
-            frames += len(entry.packed)
-        return entries, orders
+            return [], orders  # on a full disk a receipt may be what makes room; nothing else goes with it
+        return self._pending.group(), orders
 
     def _failed(self, problem: AgentError, pause_s: float, *, last: bool) -> bool:
         """Give the state its name and wait; False when the writer stops and has tried once more."""
         self._busy_since = None
         self._problem = problem.what
-        state = _STATES.get(problem.code, WriterState.FAILING)
+        state = state_of(problem.code)
         if state is not self._status.state:
             log.error("event=spool_%s detail=%s", state.value.replace("-", "_"), problem)
         self._status = replace(
@@ -775,20 +646,11 @@ class SpoolWriter:
         slow = took_s > SLOW_S
         if slow:
             log.warning("event=spool_slow seconds=%.1f frames=%d", took_s, frames)
-        for _ in entries:
-            self._queue.popleft()
-            self._queued_since.popleft()
         for _ in orders:
             self._orders.popleft()
-        self._queued_frames -= frames
-        if entries:
-            self._journal.committed(entries[-1].number)
-            if self._journal.vanished:
-                self._journal.write_anew((entry.number, entry.heard, entry.packed) for entry in self._queue)
+        self._pending.committed(entries)
         if self._status.state is not WriterState.OK:
             log.info("event=spool_ok failures=%d", self._status.failures)
-        if not self._journal.full:
-            self._tell_shed()  # there is room again: now, not when the next frame comes
         self._status = replace(
             self._status,
             state=WriterState.OK,
@@ -799,16 +661,6 @@ class SpoolWriter:
             frame_bytes=self._status.frame_bytes + size,
             commits=self._status.commits + bool(entries or orders),
         )
-
-
-def _slow(seconds: float, path: Path) -> str:
-    hint = "nothing to do unless it happens often: then replace the card"
-    return f"{path}: a commit has been waiting for the disk for {seconds:.0f} s; {hint} [CG-SPL-040]"
-
-
-def _as_overrun(tally: Account) -> Account:
-    """Return how frames are counted that were heard but found the queue full."""
-    return replace(tally, heard=tally.heard - tally.spooled, spooled=0, overrun=tally.overrun + tally.spooled)
 
 
 def check(path: Path) -> list[str]:

@@ -21,7 +21,7 @@ from agent.hostview import HostView
 from agent.local.remarks import Level, exit_code, remarks
 from agent.metrics import Textfile, render
 from agent.radio import RadioState
-from agent.spool.writer import WriterState
+from agent.spool.condition import WriterState
 from agent.uplink.machine import Phase
 from drivers.gnss.receiver import ReceiverState
 from tests.agent.test_report import said as earlier

@@ -13,7 +13,7 @@ from agent import report
 from agent.cli import running
 from agent.errors import AgentError
 from agent.radio import RadioStatus
-from agent.spool.writer import WriterState, WriterStatus
+from agent.spool.condition import WriterState, WriterStatus
 from agent.uplink.sender import Status
 from agent.wear import Card, Forecast, Outlook, Rate
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from agent.batch.model import Account
 from agent.frame import Frame
 from agent.spool import writer as writers
+from agent.spool.condition import WriterState
 from agent.spool.orders import Policy
-from agent.spool.writer import SpoolWriter, WriterState
+from agent.spool.writer import SpoolWriter
 from tests.agent.spool.gateway import CITY, EUI, SIGNER, Platform, frame, heard, wait_for
 
 DISK_BYTES = 40 << 20

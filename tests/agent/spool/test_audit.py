@@ -10,10 +10,10 @@ import pytest
 
 from agent.batch.model import Account
 from agent.spool import writer as writers
+from agent.spool.condition import WriterState
 from agent.spool.orders import Destination, Policy
 from agent.spool.state import EARLIER
 from agent.spool.store import PAGE_BYTES
-from agent.spool.writer import WriterState
 from tests.agent.spool.gateway import Platform, frame, heard, wait_for, writer
 
 LIMIT_S = 60.0

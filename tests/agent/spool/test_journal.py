@@ -155,7 +155,7 @@ def test_a_journal_deleted_under_a_running_agent_is_written_anew(tmp_path: Path)
 def test_frames_for_a_destination_that_is_gone_are_counted(tmp_path: Path) -> None:
     spool = writer(tmp_path, (CITY, WATER))
     spool.offer(heard([frame(0), frame(1)], [1, 3], destinations=2))  # the thread never ran: only the journal has it
-    spool._journal.close()
+    spool._pending.journal.close()
     spool._abandon()
     with writer(tmp_path, (CITY,)) as again, again.reader() as reader:
         assert again.flush()

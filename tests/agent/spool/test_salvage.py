@@ -19,12 +19,13 @@ from agent.errors import SpoolError
 from agent.frame import Frame, Session
 from agent.spool import salvage as salvaging
 from agent.spool import store
+from agent.spool.condition import WriterState
 from agent.spool.hidden import ROWS_PER_PAGE
 from agent.spool.orders import Policy
 from agent.spool.reader import DamagedBatchError, SpoolReader
 from agent.spool.salvage_rows import SoundSessions
 from agent.spool.source import Outlet, StreamSource
-from agent.spool.writer import SpoolWriter, WriterState
+from agent.spool.writer import SpoolWriter
 from agent.uplink.port import UnreadableBatchError
 from tests.agent.spool.gateway import CITY, SESSION, WATER, Platform, frame, heard, wait_for, writer
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from agent.batch import keyplace
 from agent.batch.keys import Ed25519Signer, ES256Signer, Signer
 from agent.batch.model import Reason
+from agent.spool.condition import WriterState
 from agent.spool.signing import waiting_for
-from agent.spool.writer import SpoolWriter, WriterState, check
+from agent.spool.writer import SpoolWriter, check
 from receiver.evidence import report
 from receiver.intake import Intake
 from receiver.ledger.port import RegisteredKey

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from agent.batch.model import Account, Loss, Reason, Refusal
+from agent.spool import pending
 from agent.spool import writer as writers
+from agent.spool.condition import WriterState
 from agent.spool.orders import Policy
-from agent.spool.writer import SpoolWriter, WriterState, check
+from agent.spool.writer import SpoolWriter, check
 from tests.agent.spool.gateway import CITY, EUI, POLICY, SIGNER, WATER, Platform, frame, heard, wait_for, writer
 
 SMALL = Policy(batch_frames=100, batch_age_s=3600.0, quota_bytes=1 << 20)
@@ -98,7 +100,7 @@ def test_when_everything_is_sealed_the_writer_says_full_and_recovers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quota lowered below what is sealed: nothing may be evicted, so the writer waits with its state in the open."""
-    monkeypatch.setattr(writers, "QUEUE_FRAMES", 600)
+    monkeypatch.setattr(pending, "QUEUE_FRAMES", 600)
     platform = Platform()
     with writer(tmp_path, policy=Policy(100, 3600.0, 8 << 20)) as spool:
         for start in range(0, 12_000, 100):

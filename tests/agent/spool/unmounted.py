@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 
 from agent.spool import writer as writers
+from agent.spool.condition import WriterState
 from agent.spool.orders import Policy
-from agent.spool.writer import SpoolWriter, WriterState, check
+from agent.spool.writer import SpoolWriter, check
 from tests.agent.spool.gateway import CITY, EUI, SIGNER, Platform, frame, heard, wait_for
 
 LIMIT_S = 60.0
