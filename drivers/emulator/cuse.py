@@ -14,16 +14,12 @@ Not modelled: speed and word size of the bus, modes other than 0, delays. udev s
 from __future__ import annotations
 
 import errno
-import os
-import select
 import struct
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Final
 
-from drivers.errors import BusError
+from drivers.emulator.kernel import Answering, opened, wait_for_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +46,6 @@ _SETTINGS: Final = {1: 1, 2: 1, 3: 1, 4: 4, 5: 4}
 """What spidev lets be read and set, and the bytes of each: mode, LSB first, word size, speed, mode in 32 bits."""
 
 _READ_LIMIT_BYTES: Final = 1 << 20
-_JOIN_S: Final = 5.0
-_NODE_LIMIT_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,22 +177,6 @@ def _done(result: int, data: bytes) -> bytes:
     return struct.pack("<iIII", result, 0, 0, 0) + data
 
 
-def wait_for_node(folder: Path, pattern: str, hint: str) -> None:
-    """Wait until the kernel has made a node, so that who is told "ready" finds it.
-
-    Raises:
-        BusError: it does not.
-    """
-    root, *parts = folder.parts
-    where = Path(root).glob
-    deadline = time.monotonic() + _NODE_LIMIT_S
-    while not any(where("/".join((*parts, pattern)))):
-        if time.monotonic() > deadline:
-            what = f"does not appear within {_NODE_LIMIT_S:g} s"
-            raise BusError(what, op="make", where=str(folder / pattern), hint=hint, code="CG-EMU-011")
-        time.sleep(0.05)
-
-
 class CuseSpi:
     """A spidev node that is there until it is closed.
 
@@ -211,20 +189,8 @@ class CuseSpi:
     """
 
     def __init__(self, name: str, transfer: Callable[[bytes], bytes]) -> None:
-        self._spidev = Spidev(name, transfer)
-        try:
-            self._file = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise BusError(
-                error.strerror or str(error),
-                op="open",
-                where=str(DEVICE),
-                hint="this needs root and the kernel's module: modprobe cuse",
-                code="CG-EMU-009",
-            ) from error
-        self._wake_read, self._wake_write = os.pipe()
-        self._thread = Thread(target=self._serve, name=f"cuse-{name}", daemon=True)
-        self._thread.start()
+        file = opened(DEVICE, hint="this needs root and the kernel's module: modprobe cuse", code="CG-EMU-009")
+        self._answering = Answering(file, _READ_LIMIT_BYTES, Spidev(name, transfer).answer, name=f"cuse-{name}")
         wait_for_node(Path("/dev"), name, "dmesg says why")
 
     def __enter__(self) -> CuseSpi:
@@ -235,21 +201,4 @@ class CuseSpi:
 
     def close(self) -> None:
         """Take the node away; who has it open gets errors."""
-        os.write(self._wake_write, b"\0")
-        self._thread.join(_JOIN_S)
-        for file in (self._file, self._wake_read, self._wake_write):
-            os.close(file)
-
-    def _serve(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._file, self._wake_read], [], [])
-            if self._wake_read in ready:
-                return
-            answer = self._spidev.answer(os.read(self._file, _READ_LIMIT_BYTES))
-            if answer is None:
-                continue
-            try:
-                os.write(self._file, answer)
-            except FileNotFoundError:
-                # The caller was interrupted and waits for nothing any more.
-                continue
+        self._answering.close()

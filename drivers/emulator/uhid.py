@@ -12,14 +12,12 @@ Not modelled: the adapter's I2C, its special functions of lines, inputs (they re
 from __future__ import annotations
 
 import os
-import select
 import struct
+from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Final
 
-from drivers.emulator.cuse import wait_for_node
-from drivers.errors import BusError
+from drivers.emulator.kernel import Answering, opened, wait_for_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +35,6 @@ _REPORT_BYTES: Final = 63
 _GPIO_CONFIG, _GET_GPIO, _SET_GPIO, _VERSION, _SMBUS_CONFIG = 0x02, 0x03, 0x04, 0x05, 0x06
 _PART_NUMBER, _DEVICE_VERSION = 0x0C, 0x03
 _SMBUS_DEFAULTS: Final = struct.pack(">BIBBHHBH", _SMBUS_CONFIG, 100_000, 2, 0, 0, 0, 0, 0)
-_JOIN_S: Final = 5.0
 _CONTROLLER: Final = Path("/sys/devices/virtual/misc/uhid/*:10C4:EA90.*/gpiochip*")
 
 
@@ -128,21 +125,11 @@ class UhidGpio:
     """
 
     def __init__(self, drive: Callable[[int, bool], None], release: Callable[[int], None]) -> None:
-        self._adapter = Adapter(drive, release)
-        try:
-            self._file = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise BusError(
-                error.strerror or str(error),
-                op="open",
-                where=str(DEVICE),
-                hint="this needs root and the kernel's modules: modprobe -a uhid hid-cp2112",
-                code="CG-EMU-010",
-            ) from error
-        os.write(self._file, creation())
-        self._wake_read, self._wake_write = os.pipe()
-        self._thread = Thread(target=self._serve, name="uhid-gpio", daemon=True)
-        self._thread.start()
+        file = opened(
+            DEVICE, hint="this needs root and the kernel's modules: modprobe -a uhid hid-cp2112", code="CG-EMU-010"
+        )
+        os.write(file, creation())
+        self._answering = Answering(file, _EVENT_BYTES, partial(answer, Adapter(drive, release)), name="uhid-gpio")
         wait_for_node(_CONTROLLER.parent, _CONTROLLER.name, "modprobe hid-cp2112")
 
     def __enter__(self) -> UhidGpio:
@@ -153,16 +140,4 @@ class UhidGpio:
 
     def close(self) -> None:
         """Unplug it."""
-        os.write(self._wake_write, b"\0")
-        self._thread.join(_JOIN_S)
-        for file in (self._file, self._wake_read, self._wake_write):
-            os.close(file)
-
-    def _serve(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._file, self._wake_read], [], [])
-            if self._wake_read in ready:
-                return
-            reply = answer(self._adapter, os.read(self._file, _EVENT_BYTES))
-            if reply is not None:
-                os.write(self._file, reply)
+        self._answering.close()
