@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from hil_tests.vm.stick import mtools
 
 STICK_BYTES = 64 << 20
 _BEGIN_BYTES = 1 << 20
+_SECTOR_BYTES, _TABLE_AT, _FAT32_LBA = 512, 446, 0x0C
 _LIMIT_S = 120.0
 
 
@@ -77,13 +78,12 @@ class Stick:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        begin, size = _BEGIN_BYTES // _SECTOR_BYTES, (STICK_BYTES - _BEGIN_BYTES) // _SECTOR_BYTES
+        partition = struct.pack("<4xB3xII", _FAT32_LBA, begin, size)
         with path.open("wb") as file:
+            file.write((bytes(_TABLE_AT) + partition).ljust(_SECTOR_BYTES - 2, b"\0") + b"\x55\xaa")
             file.truncate(STICK_BYTES)
-        subprocess.run(
-            ["sfdisk", "-q", str(path)], input="2048,,c\n", text=True, check=True, capture_output=True, timeout=_LIMIT_S
-        )
         self._image = f"{path}@@{_BEGIN_BYTES}"
-        size = (STICK_BYTES - _BEGIN_BYTES) // 512
         mtools("mformat", "-i", self._image, "-v", "STICK", "-T", str(size), "-h", "16", "-s", "63", "::")
 
     def read(self, folder: Path) -> list[Path]:
