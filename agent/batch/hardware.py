@@ -14,17 +14,26 @@ needs nobody. Each signature is verified before it is given out, so a failing de
 | CG-IDN-022 | PIN missing or wrong (`agent.batch.pin`) | correct the file |
 | CG-IDN-023 | no such key in the device | |
 | CG-IDN-024 | a key of another kind | |
-| CG-IDN-025 | the device fails | |
+| CG-IDN-025 | the device fails, or does not answer | |
 | CG-IDN-026 | its signature is not that of the key: another device, or a defect | |
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Protocol, TypeVar
 
 from agent.batch.keys import Algorithm, PublicKey
 from agent.errors import IdentityError
+
+ANSWER_LIMIT_S = 60.0
+"""For one call of a device. The slowest makes a key in ten seconds; whoever waits is watched with twice this limit."""
+
+Result = TypeVar("Result")
 
 
 class DeviceKey(Protocol):
@@ -47,6 +56,53 @@ class DeviceKey(Protocol):
         ...
 
 
+class Patience:
+    """Asks a device in a thread of its own, and waits for it no longer than `ANSWER_LIMIT_S`.
+
+    A device that hangs shall not keep those who ask; while it owes an answer it is not asked again. Besides, libraries
+    of devices use OpenSSL and leave errors in its queue, which each thread has for itself: in the thread of a TLS
+    connection that is open, Python would take such an error for one of the connection, and end it.
+
+    Args:
+        where: what errors name.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._owed: Future[object] | None = None
+        self._asked_s = 0.0
+
+    def ask(self, call: Callable[[], Result]) -> Result:
+        """Return what the device answers; callers take turns.
+
+        Raises:
+            IdentityError: CG-IDN-025, it does not answer; what `call` raises.
+        """
+        now_s = time.monotonic()
+        if self._owed is not None and not self._owed.done():
+            raise self._silent(f"no answer since {now_s - self._asked_s:.0f} s")
+        done: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(call())
+            except BaseException as error:
+                done.set_exception(error)
+
+        self._owed, self._asked_s = done, now_s  # type: ignore[assignment]
+        threading.Thread(target=run, name="device", daemon=True).start()
+        try:
+            return done.result(ANSWER_LIMIT_S)
+        except FutureTimeoutError:
+            if done.done():  # just now; or it was an error of the call itself
+                return done.result()
+            raise self._silent(f"no answer within {ANSWER_LIMIT_S:g} s") from None
+
+    def _silent(self, what: str) -> IdentityError:
+        hint = "plug it out and in again, or restart the machine; batches are sealed as soon as it signs again"
+        return device_error(what, self._where, "CG-IDN-025", hint)
+
+
 class DeviceSigner:
     """`agent.batch.keys.Signer` with a key in a device; safe to use from several threads.
 
@@ -60,6 +116,7 @@ class DeviceSigner:
     def __init__(self, key: DeviceKey, where: str) -> None:
         self._key = key
         self._where = where
+        self._patience = Patience(where)
         self._lock = threading.Lock()
         self._public: PublicKey | None = None
 
@@ -72,7 +129,7 @@ class DeviceSigner:
         """
         with self._lock:
             if self._public is None:
-                self._public = self._key.read()
+                self._public = self._patience.ask(self._key.read)
             return self._public
 
     @property
@@ -93,7 +150,7 @@ class DeviceSigner:
         """
         public = self.public
         with self._lock:
-            signature = self._key.sign(data, public.algorithm)
+            signature = self._patience.ask(lambda: self._key.sign(data, public.algorithm))
         if not public.verify(signature, data):
             raise IdentityError(
                 f"does not sign with key {public.kid.hex()} any more",

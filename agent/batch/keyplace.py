@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from agent.batch import keyfile
-from agent.batch.hardware import DeviceSigner
+from agent.batch.hardware import DeviceSigner, Patience
 from agent.batch.keys import Algorithm, Signer
 from agent.batch.pin import PinSource
 
@@ -161,11 +161,11 @@ def create(place: KeyPlace, algorithm: Algorithm | None = None) -> Signer:
             from agent.batch.tpm import TpmKey  # noqa: PLC0415 - as above
 
             key = TpmKey(place.handle, place.tcti, place.pin)
-            key.create()
+            Patience(str(place)).ask(key.create)
             return DeviceSigner(key, str(place))
         case TokenPlace():
             token = _token_key(place)
-            token.create(algorithm or Algorithm.ES256)
+            Patience(str(place)).ask(lambda: token.create(algorithm or Algorithm.ES256))
             return DeviceSigner(token, str(place))
 
 

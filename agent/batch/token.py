@@ -11,10 +11,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from agent.batch.hardware import device_error, missing_package
 from agent.batch.keys import Algorithm, PublicKey, es256_signature
@@ -29,30 +28,10 @@ _P256 = bytes.fromhex("06082a8648ce3d030107")
 _ED25519 = (bytes.fromhex("06032b6570"), bytes.fromhex("130c656477617264733235353139"))
 _OCTET_STRING = 0x04
 
-Result = TypeVar("Result")
-
 _LOCK = threading.Lock()
 """To start a library anew ends every session in the process."""
 _FAILED: set[Path] = set()
 """Libraries whose last use failed, or did not end."""
-
-
-def _apart(call: Callable[[], Result]) -> Result:
-    """Run a call of the library in a thread of its own, and wait for it.
-
-    Libraries of tokens use OpenSSL too, and leave errors in its queue, which each thread has for itself. In the thread
-    of a TLS connection that is open, Python would take such an error for one of the connection, and end it.
-    """
-    done: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(call())
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=run, name="token", daemon=True).start()
-    return done.result()
 
 
 class TokenKey:
@@ -87,21 +66,6 @@ class TokenKey:
 
     def read(self) -> PublicKey:
         """Return the public key; errors as in `agent.batch.hardware`."""
-        return _apart(self._read)
-
-    def sign(self, data: bytes, algorithm: Algorithm) -> bytes:
-        """Return the signature of `data`, 64 bytes; errors as in `agent.batch.hardware`."""
-        return _apart(lambda: self._sign(data, algorithm))
-
-    def create(self, algorithm: Algorithm) -> None:
-        """Make the key in its token.
-
-        Raises:
-            IdentityError: CG-IDN-005, there is one of this name; others as in `agent.batch.hardware`.
-        """
-        _apart(lambda: self._create(algorithm))
-
-    def _read(self) -> PublicKey:
         with self._session() as session:
             import pkcs11  # noqa: PLC0415 - it is there: the session came from it
 
@@ -113,7 +77,8 @@ class TokenKey:
                 raise self._other_kind() from error
             return self._public(parameters, point)
 
-    def _sign(self, data: bytes, algorithm: Algorithm) -> bytes:
+    def sign(self, data: bytes, algorithm: Algorithm) -> bytes:
+        """Return the signature of `data`, 64 bytes; errors as in `agent.batch.hardware`."""
         with self._session() as session:
             import pkcs11  # noqa: PLC0415 - as above
 
@@ -126,7 +91,12 @@ class TokenKey:
                 raise self._fails(f"ECDSA signature of {len(made)} bytes")
             return es256_signature(int.from_bytes(made[:32], "big"), int.from_bytes(made[32:], "big"))
 
-    def _create(self, algorithm: Algorithm) -> None:
+    def create(self, algorithm: Algorithm) -> None:
+        """Make the key in its token.
+
+        Raises:
+            IdentityError: CG-IDN-005, there is one of this name; others as in `agent.batch.hardware`.
+        """
         with self._session(write=True) as session:
             import pkcs11  # noqa: PLC0415 - as above
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -46,10 +47,21 @@ class SoftwareTpm:
                 raise TimeoutError("swtpm does not come up")
             time.sleep(0.01)
 
+    def freeze(self) -> None:
+        """Let it hang: it takes what it is asked and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Pull it out."""
         if self._process is not None:
             self._process.terminate()
+            self.thaw()
             self._process.wait(PATIENCE_S)
             self._process = None
         self._socket.unlink(missing_ok=True)

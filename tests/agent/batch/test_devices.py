@@ -7,16 +7,17 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.batch import codec, keyplace
+from agent.batch import codec, hardware, keyplace
 from agent.batch.keys import Algorithm, Ed25519Signer, Signer, ring
 from agent.batch.pin import PinSource
 from agent.errors import IdentityError
-from tests.agent.batch.devices import SOFTHSM, SoftwareToken, SoftwareTpm
+from tests.agent.batch.devices import PATIENCE_S, SOFTHSM, SoftwareToken, SoftwareTpm
 from tests.agent.batch.samples import seal
 
 HANDLE = "tpm:0x81000001"
@@ -83,6 +84,23 @@ def test_a_tpm_goes_and_comes_back(tpm: SoftwareTpm) -> None:
     seals_and_opens(signer)
     seals_and_opens(early)
     assert early.kid == signer.kid
+
+
+def test_a_tpm_that_hangs_keeps_nobody(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
+    signer = make(f"{HANDLE}?tcti={tpm.tcti}")
+    seals_and_opens(signer)
+    monkeypatch.setattr(hardware, "ANSWER_LIMIT_S", 0.2)
+    tpm.freeze()
+    hanging = failure(signer)
+    assert (hanging.code, hanging.retryable) == ("CG-IDN-025", True)
+    assert "no answer within" in str(hanging)
+    for _ in range(5):
+        assert "no answer since" in str(failure(signer))
+    (asking,) = (thread for thread in threading.enumerate() if thread.name == "device")
+    monkeypatch.setattr(hardware, "ANSWER_LIMIT_S", PATIENCE_S)
+    tpm.thaw()
+    asking.join(PATIENCE_S)  # for the answer that it owes
+    seals_and_opens(signer)
 
 
 def test_a_tpm_key_with_a_pin(tpm: SoftwareTpm, tmp_path: Path) -> None:
@@ -278,6 +296,7 @@ def test_devices_without_their_packages_are_named(tmp_path: Path) -> None:
     """In a process of its own, where the optional packages cannot be imported."""
     program = """
 import sys
+import threading
 sys.modules["tpm2_pytss"] = sys.modules["pkcs11"] = None
 from agent.batch import keyplace
 for text in ("tpm:0x81000001", "pkcs11:object=a?module-path=/x.so"):
