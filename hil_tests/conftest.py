@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from drivers.sx1302.concentrator import Concentrator
 from drivers.sx1302.concentrator import State as ChipState
 from hil_tests.bench.model import Bench
 from hil_tests.bench.opening import open_bench
-from hil_tests.bench.roles import Dut, Golden, Platform, Power, ReferenceNode, RfPath, SpiDoor
+from hil_tests.bench.roles import SpiDoor
 from hil_tests.bench.strategy import State, bring
 from hil_tests.catalogue import NUMBERS
 from hil_tests.measured import Measure
@@ -108,53 +109,19 @@ def rng(bench: Bench, request: pytest.FixtureRequest) -> random.Random:
     return random.Random(f"{bench.seed} {request.node.name}")
 
 
-@pytest.fixture
-def spi(bench: Bench) -> SpiDoor:
-    """Return the way to the chip."""
-    assert bench.spi is not None, "the test must say that it needs it"
-    return bench.spi
+def _role(name: str) -> Any:
+    @pytest.fixture(name=name)
+    def role(bench: Bench) -> Any:
+        found = getattr(bench, name)
+        assert found is not None, f"the test must say that it needs {name}"
+        return found
+
+    return role
 
 
-@pytest.fixture
-def node(bench: Bench) -> ReferenceNode:
-    """Return the reference node."""
-    assert bench.node is not None, "the test must say that it needs it"
-    return bench.node
-
-
-@pytest.fixture
-def rf(bench: Bench) -> RfPath:
-    """Return the path between node and gateway."""
-    assert bench.rf is not None, "the test must say that it needs it"
-    return bench.rf
-
-
-@pytest.fixture
-def dut(bench: Bench) -> Dut:
-    """Return the gateway under test."""
-    assert bench.dut is not None, "the test must say that it needs it"
-    return bench.dut
-
-
-@pytest.fixture
-def power(bench: Bench) -> Power:
-    """Return its supply."""
-    assert bench.power is not None, "the test must say that it needs it"
-    return bench.power
-
-
-@pytest.fixture
-def platform(bench: Bench) -> Platform:
-    """Return its platform."""
-    assert bench.platform is not None, "the test must say that it needs it"
-    return bench.platform
-
-
-@pytest.fixture
-def golden(bench: Bench) -> Golden:
-    """Return the golden gateway."""
-    assert bench.golden is not None, "the test must say that it needs it"
-    return bench.golden
+dut, spi, power, node, rf, platform = map(_role, ("dut", "spi", "power", "node", "rf", "platform"))
+golden, clock, disk, system, air = map(_role, ("golden", "clock", "disk", "system", "air"))
+"""The roles by their names; of `gnss` tests want more than the door."""
 
 
 class Shelf:

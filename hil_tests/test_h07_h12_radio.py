@@ -213,10 +213,8 @@ def test_h09_overflow_is_told(
 @needs("spi", "rf", "air")
 @begins(State.BOOTED)
 @pytest.mark.usefixtures("medium")
-def test_h09_a_bad_checksum_is_marked(bench: Bench, concentrator: Concentrator, spi: SpiDoor) -> None:
+def test_h09_a_bad_checksum_is_marked(bench: Bench, concentrator: Concentrator, spi: SpiDoor, air: Air) -> None:
     """A real node sends none on purpose."""
-    air: Air | None = bench.air
-    assert air is not None
     payload = uplink(bench.dev_addr)
     air.send_damaged(payload, RadioSettings(spi.plan.multi_sf[0].frequency_hz, 7))
     assert hear(bench, concentrator, payload, crc=CrcStatus.BAD).payload == payload

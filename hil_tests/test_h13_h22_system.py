@@ -24,12 +24,6 @@ SOAK_LOOKS = 24
 SOAK_PAUSE_S = 2.0
 
 
-@pytest.fixture
-def system(bench: Bench) -> System:
-    assert bench.system is not None
-    return bench.system
-
-
 def shown(dut: Dut, service: str, name: str) -> str:
     """Return a property of a unit."""
     done = dut.run("systemctl", "show", service, f"--property={name}", "--value")

@@ -171,10 +171,8 @@ def test_h17_a_platform_that_answers_falsely(
 @begins(State.BOOTED)
 @pytest.mark.parametrize("wrong_s", [-56 * YEAR_S, 3 * YEAR_S], ids=["in 1970", "in the future"])
 def test_h18_a_clock_that_is_wrong_at_boot(
-    bench: Bench, field: Field, platform: Platform, wrong_s: float, measure: Measure
+    bench: Bench, field: Field, platform: Platform, clock: WallClock, wrong_s: float, measure: Measure
 ) -> None:
-    clock: WallClock | None = bench.clock
-    assert clock is not None
     clock.set_wrong(wrong_s)
     platform.cut()
     bring(bench, State.RUNNING)
@@ -209,9 +207,9 @@ def test_h18_a_clock_that_is_wrong_at_boot(
 @hil("H19")
 @needs("dut", "node", "platform", "disk")
 @begins(State.ENROLLED)
-def test_h19_the_disk_is_full(bench: Bench, field: Field, dut: Dut, platform: Platform, measure: Measure) -> None:
-    disk: Disk | None = bench.disk
-    assert disk is not None
+def test_h19_the_disk_is_full(
+    bench: Bench, field: Field, dut: Dut, platform: Platform, disk: Disk, measure: Measure
+) -> None:
     field.send()
     with disk.full():
         field.send()
