@@ -28,7 +28,7 @@ from pathlib import Path
 
 from agent.batch.model import Account
 from agent.errors import SpoolError
-from agent.spool import store, wal
+from agent.spool import aside, store, wal
 from agent.spool.intake import Heard
 from agent.spool.pages import Pages
 from agent.spool.salvage_streams import Rescue
@@ -81,7 +81,7 @@ def salvage(
     """
     draft = path.with_name(path.name + ".part")
     _sweep(path)
-    aside = _free_name(path)
+    kept = aside.name_for(path)
     source = _open(path)
     try:
         source, place = _readable(source, path)
@@ -90,13 +90,13 @@ def salvage(
         try:
             with store.explained(draft):
                 with Pages(place, left_out) as pages:
-                    found = Rescue(source, target, aside, pages).run(destinations, spool_id)
+                    found = Rescue(source, target, kept, pages).run(destinations, spool_id)
                 target.execute("PRAGMA journal_mode = DELETE")  # all in one file
         finally:
             target.close()
         source.close()
         _sync(draft)
-        _keep(path, aside)
+        _keep(path, kept)
         draft.replace(pending(path))
     finally:
         source.close()
@@ -105,7 +105,7 @@ def salvage(
     finish(path)
     log.error(
         "event=spool_salvaged kept=%s frames=%d damaged=%s batches=%d broken=%d",
-        *(aside, found.frames, list(found.damaged), found.batches, found.broken_batches),
+        *(kept, found.frames, list(found.damaged), found.batches, found.broken_batches),
     )
     return found
 
@@ -220,17 +220,10 @@ def unless_kept(connection: sqlite3.Connection, heard: Iterable[tuple[int, Heard
     return left
 
 
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    return aside
-
-
-def _keep(path: Path, aside: Path) -> None:
+def _keep(path: Path, kept: Path) -> None:
     """Give the damaged file a second name: its own is about to be taken."""
     for suffix in ("-wal", ""):
-        old, new = path.with_name(path.name + suffix), aside.with_name(aside.name + suffix)
+        old, new = path.with_name(path.name + suffix), kept.with_name(kept.name + suffix)
         if old.exists():
             try:
                 os.link(old, new)

@@ -23,6 +23,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from agent.spool import aside
 from agent.spool.store import PAGE_BYTES
 
 log = logging.getLogger(__name__)
@@ -285,10 +286,7 @@ def _seal_anew(place: Path, head: bytes, frames: list[_Frame]) -> None:
             new.write(data)
         new.flush()
         os.fsync(new.fileno())
-    number = 1
-    while (kept := place.with_name(f"{place.name}.damaged-{number}")).exists():
-        number += 1
-    place.rename(kept)
+    place.rename(aside.name_for(place))
     draft.rename(place)
 
 
