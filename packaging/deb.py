@@ -38,7 +38,8 @@ import completion  # noqa: E402 - only now can it be found
 import manpages  # noqa: E402
 import sbom  # noqa: E402
 
-from agent.spool.store import SCHEMA_VERSION  # noqa: E402
+from agent.spool.store import SCHEMA_VERSION as SPOOL_VERSION  # noqa: E402
+from receiver.ledger.schema import SCHEMA_VERSION as LEDGER_VERSION  # noqa: E402
 
 XZ = ("-Zxz", "-z9", "--threads-max=1")
 """One thread: how blocks are cut depends on their number."""
@@ -53,6 +54,8 @@ class Package:
         main: module with `main()`.
         modules: folders of the working tree; what they import of the project comes along.
         config: name of the configuration file.
+        store: its database, which outlives it.
+        schema: newest version of that database that it knows.
         depends: with the lowest versions that the code runs with; those of Debian 12 wherever they do.
         recommends: likewise.
         suggests: likewise.
@@ -65,6 +68,8 @@ class Package:
     main: str
     modules: tuple[str, ...]
     config: str
+    store: str
+    schema: int
     depends: tuple[str, ...]
     recommends: tuple[str, ...]
     suggests: tuple[str, ...]
@@ -93,6 +98,8 @@ PACKAGES = (
         main="agent.cli.main",
         modules=("agent/", "drivers/"),
         config="gateway.toml",
+        store="/var/lib/civigate/spool.db",
+        schema=SPOOL_VERSION,
         depends=(
             *_BOTH,
             "python3-rich (>= 13)",
@@ -128,6 +135,8 @@ PACKAGES = (
         main="receiver.cli.main",
         modules=("receiver/",),
         config="receiver.toml",
+        store="/var/lib/civigate-receiver/ledger.db",
+        schema=LEDGER_VERSION,
         depends=(*_BOTH, "python3-fastapi (>= 0.110)", "python3-uvicorn (>= 0.27)"),
         recommends=(),
         suggests=("mosquitto", "python3-prometheus-client (>= 0.16)", "python3-psycopg (>= 3.1)"),
@@ -337,7 +346,8 @@ def _fill(text: str, package: Package) -> str:
     known = {
         "@PACKAGE@": package.name,
         "@CONFIG@": package.config,
-        "@SCHEMA@": str(SCHEMA_VERSION),
+        "@STORE@": package.store,
+        "@SCHEMA@": str(package.schema),
         "@UNITS@": units,
     }
     for mark, value in known.items():

@@ -154,27 +154,26 @@ def test_bash_completes(line: str, expected: set[str], tmp_path: Path) -> None:
 
 
 def _install(built: Built, tmp_path: Path, user_version: int, *action: str) -> subprocess.CompletedProcess[str]:
-    """Run the script of the package before its installation, beside a spool of some version."""
+    """Run the script of the package before its installation, beside a database of some version."""
     import sqlite3
 
-    spool = tmp_path / "spool.db"
-    with sqlite3.connect(spool) as connection:
+    (store,) = (package.store for package in deb.PACKAGES if package.name == _field(built, "Package"))
+    here = tmp_path / "store.db"
+    with sqlite3.connect(here) as connection:
         connection.execute("CREATE TABLE something (a)")
         connection.execute(f"PRAGMA user_version = {user_version}")
     connection.close()
     script = tmp_path / "preinst"
-    script.write_text((built.control / "preinst").read_text().replace("/var/lib/civigate/spool.db", str(spool)))
+    script.write_text((built.control / "preinst").read_text().replace(store, str(here)))
     return subprocess.run(["sh", script, *action], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
     ("version", "usable_from", "taken"), [(0, 0, True), (1, 1, True), (99, 1, True), (99, 99, False), (99, 0, False)]
 )
-def test_a_program_older_than_its_spool_is_not_installed(
+def test_a_program_older_than_its_database_is_not_installed(
     built: Built, tmp_path: Path, version: int, usable_from: int, *, taken: bool
 ) -> None:
-    if _field(built, "Package") != "civigate":
-        pytest.skip("has no spool")
     done = _install(built, tmp_path, usable_from << 16 | version, "upgrade", "0.0")
     assert (done.returncode == 0) is taken
     assert taken or "is of version 99" in done.stderr
