@@ -38,7 +38,7 @@ FACTS: Final = {
     "chip version": "chip version",
     "node": "node",
     "bench": "bench",
-    "bench digest": "its SHA-256",
+    "bench digest": "bench, SHA-256",
     "operator": "tested by",
     "civigate": "software",
     "commit": "commit",
@@ -46,6 +46,8 @@ FACTS: Final = {
     "image": "image",
 }
 """What is shown of the run, and by which name."""
+_FAILURES: Final = {entry.number: entry.failure for entry in CATALOGUE}
+_NO_VERDICT: Final = "This says nothing about the board: mend the bench, and run it again."
 
 
 def render(outcomes: Outcomes, folder: Path) -> str:
@@ -122,6 +124,8 @@ def _failures(outcomes: Outcomes, folder: Path) -> Iterator[str]:
         yield f'<article style="border-color:{colour}"><h3>{escape(one.number)} {escape(_words(one))}</h3>'
         yield f'<p><span class="outcome" style="color:{colour}">{one.outcome}</span> ({whose}): '
         yield f"{escape(one.reason)}</p>"
+        means = _FAILURES.get(one.number, "") if one.outcome is Outcome.FAIL else _NO_VERDICT
+        yield f'<p class="note">{escape(means)}</p>'
         yield f"<details><summary>what was said</summary><pre>{escape(one.details[-SHOWN_BYTES:])}</pre></details>"
         for path in one.attachments:
             yield _attachment(path, folder)

@@ -74,6 +74,8 @@ def test_the_page_begins_with_the_verdict_and_hides_nothing(tmp_path: Path) -> N
     text = page.render(replace(WHOLE, results=(*PASSED, part)), tmp_path)
     assert text.index("FAIL") < text.index("H01")
     assert "The board failed H16." in text
+    begin = text.index("What went wrong")
+    assert "After an outage readings are missing" in text[begin : text.index("The tests", begin)]
     for words in ("waited 60 s", "the last &lt;words&gt;", "attachments/journal.txt", "lab &lt;1&gt;", "Zoë &amp; co"):
         assert words in text
     assert "http://" not in text.replace("http://www.w3.org", "")
