@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""Manual pages, made of what the programs say of themselves: commands (1) and configuration files (5).
+"""Manual pages, made of what the programs say of themselves: programs and their commands (1), configuration files (5).
 
 They are laid out here and not by argparse, whose usage lines differ from one version of Python to the next.
 """
@@ -42,44 +42,84 @@ def pages(program: str, version: str, epoch: int) -> dict[str, str]:
     else:
         example, file = settings.example(receiver_config.ReceiverConfig), "receiver.toml"
     day = f"{datetime.fromtimestamp(epoch, UTC):%Y-%m-%d}"
-    return {
-        f"{program}.1": "\n".join(_program(program, version, day)) + "\n",
-        f"{file}.5": "\n".join(_configuration(program, file, example, version, day)) + "\n",
-    }
+    top = commands.of(program)
+    made = {f"{program}.1": _program(top, program, version, day)}
+    made |= {f"{_page(verb)}.1": _command(verb, program, version, day) for verb in top.verbs}
+    made[f"{file}.5"] = _configuration(program, file, example, version, day)
+    return {name: "\n".join(lines) + "\n" for name, lines in made.items()}
 
 
-def _program(name: str, version: str, day: str) -> Iterator[str]:
-    top = commands.of(name)
+def _page(command: commands.Command) -> str:
+    """Return the name that `man civigate doctor` looks for."""
+    return "-".join(command.words)
+
+
+def _program(top: commands.Command, name: str, version: str, day: str) -> Iterator[str]:
     yield from _head(name, 1, version, day, _first_line(top.description))
     yield ".SH SYNOPSIS"
     yield f".B {_text(name)}\n.I COMMAND\n[\\fIarguments\\fR]"
     yield ".SH DESCRIPTION"
     yield from _paragraphs(top.description)
     yield from _paragraphs(top.epilog)
+    if top.arguments:
+        yield ".SH OPTIONS"
+        yield from _arguments(top)
     yield ".SH COMMANDS"
-    for command in top.walk():
-        if command is top or (command.verbs and not command.arguments and not command.epilog):
-            continue
-        yield f".SS {_text(' '.join(command.words))}"
+    for verb in top.verbs:
+        yield f".TP\n\\fB{_text(_page(verb))}\\fR(1)\n{_text(verb.help)}"
+    yield from _end(name, _ALSO[name])
+
+
+def _command(command: commands.Command, program: str, version: str, day: str) -> Iterator[str]:
+    yield from _head(_page(command), 1, version, day, command.help)
+    if not command.verbs:
+        yield ".SH SYNOPSIS"
         yield from _synopsis(command)
-        yield from _paragraphs(command.description or command.help)
-        for argument in command.arguments:
-            head = ", ".join(f"\\fB{_text(flag)}\\fR" for flag in argument.flags)
-            yield f".TP\n{head}{' ' if head and argument.value else ''}" + (
-                f"\\fI{_text(argument.value)}\\fR" if argument.value else ""
-            )
-            yield _text(argument.help) or "\\&"
-        if command.epilog:
-            yield ".PP\n.nf"
-            yield from map(_text, command.epilog.rstrip().splitlines())
-            yield ".fi"
+    yield ".SH DESCRIPTION"
+    yield from _paragraphs(command.description or command.help)
+    if command.arguments:
+        yield ".SH OPTIONS"
+        yield from _arguments(command)
+    if command.verbs:
+        yield ".SH COMMANDS"
+    for verb in command.walk():
+        if verb is command or (verb.verbs and not verb.arguments and not verb.epilog):
+            continue
+        yield f".SS {_text(' '.join(verb.words))}"
+        yield from _synopsis(verb)
+        yield from _paragraphs(verb.description or verb.help)
+        yield from _arguments(verb)
+        yield from _preformatted(verb.epilog)
+    if command.epilog:
+        yield ".SH NOTES"
+        yield from _preformatted(command.epilog)
+    yield from _end(program, f"{program}(1), {_ALSO[program]}")
+
+
+def _arguments(command: commands.Command) -> Iterator[str]:
+    for argument in command.arguments:
+        head = ", ".join(f"\\fB{_text(flag)}\\fR" for flag in argument.flags)
+        yield f".TP\n{head}{' ' if head and argument.value else ''}" + (
+            f"\\fI{_text(argument.value)}\\fR" if argument.value else ""
+        )
+        yield _text(argument.help) or "\\&"
+
+
+def _preformatted(text: str) -> Iterator[str]:
+    if text:
+        yield ".PP\n.nf"
+        yield from map(_text, text.rstrip().splitlines())
+        yield ".fi"
+
+
+def _end(program: str, also: str) -> Iterator[str]:
     yield ".SH EXIT STATUS"
-    yield _text(_CODES[name])
+    yield _text(_CODES[program])
     yield ".SH FILES"
-    for path, what in _FILES[name]:
+    for path, what in _FILES[program]:
         yield f".TP\n.I {_text(path)}\n{_text(what)}"
     yield ".SH SEE ALSO"
-    yield _text(_ALSO[name])
+    yield _text(also)
 
 
 def _configuration(program: str, file: str, example: str, version: str, day: str) -> Iterator[str]:
