@@ -210,6 +210,7 @@ def test_h18_a_clock_that_is_wrong_at_boot(
 def test_h19_the_disk_is_full(
     bench: Bench, field: Field, dut: Dut, platform: Platform, disk: Disk, measure: Measure
 ) -> None:
+    alarms, ends = (dut.journal().count(f"event=spool_{state}") for state in ("full", "ok"))
     field.send()
     with disk.full():
         field.send()
@@ -219,6 +220,9 @@ def test_h19_the_disk_is_full(
     bench.wait_for(lambda: spool_state(dut) == "ok", "the gateway to say that it is over")
     field.send()
     field.wait_for_all("all frames, those of that time as well")
+    said = dut.journal()
+    measure("alarms in the journal", said.count("event=spool_full") - alarms, low=1)
+    measure("ends of the alarm there", said.count("event=spool_ok") - ends, low=1)
     measure("frames heard with a full disk", 4, low=4)
     measure("frames that arrived twice", field.doubled(), high=0)
     assert platform.verifies()
