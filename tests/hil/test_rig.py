@@ -8,6 +8,7 @@ The modules are stand-ins and their air is that of an emulated concentrator; eve
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,13 +20,16 @@ import pytest
 
 from agent.batch import keyfile
 from agent.cli.main import main
+from agent.demo.stage import CIVIGATE, GATEWAY_EUI
 from drivers.emulator import Emulator
 from drivers.emulator.remote import Server
 from drivers.errors import ProfileError
 from hil_tests.bench.limits import Limits
 from hil_tests.bench.opening import open_bench
 from hil_tests.bench.roles import BenchError
+from hil_tests.bench.town import Town
 from hil_tests.bench.virtual import VirtualNode, VirtualPath
+from hil_tests.fakes import systemctl
 from hil_tests.fakes.lora_e5 import DEV_EUI, VERSION, FakeLoraE5
 from hil_tests.fakes.rak3172 import FakeRak3172
 from hil_tests.fakes.relay import FakeRelay
@@ -61,6 +65,8 @@ def bench_file(folder: Path, kind: str, **changes: str) -> Path:
         "rf": "attenuation_db = 90.0\n",
         "limits": "tx_moment_error_us = 5e6\nstamp_error_us = 5e6\nread_backs = 50\n",
     } | changes
+    if "platform" in changes:
+        del parts["spi"]
     file.write_text("".join(f"[{name}]\n{text}\n" for name, text in parts.items()))
     return file
 
@@ -96,6 +102,65 @@ def test_a_rig_tests_a_gateway_somewhere_else_and_certifies_it(folder: Path) -> 
     real, used = keyfile.load(folder / "bench.key").public.text, (report / "bench.pub").read_text()
     assert main(["certificate", "verify", str(certificate), "--key", used]) == 0
     assert main(["certificate", "verify", str(certificate), "--key", real]) == 4
+
+
+@pytest.mark.timeout(LIMIT_S * 2)
+def test_a_rig_tests_the_way_to_the_platform(folder: Path) -> None:
+    """Everything of it is real but the module on the serial port, the concentrator, and the service manager."""
+    emulator = Emulator(eui=bytes.fromhex(GATEWAY_EUI))
+    services, report, home = folder / "services", folder / "report", folder / "home"
+    services.mkdir()
+    home.mkdir()
+    for name, script in (
+        ("systemctl", f'exec "{sys.executable}" "{systemctl.__file__}" "{services}" "$@"'),
+        ("journalctl", f'exec cat "{services}/journal"'),
+    ):
+        (services / name).write_text(f"#!/bin/sh\n{script}\n")
+        (services / name).chmod(0o755)
+    with Town(home, emulator) as town:
+        town.begin()
+        town.take_away("receiver")  # the rig runs it
+        town.relay.cut()
+        (services / "command").write_text(json.dumps([*CIVIGATE, "run", "-c", str(town.gateway_toml)]))
+        (https,) = (line for line in town.receiver_toml.read_text().splitlines() if line.startswith("port = "))
+        path = f"PATH={services}:{os.environ['PATH']}"
+        file = bench_file(
+            folder,
+            "rak3172",
+            dut=f'via = ["env", "{path}", "sh", "-c"]\nroot = []\nconfig = "{town.gateway_toml}"\n'
+            f'state_dir = "{home}/gateway"\nruntime_dir = "{home}/run"\n',
+            platform=f'receiver = "{town.receiver_toml}"\n{https}\n'
+            f'listen = "127.0.0.1"\nlisten_port = {town.relay.port}\n',
+            limits="frames_away = 12\nanswer_s = 120.0\n",
+        )
+        module = FakeRak3172(folder / "node", VirtualNode(emulator, VirtualPath(), lambda: True))
+        with module, FakeRelay(folder / "relay"):
+            try:
+                done = subprocess.run(
+                    [
+                        *(
+                            sys.executable,
+                            "-m",
+                            "pytest",
+                            "-q",
+                            "-p",
+                            "no:cacheprovider",
+                            "hil_tests/test_h15_h19_path.py",
+                        ),
+                        *("--bench", str(file), "--hil-report", str(report), "-k", "h16_the or digest"),
+                    ],
+                    capture_output=True,
+                    text=True,
+                    timeout=LIMIT_S,
+                    cwd=ROOT,
+                )
+            finally:
+                systemctl.main(services, ["stop", "civigate"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    (certificate,) = (path for path in report.glob("*.json"))
+    said = json.loads(certificate.read_text())["certificate"]
+    outcomes = {one["id"]: one["outcome"] for one in said["tests"]}
+    assert (outcomes["H16"], outcomes["H17"]) == ("PASS", "PASS"), outcomes
 
 
 def test_a_lora_e5_is_opened_by_its_kind(folder: Path) -> None:
