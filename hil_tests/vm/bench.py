@@ -113,7 +113,7 @@ class VmDut:
             f"echo {given} | base64 -d | timeout {limit:.0f} {words} >/run/bench.out 2>/run/bench.err; code=$?; "
             "base64 -w0 /run/bench.out; echo; base64 -w0 /run/bench.err; echo; echo $code"
         )
-        out, err, code = self._run(script, limit_s=limit + 60).strip("\n").rsplit("\n", 2)
+        out, err, code = self._run(script, limit_s=limit + 60).rstrip("\n").split("\n")[-3:]
         return Done(
             command,
             int(code),
