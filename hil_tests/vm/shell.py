@@ -73,7 +73,8 @@ class Shell:
         """
         mark = uuid.uuid4().hex[:12]
         self._buffer = b""
-        self._send(f'{{ {command}\n}} </dev/null 2>&1; echo "@@"{mark}@@$?@@\n')
+        # nothing follows the mark: an end of line that comes late would be the beginning of the next answer
+        self._send(f'{{ {command}\n}} </dev/null 2>&1; printf %s "@@"{mark}@@$?@@\n')
         said = self._until(f"@@{mark}@@".encode(), limit_s)
         if said is None:
             raise ShellError(f"no answer within {limit_s:g} s to: {command}\n{self._tail()}")
