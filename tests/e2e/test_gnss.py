@@ -9,6 +9,8 @@ import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
+import pytest
+
 from agent.batch.model import TimeSource
 from agent.clock import HostClock
 from agent.demo.stage import GATEWAY_EUI, Stage
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FRAMES = 6
+MOST_FRAMES = 200
 GOOD_US = 100_000
 READING_US = 250_000
 """How far off the host may be, on a busy machine, when it notes the concentrator's counter: the boot time of a frame
@@ -65,6 +68,7 @@ def configure(stage: Stage, spi: Path, device: Path) -> None:
     stage.gateway_toml.write_text(text)
 
 
+@pytest.mark.timeout(300)
 def test_frames_have_the_receivers_time_within_the_stated_bound(stage: Stage) -> None:
     folder = stage.gateway_toml.parent
     spi, device = folder / "gnss-spi.sock", folder / "ttyGNSS"
@@ -85,16 +89,17 @@ def test_frames_have_the_receivers_time_within_the_stated_bound(stage: Stage) ->
 
         def exact() -> bool:
             nonlocal sent, next_us
-            # Frames all over the time in which the receiver is being understood.
-            if sent < FRAMES and emulator.now_us() >= next_us:
+            # Frames all over the time in which the receiver is being understood. On a machine that is busy just then
+            # it is less exact, and says so; better anchors travel with later frames.
+            if sent < MOST_FRAMES and emulator.now_us() >= next_us:
                 emulator.inject(AirPacket(freq_hz=868_100_000, sf=7, payload=payload(sent)))
                 sent, next_us = sent + 1, next_us + 900_000
             rows = ledger.execute("SELECT utc_source, utc_error_us FROM frame").fetchall()
-            gnss = [error for source, error in rows if source == TimeSource.GNSS and error <= GOOD_US]
-            # a machine that is busy just then makes some of them less exact, and says so
-            return len(rows) == FRAMES and None not in {source for source, _ in rows} and len(gnss) >= FRAMES // 2
+            good = [error for source, error in rows if source == TimeSource.GNSS and error <= GOOD_US]
+            return len(rows) >= FRAMES and len(good) * 2 >= len(rows)
 
-        until(exact, "the frames to have exact time", 90)
+        until(exact, "the frames to have exact time", 200)
+        until(lambda: ledger.execute("SELECT count(*) FROM frame").fetchone()[0] == sent, "all frames to arrive")
         rows = ledger.execute("SELECT phy_payload, boottime_us, utc_us, utc_error_us FROM frame").fetchall()
         anchors = ledger.execute("SELECT count(*) FROM anchor WHERE source = ?", (int(TimeSource.GNSS),)).fetchone()[0]
         ends_us = [entry.end_us for entry in emulator.rxlog()[0]]
@@ -105,5 +110,5 @@ def test_frames_have_the_receivers_time_within_the_stated_bound(stage: Stage) ->
             assert abs(utc_us - begin_us - boottime_us - ahead_us) <= error_us + SAMPLE_US
             truth_us = begin_us + ends_us[int.from_bytes(phy_payload[8:10], "big")]
             assert abs(utc_us - truth_us) <= error_us + READING_US
-        assert 1 <= anchors <= 12
+        assert 1 <= anchors <= 16
     stage.check()
