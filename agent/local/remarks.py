@@ -29,7 +29,7 @@ WIDE_ERROR_US: Final = 10_000_000
 
 _SPOOL_INTEGRITY: Final = frozenset({"damaged", "unbalanced"})
 _SPOOL_WORDS: Final = {
-    "full": "the spool is full, and nothing in it may go: new frames are lost",
+    "full": "spool or disk is full, and nothing may go: frames wait in memory, and are lost when that is full, too",
     "slow": "the card answers slowly: frames wait in memory",
     "failing": "the card cannot be written: frames wait in memory",
     "read-only": "the card is read-only: frames wait in memory",
