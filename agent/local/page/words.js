@@ -51,7 +51,7 @@ const WORDS = {
     kernel: "Rechner", platform: "Plattform", never: "Noch keine Prüfung. Auf dem Gateway: sudo civigate doctor",
     checked: "Letzte Prüfung", verdict_ok: "in Ordnung", verdict_warn: "Achtung", verdict_fail: "gestört", verdict_skipped: "nicht geprüft", next: "Was zu tun ist: {text}",
     remark_radio_fault: "Der Funkteil arbeitet nicht; es wird immer wieder versucht", remark_radio_starting: "Der Funkteil empfängt noch nicht",
-    remark_quiet: "Seit {minutes} Minuten nichts gehört: Antenne und Kabel prüfen", remark_spool_full: "Der Speicher ist voll, nichts darf weichen: neue Telegramme gehen verloren",
+    remark_quiet: "Seit {minutes} Minuten nichts gehört: Antenne und Kabel prüfen", remark_spool_full: "Speicher oder Karte ist voll, nichts darf weichen: Telegramme warten im Arbeitsspeicher und gehen verloren, wenn auch der voll ist",
     remark_spool_slow: "Die Karte antwortet langsam: Telegramme warten im Arbeitsspeicher", remark_spool_failing: "Die Karte lässt sich nicht beschreiben: Telegramme warten im Arbeitsspeicher",
     remark_spool_read_only: "Die Karte ist schreibgeschützt: Telegramme warten im Arbeitsspeicher", remark_spool_missing: "Die Speicherdatei oder ihre Karte fehlt: Telegramme warten im Arbeitsspeicher",
     remark_spool_unbalanced: "Die Summen des Speichers stimmen nicht", remark_spool_locked: "Ein anderes Programm hält den Speicher: Telegramme warten im Arbeitsspeicher",
