@@ -16,7 +16,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from hil_tests.bench.roles import (
 from hil_tests.bench.virtual import VirtualNode, VirtualPath, air_packet, hears, raw_ns, snr_db
 from hil_tests.vm.air import Air, AirError
 from hil_tests.vm.disks import copy_sparse
+from hil_tests.vm.door import open_door
 from hil_tests.vm.factory import NEW, OLD, installed
 from hil_tests.vm.gateway import CONFIG, NEWER_SPOOL, SPOOL, UNIT, Gateway
 from hil_tests.vm.machine import Disk, Machine, MachineError
@@ -379,12 +380,13 @@ def bench(run: Run) -> Iterator[Bench]:
         disk, path = copy_sparse(made.disk, folder / "card.raw"), VirtualPath()
         platform = Platform(folder / "platform", mqtt=False, through_relay=True)
         machine = Machine(made.card, disk, folder / "machine", disks=[Disk(made.stick, read_only=True)])
-        with platform, machine:
+        with platform, machine, ExitStack() as ends:
             machine.boot()
             gateway = Gateway(machine)
             gateway.trust_stick()
             gateway.configure(platform)
-            dut = VmDut(gateway)
+            dut, door = VmDut(gateway), open_door(gateway)
+            ends.callback(door.release)
             node = VmNode(machine, path, dut)
             yield Bench(
                 "vm",
@@ -397,6 +399,7 @@ def bench(run: Run) -> Iterator[Bench]:
                     "eui": EUI,
                 },
                 dut=dut,
+                spi=door,
                 power=VmPower(machine, dut),
                 node=node,
                 rf=path,

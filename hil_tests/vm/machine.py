@@ -30,6 +30,8 @@ OFF_LIMIT_S = 180.0
 MEMORY_MB = 1024
 AIR_PORT = 7000
 """Where the guest serves the air of its virtual concentrator."""
+CHIP_PORT = 7001
+"""Where it serves the chip itself, for tests of the driver (`hil_tests.vm.door`)."""
 HOST = "10.0.2.2"
 """This machine, as the guest sees it."""
 
@@ -69,6 +71,7 @@ class Machine:
 
     Attributes:
         air_port: of this host, leads to the air of the guest's concentrator while it is on.
+        chip_port: the same, to its chip.
         boots: how often it was switched on, or came up again by itself.
     """
 
@@ -93,6 +96,7 @@ class Machine:
         self._shell: Shell | None = None
         self._qmp: Qmp | None = None
         self.air_port = 0
+        self.chip_port = 0
         self.boots = 0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -226,7 +230,7 @@ class Machine:
             raise MachineError("qemu-system-x86_64 is missing: apt install qemu-system-x86")
         # Unix sockets have short names; the folder of a test may be deep.
         self._sockets = Path(tempfile.mkdtemp(prefix="civigate-vm-"))
-        self.air_port = _free_port()
+        self.air_port, self.chip_port = _free_port(), _free_port()
         self._process = subprocess.Popen(
             self._command(self._sockets),
             stdin=subprocess.DEVNULL,
@@ -250,6 +254,8 @@ class Machine:
                 return
 
     def _command(self, sockets: Path) -> list[str]:
+        ports = {self.air_port: AIR_PORT, self.chip_port: CHIP_PORT}
+        forwarded = [f"hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in ports.items()]
         card = self._card
         # of two watchdogs the one that resets for certain; the chipset's own is fused off unless asked for
         kernel_says = (
@@ -264,7 +270,7 @@ class Machine:
             *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
             *("-chardev", f"socket,id=shell,path={sockets / 'shell'},server=on,wait=off", "-serial", "chardev:shell"),
             *("-qmp", f"unix:{sockets / 'qmp'},server=on,wait=off"),
-            *("-netdev", f"user,id=net,restrict=off,hostfwd=tcp:127.0.0.1:{self.air_port}-:{AIR_PORT}"),
+            *("-netdev", ",".join(("user,id=net,restrict=off", *forwarded))),
             *("-device", "virtio-net-pci,netdev=net,romfile="),
             *("-device", "qemu-xhci,id=usb"),
         ]
