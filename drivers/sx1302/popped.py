@@ -13,6 +13,7 @@ import logging
 import os
 from struct import Struct
 from typing import TYPE_CHECKING, Final
+from weakref import finalize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +42,7 @@ class Popped:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self._close = finalize(self, os.close, self._file)
             self.data = _read(self._file)
         except OSError as error:
             self._failed(error)
@@ -68,8 +70,8 @@ class Popped:
     def _failed(self, error: OSError) -> None:
         logger.warning("event=popped_not_noted problem=%s", error)
         if self._file is not None:
-            os.close(self._file)
             self._file = None
+            self._close()
 
 
 def _read(file: int) -> bytes:

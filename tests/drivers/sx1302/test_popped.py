@@ -64,6 +64,13 @@ def test_a_folder_that_cannot_be_is_told_and_borne(tmp_path: Path, caplog: pytes
     assert caplog.text.count("event=popped_not_noted") == 1
 
 
+def test_it_lets_its_file_go(tmp_path: Path) -> None:
+    for _ in range(20):
+        Popped(tmp_path / "popped").add(b"abc")
+    held = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert tmp_path / "popped" not in held
+
+
 def test_it_has_a_limit(tmp_path: Path) -> None:
     popped = Popped(tmp_path / "popped")
     for _ in range(2 * LIMIT_BYTES // 1000):
