@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from agent.batch.model import Anchor, Receipt, Refusal
 from agent.errors import AgentError, SpoolError
@@ -20,6 +20,7 @@ class StreamSource:
 
     def __init__(self, reader: SpoolReader, destination: str) -> None:
         self._reader = reader
+        self._ahead: Outgoing | None = None
         self._stream_id = reader.head_to_send(destination).stream_id
 
     @property
@@ -47,11 +48,19 @@ class StreamSource:
         if sealed is None:
             return None
         try:
+            ahead, self._ahead = self._ahead, None
+            if ahead is not None and ahead.header_hash == sealed.hash:
+                return ahead
             return Outgoing(number, sealed.hash, self._reader.wire(sealed))
         except DamagedBatchError as error:
             if self._reader.batch(head, number) is None:
                 return None  # freed while it was being read
             raise UnreadableBatchError(error.what, where=error.where, hint=error.hint, code=error.code) from error
+
+    def prepare(self, number: int) -> None:
+        """Read a batch that is likely to be asked for next. Whatever is wrong with it, `load` tells."""
+        with suppress(AgentError):
+            self._ahead = self.load(number)
 
     def hash_of(self, number: int) -> bytes | None:
         """Return the SHA-256 of a batch's signed header, None where the spool no longer has it."""

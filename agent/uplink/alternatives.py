@@ -46,9 +46,9 @@ class Alternatives:
         """Ask for the platform's receipt for a stream."""
         return self._uplinks[self._at].ask(stream_id)
 
-    def send(self, batch: int, wire: bytes) -> None:
+    def send(self, batch: int, wire: bytes, meanwhile: Callable[[], None]) -> None:
         """Send one batch."""
-        self._uplinks[self._at].send(batch, wire)
+        self._uplinks[self._at].send(batch, wire, meanwhile)
 
     def receive(self) -> Sequence[Arrival]:
         """Return what has arrived since the last call."""

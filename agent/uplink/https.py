@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -26,7 +27,7 @@ from agent.uplink.port import MAX_ANSWER_BYTES, Arrival, BootClock, Fault, LinkE
 from agent.uplink.tls import DatedContext, DatedSocket, link_error, lost, mute, silent, unwelcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from agent.uplink.endpoint import Endpoint
 
@@ -141,6 +142,18 @@ class _Context(DatedContext):
             self.session = self.line.sock.session or self.session
 
 
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The body of a request: bytes, and what is done once they are written, before the answer is waited for."""
+
+    wire: bytes
+    meanwhile: Callable[[], None]
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.wire
+        self.meanwhile()
+
+
 class HttpsUplink:
     """One platform over HTTPS (`agent.uplink.port.Uplink`).
 
@@ -187,9 +200,10 @@ class HttpsUplink:
         self._request("GET", f"{self._endpoint.path}/v1/streams/{stream_id.hex()}/receipt", _QUIET, None, None)
         return self._endpoint.answer_timeout_s
 
-    def send(self, batch: int, wire: bytes) -> None:
+    def send(self, batch: int, wire: bytes, meanwhile: Callable[[], None]) -> None:
         """Post one batch and take the answer."""
-        self._request("POST", f"{self._endpoint.path}/v1/batches", _POST, wire, batch)
+        headers = _POST | {"Content-Length": str(len(wire))}
+        self._request("POST", f"{self._endpoint.path}/v1/batches", headers, _Body(wire, meanwhile), batch)
 
     def receive(self) -> Sequence[Arrival]:
         """Return the answers to the requests so far; LinkError when there is another certificate to show."""
@@ -233,8 +247,8 @@ class HttpsUplink:
             socket_options=tcp.OPTIONS,
         )
 
-    def _request(self, method: str, path: str, headers: dict[str, str], body: bytes | None, batch: int | None) -> None:
-        sent_bytes = len(body or b"")
+    def _request(self, method: str, path: str, headers: dict[str, str], body: _Body | None, batch: int | None) -> None:
+        sent_bytes = 0 if body is None else len(body.wire)
         self._line.deadline = (
             time.monotonic()
             + self._endpoint.connect_timeout_s

@@ -153,8 +153,9 @@ class MqttUplink:
         # The retained message follows the broker's answer on the same connection, nobody says when.
         return RETAINED_S + 4 * (time.monotonic() - asked_s)
 
-    def send(self, batch: int, wire: bytes) -> None:
+    def send(self, batch: int, wire: bytes, meanwhile: Callable[[], None]) -> None:
         """Hand one batch to the library, which sends it from its own thread, or hold it until the broker has a slot."""
+        del meanwhile  # nothing is waited for: whoever has more may send it
         client = self._linked()
         needed = len(wire) + len(self._batch_topic) + _PACKET_OVERHEAD_BYTES
         if self._max_packet_bytes is not None and needed > self._max_packet_bytes:

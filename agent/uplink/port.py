@@ -212,8 +212,13 @@ class Uplink(Protocol):
         """
         ...
 
-    def send(self, batch: int, wire: bytes) -> None:
+    def send(self, batch: int, wire: bytes, meanwhile: Callable[[], None]) -> None:
         """Send one batch; answers come by `receive`.
+
+        Args:
+            batch: its number.
+            wire: its bytes.
+            meanwhile: called when they are on their way, by a transport that then waits for the answer; does not raise.
 
         Raises:
             LinkError: the link broke, or the batch was answered with an error.
@@ -275,6 +280,10 @@ class Source(Protocol):
             UnreadableBatchError: its rows are damaged.
             AgentError: the spool cannot be read at all.
         """
+        ...
+
+    def prepare(self, number: int) -> None:
+        """Read a batch that is likely to be asked for next. Whatever is wrong with it, `load` tells."""
         ...
 
     def hash_of(self, number: int) -> bytes | None:

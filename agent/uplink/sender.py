@@ -12,6 +12,7 @@ import logging
 import threading
 from collections import Counter, deque
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, NoReturn
 
@@ -390,8 +391,12 @@ class Sender:
         self._first_sent_us.setdefault(number, self._sent_us[number])
         if self._pace is not None and number <= self._state.live_above:
             self._pace.backlog_sent(len(outgoing.wire))
-        self._uplink.send(number, outgoing.wire)
+        self._uplink.send(number, outgoing.wire, partial(self._prepare, number + 1))
         return True
+
+    def _prepare(self, number: int) -> None:
+        if number <= self._state.newest:
+            self._source.prepare(number)
 
     def _skip(self, number: int, error: UnreadableBatchError) -> None:
         self._counts["unreadable"] += 1

@@ -62,6 +62,8 @@ def fill(stage: Stage, sample: Sequence[Frame], count: int) -> None:
             tally = Account(heard=len(frames), spooled=len(frames))
             heard = Heard(tuple(RoutedFrame(one, 1) for one in frames), (tally,))
             engine.apply([Entry(number, heard, tuple(row.pack(one) for one in frames))], (), 0.0)
+        while engine.apply([], (), 0.0, flush=True).more:  # the last batch is not full, and would wait for its age
+            pass
     finally:
         connection.close()
 

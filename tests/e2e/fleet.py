@@ -126,6 +126,9 @@ class Mast:
         with self._lock:
             return self._waiting.get(number)
 
+    def prepare(self, number: int) -> None:
+        """Need not: nothing has to be read."""
+
     def hash_of(self, number: int) -> bytes | None:
         """Return the hash of a batch."""
         return self._hashes.get(number)

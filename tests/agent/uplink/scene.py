@@ -86,6 +86,7 @@ class Gateway:
         self.up: list[bool] = []
         self.damaged: set[int] = set()
         self.evicted: set[int] = set()
+        self.prepared: list[int] = []
         self.seal(batches)
 
     def seal(self, count: int = 1, heard: int = 1) -> None:
@@ -119,6 +120,9 @@ class Gateway:
         if number in self.evicted:
             return None
         return Outgoing(number, self.hashes[number], self.wires[number])
+
+    def prepare(self, number: int) -> None:
+        self.prepared.append(number)
 
     def hash_of(self, number: int) -> bytes | None:
         return self.hashes.get(number)

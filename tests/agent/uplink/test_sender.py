@@ -111,6 +111,16 @@ def test_the_spool_is_told_whether_the_platform_is_reached(trust: Trust, server:
     assert not gateway.up[-1]
 
 
+def test_the_next_batch_is_read_while_the_answer_is_waited_for(
+    trust: Trust, server: HttpsServer, platform: Platform, send: Send
+) -> None:
+    gateway = Gateway(4)
+    sender = send(trust.endpoint("https", server.port), gateway)
+    assert sender.drain(60)
+    assert platform.has(gateway)
+    assert gateway.prepared == [2, 3, 4], "and nothing is, behind the newest"
+
+
 def test_success_resets_the_pauses(trust: Trust, server: HttpsServer, send: Send) -> None:
     pauses, gateway = Pauses(), Gateway(1)
     server.divert = lambda handler: handler._answer(503, "text/plain", b"later")
