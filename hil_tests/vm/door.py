@@ -24,6 +24,7 @@ PLAN = "eu868"
 CARD_BOARD = Path(__file__).parent / "card/etc/bench/board.toml"
 _UNIT = "bench-chip.service"
 _SERVER, _BRIDGE = "/run/bench-chip.py", "/run/bench-bridge.py"
+_PACKAGE = "/usr/lib/civigate"
 _LIMIT_S = 120.0
 
 
@@ -41,7 +42,7 @@ def _bridge(gateway: Gateway) -> Bridge:
     if gateway.shell.run(f"systemctl is-active --quiet {_UNIT}").code != 0:
         gateway.shell.put(_SERVER, Path(door_server.__file__).read_text(encoding="utf-8"))
         gateway.shell.put(_BRIDGE, SOURCE)
-        served = f"python3 -u {_SERVER} {CHIP_PORT} python3 -u {_BRIDGE} {CONFIG}"
+        served = f"python3 {_SERVER} {CHIP_PORT} env PYTHONPATH={_PACKAGE} python3 {_BRIDGE} {CONFIG}"
         gateway.shell.check(f"systemctl reset-failed {_UNIT} 2>/dev/null; systemd-run --quiet --unit={_UNIT} {served}")
     deadline = time.monotonic() + _LIMIT_S
     while gateway.shell.run(f"ss -Hltn sport = :{CHIP_PORT} | grep -q .").code != 0:
