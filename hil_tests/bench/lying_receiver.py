@@ -22,7 +22,8 @@ from receiver.cli.main import main
 from receiver.intake import Answer, Intake
 
 FILE: Final = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
-SILENCE_S: Final = 20.0
+SILENCE_S: Final = 60.0
+"""Longer than a gateway waits for an answer (`answer_timeout_s`, 20 s unless configured), or it would get one."""
 
 
 class LyingIntake(Intake):

@@ -43,8 +43,17 @@ from hil_tests.vm.platform import EUI, Platform
 from hil_tests.vm.shell import ShellError
 
 SUITE = "trixie"
-LIMITS = Limits(frames_away=60, power_cuts=1, soak_s=60.0, answer_s=300.0, boot_s=600.0)
-"""A processor that is emulated needs time for everything. The soak shows that its looks work; a day is for a rig."""
+LIMITS = Limits(
+    frames_away=60,
+    power_cuts=1,
+    soak_s=60.0,
+    answer_s=300.0,
+    boot_s=600.0,
+    tx_moment_error_us=2_000_000,
+    telling_s=10.0,
+)
+"""A processor that is emulated needs time for everything. The soak shows that its looks work; a day is for a rig. What
+the node hears is asked for ten times a second, through the guest: that says little of the moment."""
 MAX_SAID = 200_000
 FIFO_SHARE_BYTES = 2048
 UNREAD_S = 10.0
