@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from agent.batch.keys import Algorithm, PublicKey
 from agent.errors import IdentityError
@@ -69,7 +69,7 @@ class Patience:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._owed: Future[object] | None = None
+        self._owed: Future[Any] | None = None
         self._asked_s = 0.0
 
     def ask(self, call: Callable[[], Result]) -> Result:
@@ -89,7 +89,7 @@ class Patience:
             except BaseException as error:
                 done.set_exception(error)
 
-        self._owed, self._asked_s = done, now_s  # type: ignore[assignment]
+        self._owed, self._asked_s = done, now_s
         threading.Thread(target=run, name="device", daemon=True).start()
         try:
             return done.result(ANSWER_LIMIT_S)
