@@ -100,7 +100,7 @@ class Book:
         self.new_hours = False
         self.searched: set[int] = set()
         self.shares: dict[str, int] = {}
-        self._may_grow = True
+        self._growth_pages: int | None = None
         self.attach(connection)
 
     def attach(self, connection: sqlite3.Connection) -> None:
@@ -130,10 +130,11 @@ class Book:
                 self.connection.execute("ROLLBACK")
         self.headroom_pages = 0
 
-    def let_grow(self, may_grow: bool) -> None:
-        """Say whether the file may grow up to the quota, or has to make do with the pages it has: the disk is full."""
-        if may_grow != self._may_grow:
-            self._may_grow = may_grow
+    def let_grow(self, by_bytes: int | None) -> None:
+        """Say by how much the file may grow from now on; None: up to the quota. The same again changes nothing."""
+        pages = None if by_bytes is None else by_bytes // self.page_bytes
+        if pages != self._growth_pages:
+            self._growth_pages = pages
             self._present_pages = scalar(self.connection, "PRAGMA page_count", int)
             self.headroom_pages = 0
 
@@ -144,7 +145,9 @@ class Book:
     @property
     def limit_pages(self) -> int:
         """The most pages that the file may have."""
-        return self._quota_pages if self._may_grow else self._present_pages
+        if self._growth_pages is None:
+            return self._quota_pages
+        return min(self._present_pages + self._growth_pages, self._quota_pages)
 
     def know(self, session: Session) -> None:
         """Keep which boot a session belongs to."""

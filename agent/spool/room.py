@@ -35,7 +35,7 @@ from agent.spool.state import EARLIER, BatchState, Hours, Stream, batch_checksum
 from agent.spool.store import scalar
 
 RESERVE_PAGES = 64
-"""Kept free below the quota for receipts and snapshots, which must always go through."""
+"""Kept free below the quota for receipts and snapshots, which must always go through; of a small file a quarter."""
 EVICTION_SHARE = 64
 """One eviction takes this part of what waits."""
 EVICTION_MINIMUM = 64
@@ -59,7 +59,7 @@ def make_room(book: Book, entries: Sequence[Entry]) -> bool:
         pages = scalar(book.connection, "PRAGMA page_count", int)
         free = scalar(book.connection, "PRAGMA freelist_count", int)
         limit = book.limit_pages
-        book.headroom_pages = limit - pages + free - RESERVE_PAGES - need
+        book.headroom_pages = limit - pages + free - min(RESERVE_PAGES, limit // 4) - need
         # when all that is left waits in batches, SQLite will say that the quota is reached
         if book.headroom_pages >= 0 or not (_evict_quarantined(book) or _evict_unsealed(book)):
             break

@@ -62,8 +62,6 @@ QUEUE_ORDERS = 10_000
 """Receipts, anchors and the like that wait for the disk at most."""
 RETRY_S = (0.1, 0.3, 1.0, 3.0, 5.0)
 """Pauses after failures of the disk; the last one goes on."""
-PATIENT_FAILURES = 5
-"""In a row for want of room, after which it is believed although the file system says otherwise."""
 ROOM_EVERY_S = 10.0
 """How often the room that is left is looked at."""
 STANDINGS_EVERY_S = 10.0
@@ -171,8 +169,7 @@ class SpoolWriter:
             if self.salvaged is not None:
                 self._engine.book.know_searched()
             self._ballast = Ballast(path)
-            self._crowded = not self._ballast.take_in()
-            self._engine.book.let_grow(not self._crowded)
+            self._engine.book.let_grow(self._ballast.growth_bytes)
             known = self._engine.state
             self.standings = tuple(standings(known))
             """How each destination stands, some seconds old; any thread may look."""
@@ -404,7 +401,7 @@ class SpoolWriter:
                 longest_commit_s=max(known.longest_commit_s, waits_s),
                 journal_failures=self._pending.journal.failures,
                 sealing=self._engine.sealer.problem,
-                crowded=self._crowded,
+                crowded=self._ballast.crowded,
             )
 
     def reader(self) -> SpoolReader:
@@ -479,7 +476,9 @@ class SpoolWriter:
                     self._reopen()
                 self._check_place()
                 self._check_trust()
-                self._watch_room(failures)
+                if not failures or self._status.state is WriterState.FULL:
+                    self._ballast.look(failures)
+                    self._engine.book.let_grow(self._ballast.growth_bytes)
                 outcome = self._engine.apply(entries, orders, time.monotonic(), flush=bool(flushes) or stopping)
             except sqlite3.Error as error:
                 problem: AgentError | None = store.database_error(error, self.path)
@@ -564,17 +563,6 @@ class SpoolWriter:
         )
         self._changed.wait_for(lambda: self._stopping, pause_s)
         return not last
-
-    def _watch_room(self, failures: int) -> None:
-        """On a full disk go on with the pages there are; when it has room again, grow again."""
-        if failures and self._status.state is WriterState.FULL and not self._crowded:
-            # what says that it has room may be bound by a quota of which it does not know
-            if failures > PATIENT_FAILURES or not self._ballast.roomy:
-                self._crowded = True
-                self._ballast.throw_out()
-        elif self._crowded and not failures and self._ballast.take_in():
-            self._crowded = False
-        self._engine.book.let_grow(not self._crowded)
 
     def _check_trust(self) -> None:
         """Take the audit's word for it that the file is damaged.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.batch.model import Account, Loss, Reason, Refusal
-from agent.spool import pending
+from agent.spool import ballast, pending
 from agent.spool import writer as writers
 from agent.spool.condition import WriterState
 from agent.spool.orders import Policy
@@ -139,7 +139,7 @@ def test_when_everything_is_sealed_the_writer_says_full_and_recovers(
 
 def test_errors_of_the_disk_are_a_state_and_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writers, "RETRY_S", (0.005,))
-    monkeypatch.setattr(writers, "PATIENT_FAILURES", 1 << 30)  # this disk is not full
+    monkeypatch.setattr(ballast, "PATIENT_REFUSALS", 1 << 30)  # this disk is not full
     names = ["SQLITE_IOERR_WRITE", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_BUSY", "SQLITE_CANTOPEN"]
     states = [WriterState.FAILING, WriterState.FULL, WriterState.READ_ONLY, WriterState.LOCKED, WriterState.READ_ONLY]
     platform = Platform()
@@ -260,9 +260,11 @@ def in_a_mount_namespace(program: str, folder: Path) -> str:
 
 
 def test_a_disk_that_is_full_at_every_position_is_survived(tmp_path: Path) -> None:
-    """On a file system of its own; see the program."""
-    told = json.loads(in_a_mount_namespace("crowded", tmp_path))
-    assert len(told["met"]) > 40
+    """On a file system of its own; see the program. The room of the ballast is enough for all that comes at first."""
+    evictions = json.loads(in_a_mount_namespace("crowded", tmp_path))
+    assert len(evictions["modest"]) > 40
+    assert set(evictions["modest"].values()) == {0}
+    assert len(evictions["greedy"]) == 10
 
 
 def test_a_file_system_that_is_unmounted_under_the_writer_is_waited_for(tmp_path: Path) -> None:
