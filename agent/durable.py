@@ -29,8 +29,37 @@ def replace(path: Path, content: bytes, mode: int | None, draft: Path | None = N
         file.flush()
         os.fsync(descriptor)
     fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync(path.parent)
+
+
+def create(path: Path, content: bytes, mode: int) -> None:
+    """Write a file where none is; its name is on the card after `sync` of the folder.
+
+    Args:
+        path: of the file; its folder is there. A symbolic link there counts as a file.
+        content: of it.
+        mode: of it, from the first byte on, whatever the umask.
+
+    Raises:
+        FileExistsError: something of that name is there.
+        OSError: the folder does not take it.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def sync(folder: Path) -> None:
+    """Wait until the names in a folder are on the card.
+
+    Raises:
+        OSError: they do not get there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent import durable
 from agent.batch import keyfile, keyplace
 from agent.batch.keyplace import FilePlace
 from agent.errors import IdentityError, SpoolError
@@ -150,9 +151,9 @@ def rotate(config: GatewayConfig, *, announce: bool = True) -> Identity:
         before.unlink(missing_ok=True)
         if announce:
             os.link(path, before)
-            keyfile.sync(path.parent)
+            durable.sync(path.parent)
         after.replace(path)
-        keyfile.sync(path.parent)
+        durable.sync(path.parent)
     except OSError as error:
         raise IdentityError(
             f"cannot be changed: {error.strerror}",

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from agent import durable
 from agent.batch.model import Anchor
 from agent.enrolment.certificate import Validity
 from agent.errors import AgentError
@@ -127,7 +127,8 @@ class TrustedTime:
                 return
             self._kept_us = utc_us
         try:
-            _write(self._path, utc_us)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            durable.replace(self._path, f"{utc_us}\n".encode(), 0o644)
         except OSError as error:
             _log.warning("event=time_floor_not_kept file=%s problem=%s", self._path, error.strerror)
 
@@ -140,13 +141,3 @@ def _read(path: Path) -> int:
     except (OSError, ValueError):
         return 0
     return kept_us if 0 <= kept_us <= _LATEST_US else 0
-
-
-def _write(path: Path, utc_us: int) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("w", encoding="ascii") as file:
-        file.write(f"{utc_us}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)

@@ -109,8 +109,8 @@ PACKAGES = (
             "python3-tenacity (>= 8.2)",
             "python3-urllib3 (>= 1.26.12)",
         ),
-        # In the archive of Raspberry Pi OS, not in Debian's.
-        recommends=("python3-lgpio",),
+        # The second is in the archive of Raspberry Pi OS, not in Debian's.
+        recommends=("ca-certificates", "python3-lgpio"),
         suggests=("civigate-receiver", "gcc", "i2c-tools", "libc6-dev"),
         summary="LoRaWAN gateway with a spool, signed batches and receipts",
         description=(
@@ -138,7 +138,7 @@ PACKAGES = (
         store="/var/lib/civigate-receiver/ledger.db",
         schema=LEDGER_VERSION,
         depends=(*_BOTH, "python3-fastapi (>= 0.110)", "python3-uvicorn (>= 0.27)"),
-        recommends=(),
+        recommends=("ca-certificates",),
         suggests=("mosquitto", "python3-prometheus-client (>= 0.16)", "python3-psycopg (>= 3.1)"),
         summary="platform side of civigate gateways: verify, store, acknowledge",
         description=(

@@ -39,6 +39,7 @@ _PROPERTIES = {
     "bsi:component:structured": ("structured", "unstructured"),
 }
 _DISTRIBUTION_LICENCES = {
+    "ca-certificates": "GPL-2.0-or-later AND MPL-2.0",
     "python3": "PSF-2.0",
     "python3-cbor2": "MIT",
     "python3-cryptography": "Apache-2.0 OR BSD-3-Clause",

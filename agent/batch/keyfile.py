@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from agent import durable
 from agent.batch.keys import Algorithm, Ed25519Signer, ES256Signer, Signer
 from agent.errors import IdentityError
 
@@ -79,12 +80,12 @@ def create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         try:
-            _write(draft, data)
+            durable.create(draft, data, _MODE)
             # A link, unlike a rename, fails when the name is taken.
             os.link(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-        sync(path.parent)
+        durable.sync(path.parent)
     except FileExistsError as error:
         raise IdentityError(
             "exists already",
@@ -115,24 +116,6 @@ def load_or_create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer
             if not isinstance(error.__cause__, FileExistsError):
                 raise
     return load(path)
-
-
-def _write(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), _MODE)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _signer(data: bytes, path: Path) -> Signer:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography.x509.oid import NameOID
 
-from agent import config, identity
+from agent import config, durable, identity
 from agent.batch.keys import PublicKey
 from agent.clock import HostClock
 from agent.config import Destination, GatewayConfig
@@ -130,7 +130,8 @@ def enrol(
     certificates = _keep(drawer, sets_of(loaded, destination), granted.chain_pem, authorities)
     give_back(loaded)
     if draft is not None:
-        _replace(path, draft)
+        draft.rename(path)
+        durable.sync(path.parent)
     return Outcome(certificates, granted.receipt_key, destination, section, present)
 
 
@@ -217,15 +218,6 @@ def _draft(path: Path, section: str) -> Path:
         what = f"with the platform's destination it would not be valid: {error.what}"
         raise ConfigError(what, where=str(path), hint=error.hint, code="CG-ENR-014") from error
     return draft
-
-
-def _replace(path: Path, draft: Path) -> None:
-    draft.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _keep(drawer: CertificateSets, sets: CertificateSets, chain_pem: bytes, authorities_pem: bytes) -> CertificateSet:

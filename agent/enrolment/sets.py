@@ -24,6 +24,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from agent import durable
 from agent.batch import keyfile
 from agent.batch.keys import Algorithm
 from agent.enrolment import certificate
@@ -36,6 +37,7 @@ AUTHORITIES_FILE = "platform-ca.pem"
 ROLES_FILE = "roles.json"
 NEXT_KEY_FILE = "next.key"
 LOCK_FILE = "lock"
+_MODE = 0o600
 SILENT_FAILURES = 3
 """So many connections in a row that end without a word count like one that ends because of the certificate."""
 _ID_DIGITS = 16
@@ -225,7 +227,7 @@ class CertificateSets:
         with self._changing():
             drawer.next_key()
             (drawer._folder / NEXT_KEY_FILE).replace(self._folder / NEXT_KEY_FILE)
-            _sync(self._folder)
+            durable.sync(self._folder)
 
     def add(self, chain_pem: bytes, authorities_pem: bytes, *, enrolled: bool) -> CertificateSet:
         """Keep a new certificate for the next key, as candidate.
@@ -252,13 +254,13 @@ class CertificateSets:
                 draft = self._folder / f".{name}.new"
                 shutil.rmtree(draft, ignore_errors=True)
                 draft.mkdir(mode=0o700)
-                _put(draft / CERTIFICATE_FILE, chain_pem)
-                _put(draft / KEY_FILE, (self._folder / NEXT_KEY_FILE).read_bytes())
+                durable.create(draft / CERTIFICATE_FILE, chain_pem, _MODE)
+                durable.create(draft / KEY_FILE, (self._folder / NEXT_KEY_FILE).read_bytes(), _MODE)
                 if authorities_pem:
-                    _put(draft / AUTHORITIES_FILE, authorities_pem)
-                _sync(draft)
+                    durable.create(draft / AUTHORITIES_FILE, authorities_pem, _MODE)
+                durable.sync(draft)
                 draft.rename(self._folder / name)
-                _sync(self._folder)
+                durable.sync(self._folder)
             roles = self.roles
             candidate = None if name == roles.current else name
             factory = name if enrolled or roles.factory is None else roles.factory
@@ -329,9 +331,9 @@ class CertificateSets:
             path = self._folder / ROLES_FILE
             draft = path.with_name(f".{path.name}.new")
             draft.unlink(missing_ok=True)
-            _put(draft, json.dumps(asdict(roles)).encode())
+            durable.create(draft, json.dumps(asdict(roles)).encode(), _MODE)
             draft.rename(path)
-            _sync(self._folder)
+            durable.sync(self._folder)
             self._look()
             for old in self._folder.iterdir():
                 if _is_name(old.name) and old.name not in roles.order():
@@ -346,7 +348,7 @@ class CertificateSets:
                 yield
                 return
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
             self._depth += 1
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -373,22 +375,6 @@ def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
         hint = "remove it: a new one is made"
         raise IdentityError("is not a P-256 key", where=str(path), hint=hint, code="CG-ENR-005")
     return private
-
-
-def _put(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -90,8 +90,8 @@ def _parse_beside(text: str) -> str:
 
 
 def _parse_ssid(text: str) -> str:
-    if len(text.encode()) > _MAX_SSID_BYTES:
-        raise ValueError(f"longer than {_MAX_SSID_BYTES} bytes")
+    if not 1 <= len(text.encode()) <= _MAX_SSID_BYTES:
+        raise ValueError(f"{len(text.encode())} bytes")
     return text
 
 

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent import durable
 from agent.uplink.port import BootClock, Traffic
 
 if TYPE_CHECKING:
@@ -148,11 +147,7 @@ class Usage:
         text = json.dumps({"month": self.month, "bytes": leased})
         try:
             self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False) as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(file.name).replace(self._path)
+            durable.replace(self._path, text.encode(), 0o600)
         except OSError as error:
             logger.warning("event=data_plan_not_kept file=%s problem=%s", self._path, error)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import identity
+from agent import durable, identity
 from agent.batch import keyfile
 from agent.batch.keys import Algorithm, PublicKey, Signer
 from agent.batch.model import Receipt
@@ -171,7 +171,7 @@ def test_a_change_of_keys_survives_a_power_cut_at_any_step(
     with monkeypatch.context() as patch:
         patch.setattr(keyfile, "create", cut(keyfile.create))
         patch.setattr(os, "link", cut(os.link))
-        patch.setattr(keyfile, "sync", cut(keyfile.sync))
+        patch.setattr(durable, "sync", cut(durable.sync))
         patch.setattr(Path, "replace", cut(Path.replace))
         with pytest.raises(KeyboardInterrupt):
             identity.rotate(config)

@@ -104,6 +104,8 @@ def test_an_outcome_is_a_request_again_without_its_result(tmp_path: Path) -> Non
         ("format = 1", "format = 1\nplattform = 1", "did you mean provision.platform?"),
         (PSK, "short", "a Wi-Fi password has 8 to 63"),
         ('ssid = "site"', "", "a password without a network"),
+        ('ssid = "site"', 'ssid = ""', "1 to 32 bytes"),
+        ('ssid = "site"', f'ssid = "{17 * "ü"}"', "1 to 32 bytes"),
         ('country = "DE"', 'country = "Germany"', "two capitals"),
         ('country = "DE"', 'gateway = "192.0.2.1"', "without a fixed address"),
         ('country = "DE"', 'address = "192.0.2.17"', "its length is missing"),
