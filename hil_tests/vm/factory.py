@@ -8,12 +8,15 @@ cache, since installing takes minutes; the test of the installation never takes 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -77,29 +80,32 @@ def installed(suite: str) -> Installed:
     with tempfile.TemporaryDirectory(prefix="cg-debs-") as folder:
         digest = _digest(empty, build_packages(Path(folder), OLD, NEW))
     kept = cache_folder() / f"installed-{suite}-{digest}"
-    facts = kept / "facts.json"
-    if facts.exists():
-        told = json.loads(facts.read_text())
-        return Installed(empty, kept / "installed.raw", kept / "stick.raw", **told)
-    print(f"installing civigate on a card of {suite}", file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(prefix="civigate-vm-", dir=cache_folder()) as folder:
-        keep(install(suite, Path(folder)), digest)
-    return installed(suite)
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other tests wait for the same card
+        if not kept.exists():
+            print(f"installing civigate on a card of {suite}", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(prefix="civigate-vm-", dir=cache_folder()) as folder:
+                keep(install(suite, Path(folder)), digest)
+    told = json.loads((kept / "facts.json").read_text())
+    return Installed(empty, kept / "installed.raw", kept / "stick.raw", **told)
 
 
 def keep(made: Installed, digest: str = "") -> None:
-    """Put a card into the cache, in place of older ones of its suite."""
+    """Put a card into the cache, in place of those of its suite that were made of something else."""
     digest = digest or _digest(made.card, sorted((made.disk.parent / "packages").glob("*.deb")))
     kept = cache_folder() / f"installed-{made.card.suite}-{digest}"
     for old in cache_folder().glob(f"installed-{made.card.suite}-*"):
-        for file in old.iterdir():
-            file.unlink()
-        old.rmdir()
-    kept.mkdir(parents=True)
-    copy_sparse(made.disk, kept / "installed.raw")
-    copy_sparse(made.stick, kept / "stick.raw")
-    told = {name: value for name, value in asdict(made).items() if name in {"boot_s", "install_s", "said"}}
-    (kept / "facts.json").write_text(json.dumps(told))
+        if old.stem != kept.name:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    with tempfile.TemporaryDirectory(prefix="civigate-vm-", dir=cache_folder()) as scratch:
+        fresh = Path(scratch) / "card"
+        fresh.mkdir()
+        copy_sparse(made.disk, fresh / "installed.raw")
+        copy_sparse(made.stick, fresh / "stick.raw")
+        told = {name: value for name, value in asdict(made).items() if name in {"boot_s", "install_s", "said"}}
+        (fresh / "facts.json").write_text(json.dumps(told))
+        with suppress(OSError):  # the same card was put there meanwhile
+            fresh.rename(kept)
 
 
 def _digest(made_of: Card, packages: Sequence[Path]) -> str:

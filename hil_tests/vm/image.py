@@ -42,16 +42,18 @@ ROOT_BYTES = 2560 * MIB
 _SYSTEM = (
     *("systemd", "systemd-sysv", "udev", "dbus", "kmod", "python3", "linux-image-amd64", "initramfs-tools", "zstd"),
     *("e2fsprogs", "dosfstools", "procps", "iproute2", "gpiod", "sqlite3"),
+    *("network-manager", "wpasupplicant", "iw", "hostapd"),
 )
-"""What Raspberry Pi OS Lite has as well, and what the tests look with."""
+"""What Raspberry Pi OS Lite has as well, and what the tests look with; the last is an access point."""
 
 _INITRD_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 _NO_USE = (
     *("systemd-logind.service", "getty@tty1.service", "console-getty.service", "apt-daily.timer"),
     *("apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_reap.service", "e2scrub_all.timer", "fstrim.timer"),
     *("systemd-networkd-wait-online.service", "serial-getty@ttyS0.service"),
+    *("NetworkManager.service", "NetworkManager-wait-online.service", "wpa_supplicant.service", "hostapd.service"),
 )
-"""Units that cost seconds of an emulated processor and show nothing."""
+"""Units that cost seconds of an emulated processor and show nothing; `hil_tests.vm.wifi` wants some of them."""
 
 _ENABLED = ("bench-shell.service", "bench-concentrator.service", "bench-air.socket", "systemd-networkd.service")
 _EPOCH = 1_750_000_000
