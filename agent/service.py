@@ -39,7 +39,7 @@ from agent.spool.source import Outlet
 from agent.spool.writer import SpoolWriter
 from agent.trusted_time import TrustedTime
 from agent.uplink.alternatives import Alternatives
-from agent.uplink.carried import Inbox
+from agent.uplink.carried import RETRY, SEAL, Inbox
 from agent.uplink.endpoint import Endpoint, open_uplink
 from agent.uplink.machine import LINKED, Phase
 from agent.uplink.pace import Pace
@@ -299,7 +299,8 @@ class Service:
                 return reader.head_of(stream_id).destination
 
         keys = {destination.name: destination.receipt_keys for destination in self._config.destination}
-        return Inbox(self._config.gateway.runtime_dir, keys, destination_of, writer.receipt, self._retry)
+        requests: dict[str, Callable[[], object]] = {RETRY: self._retry, SEAL: writer.flush}
+        return Inbox(self._config.gateway.runtime_dir, keys, destination_of, writer.receipt, requests)
 
     def _retry(self) -> None:
         """Let every sender that waits for its next try do it now."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    from agent.cli import spool_acknowledge
+    from agent.cli import spool_acknowledge, spool_export
 
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     status = _verb(verbs, "status", _status, "counts for each destination, and whether they add up")
@@ -72,10 +71,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show = _verb(verbs, "show", _show, "one frame with all that is known of it")
     show.add_argument("seq", type=_whole(1, 1 << 62), metavar="NUMBER", help="first column of list")
     _verb(verbs, "verify", _verify, "read everything; check each frame, each batch, the chain and the sums")
-    export = _verb(verbs, "export", _export, "write the sealed batches for a stick; nothing is freed")
-    export.add_argument("target", type=Path, metavar="TARGET", help="a folder (one file per stream), or a new file")
-    export.add_argument("--destination", metavar="NAME", help="only of this destination")
-    export.add_argument("--quarantine", action="store_true", help="also what the platform has refused")
+    spool_export.add_arguments(
+        _verb(verbs, "export", spool_export.run, "write what waits onto a stick; nothing is freed")
+    )
     spool_acknowledge.add_parser(verbs)
     forget = _verb(verbs, "forget", _forget, "give up all that waits for a destination that is gone; it is counted")
     forget.add_argument("destination", metavar="DESTINATION", help="as status names it")
@@ -435,96 +433,6 @@ def _public_keys(args: argparse.Namespace) -> dict[bytes, PublicKey]:
     except AgentError as error:
         print(f"signatures are not checked: {error}", file=sys.stderr)
         return {}
-
-
-# ---------------------------------------------------------------------- export
-
-
-def _export(args: argparse.Namespace) -> int:
-    from agent.errors import SpoolError
-    from agent.spool.state import BatchState
-
-    with _open(args) as reader:
-        status = reader.status()
-        wanted = [
-            batch
-            for batch in _batches_to_export(reader, args.destination)
-            if args.quarantine or batch.state is BatchState.WAITING
-        ]
-        unsealed = sum(s.unsealed for s in status.streams if args.destination in (None, s.destination))
-        files = _files(args.target, wanted, status.gateway_eui)
-        written = [0, 0]
-        damaged: list[str] = []
-        try:
-            for path, batches in files.items():
-                _write(path, reader, batches, written, damaged)
-        except OSError as error:
-            if isinstance(error, SpoolError):
-                raise
-            raise SpoolError(
-                f"cannot be written: {error.strerror}",
-                where=str(error.filename or args.target),
-                hint="check that the stick is mounted, writable and has room",
-                code="CG-SPL-018",
-            ) from error
-    for fault in damaged:
-        print(f"left out: {fault}", file=sys.stderr)
-    if args.json:
-        said = {
-            "files": [str(path) for path in files],
-            "batches": written[0],
-            "frames": written[1],
-            "unsealed": unsealed,
-            "damaged": len(damaged),
-        }
-        print(json.dumps(said))
-    else:
-        for path in files:
-            print(path)
-        print(f"{written[0]:,} batches with {written[1]:,} frames; they stay here until the platform's receipt comes")
-        if unsealed:
-            print(f"{unsealed:,} frames are not sealed yet and were left out; the agent seals them when it runs")
-    return EXIT_INTEGRITY if damaged else 0
-
-
-def _batches_to_export(reader: SpoolReader, destination: str | None) -> list[SealedBatch]:
-    if destination is not None:
-        reader.head(destination)  # says so when there is no such destination
-    return list(reader.batches(destination))
-
-
-def _files(target: Path, batches: list[SealedBatch], eui: bytes | None) -> dict[Path, list[SealedBatch]]:
-    if not target.is_dir():
-        return {target: batches} if batches else {}
-    files: dict[Path, list[SealedBatch]] = {}
-    streams: dict[int, list[SealedBatch]] = {}
-    for batch in batches:
-        streams.setdefault(batch.stream.key, []).append(batch)
-    for found in streams.values():
-        first, last = found[0], found[-1]
-        name = f"{(eui or b'').hex()}-{first.stream.stream_id.hex()[:8]}-{first.number}-{last.number}.batches"
-        files[target / name] = found
-    return files
-
-
-def _write(path: Path, reader: SpoolReader, batches: list[SealedBatch], written: list[int], damaged: list[str]) -> None:
-    """Write a CBOR sequence of batches; it gets its name when all of it is on the stick."""
-    from agent.spool.reader import DamagedBatchError
-
-    draft = path.with_name(path.name + ".part")
-    with draft.open("wb") as file:
-        for batch in batches:
-            try:
-                file.write(reader.wire(batch))
-            except DamagedBatchError as error:
-                if reader.is_here(batch):  # else the agent runs, and it was delivered meanwhile
-                    damaged.append(str(error))
-                continue
-            written[0] += 1
-            written[1] += batch.frames
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 # ---------------------------------------------------------------------- forget, import, salvage

@@ -42,14 +42,14 @@ def retry(args: argparse.Namespace) -> int:
     """Ask for it; 1 when no agent runs that could."""
     from agent import config
     from agent.cli import running
-    from agent.uplink.carried import ask_to_retry
+    from agent.uplink.carried import RETRY, ask
 
     runtime_dir = config.load(args.config).gateway.runtime_dir
     found = running.newest(runtime_dir)
     if found is None or not found.current:
         print("\n".join(running.lines(found)))
         return 1
-    ask_to_retry(runtime_dir)
+    ask(runtime_dir, RETRY)
     print("asked; see civigate uplink status in some seconds")
     return 0
 

@@ -5,7 +5,7 @@
 Batches go out by `civigate spool export`, the platform's signed receipts for them come back as files. They are verified
 like those that travel. Where the agent is stopped the command frees the spool itself; where it runs, the command leaves
 them in a folder of its runtime_dir, and the agent takes them from there. In the same way it is asked to try its
-platforms again at once.
+platforms again at once, or to seal what a stick shall take along.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ FOLDER = "receipts"
 """Below runtime_dir."""
 RETRY = "retry"
 """Name of the file that asks to try again at once."""
+SEAL = "seal"
+"""Name of the file that asks to seal what there is, however little."""
 SUFFIX = ".receipt"
 MOST_FILES = 100
 """That are looked at in one go."""
@@ -97,15 +99,20 @@ def hand_over(data: bytes, runtime_dir: Path) -> Path:
         return path.rename(path.with_name(path.name + SUFFIX))
 
 
-def ask_to_retry(runtime_dir: Path) -> None:
-    """Ask the running agent to try its platforms at once.
+def ask(runtime_dir: Path, what: str) -> Path:
+    """Ask the running agent for something that it can do at once; return a file that is gone when that is done.
+
+    Args:
+        runtime_dir: of the agent.
+        what: `RETRY` or `SEAL`.
 
     Raises:
         SpoolError: CG-SPL-051, the folder does not take it.
     """
     folder = runtime_dir / FOLDER
     with _explained(folder):
-        (folder / RETRY).touch()
+        (folder / what).touch()
+    return folder / what
 
 
 @contextmanager
@@ -119,14 +126,14 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 class Inbox:
-    """The agent's side of `hand_over` and `ask_to_retry`.
+    """The agent's side of `hand_over` and `ask`.
 
     Args:
         runtime_dir: of the agent.
         keys: of the platforms, by destination.
         destination_of: names the destination of a stream id.
         take: frees what a verified receipt covers; only queues.
-        retry: lets every sender try again at once.
+        requests: what is done when it is asked for, by name.
     """
 
     def __init__(
@@ -135,13 +142,13 @@ class Inbox:
         keys: Mapping[str, Sequence[PublicKey]],
         destination_of: Callable[[bytes], str],
         take: Callable[[Receipt], None],
-        retry: Callable[[], None],
+        requests: Mapping[str, Callable[[], object]],
     ) -> None:
         self._folder = runtime_dir / FOLDER
         self._keys = keys
         self._destination_of = destination_of
         self._take = take
-        self._retry = retry
+        self._requests = requests
         self._said = False
 
     def run(self, ended: threading.Event) -> None:
@@ -154,10 +161,10 @@ class Inbox:
         """Take what is there."""
         try:
             self._folder.mkdir(exist_ok=True)
-            asked = self._folder / RETRY
-            if asked.exists():
-                asked.unlink(missing_ok=True)
-                self._retry()
+            for name, do in self._requests.items():
+                if (self._folder / name).exists():
+                    do()
+                    (self._folder / name).unlink(missing_ok=True)
             files = [path for _, path in zip(range(MOST_FILES), self._folder.glob(f"*{SUFFIX}"), strict=False)]
         except OSError as error:
             if not self._said:

@@ -22,7 +22,7 @@ KNOWN: Final = {
 }
 """Modules with a context manager `bench(run)`; a name that ends with .toml is a bench file, opened by `bench.rig`."""
 
-SHARED: Final = frozenset({"emulator"})
+SHARED: Final = frozenset({"emulator", "vm"})
 """Benches that each run makes for itself: nobody else has them, and nothing needs to be locked."""
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from agent.batch.keys import Ed25519Signer
 from agent.batch.model import Receipt
 from agent.batch.receipt import sign_receipt
 from agent.errors import SpoolError
-from agent.uplink.carried import FOLDER, Inbox, ask_to_retry, hand_over, receipt_files, verified
+from agent.uplink.carried import FOLDER, RETRY, SEAL, Inbox, ask, hand_over, receipt_files, verified
 from agent.uplink.port import MAX_ANSWER_BYTES
 
 CITY, COUNTY = Ed25519Signer.generate(), Ed25519Signer.generate()
@@ -51,17 +52,18 @@ def test_only_the_platform_of_a_stream_frees_it(tmp_path: Path, data: bytes, wor
 
 def test_what_is_handed_over_is_taken_once_and_what_is_unfit_is_put_away(tmp_path: Path) -> None:
     taken: list[Receipt] = []
-    retried: list[bool] = []
-    inbox = Inbox(tmp_path, KEYS, destination_of, taken.append, lambda: retried.append(True))
+    done: list[str] = []
+    requests = {name: partial(done.append, name) for name in (RETRY, SEAL)}
+    inbox = Inbox(tmp_path, KEYS, destination_of, taken.append, requests)
     with pytest.raises(SpoolError, match="cannot be written"):
         hand_over(signed(CITY), tmp_path)
     inbox.look()
     for data in (signed(CITY), signed(COUNTY), signed(COUNTY, bytes(range(16)), 7)):
         assert hand_over(data, tmp_path).parent == tmp_path / FOLDER
-    ask_to_retry(tmp_path)
+    assert ask(tmp_path, RETRY).exists()
     inbox.look()
     inbox.look()
-    assert len(retried) == 1
+    assert done == [RETRY]
     assert {(receipt.stream_id, receipt.through) for receipt in taken} == {(bytes(16), 3), (bytes(range(16)), 7)}
     assert len(taken) == 2
     assert not list((tmp_path / FOLDER).iterdir())

@@ -17,7 +17,7 @@ from agent.batch.keys import Ed25519Signer
 from agent.cli import uplink
 from agent.clock import HostClock
 from agent.errors import ConfigError
-from agent.uplink.carried import Inbox
+from agent.uplink.carried import RETRY, Inbox
 from agent.uplink.endpoint import Endpoint
 from agent.uplink.sender import Sender
 from tests.agent.uplink.scene import (
@@ -234,7 +234,7 @@ def test_a_pause_is_ended_through_the_running_agent(
     assert "does not run" in capsys.readouterr().out
     status(sender)
     asked: list[bool] = []
-    inbox = Inbox(tmp_path, {}, lambda _: "", lambda _: None, lambda: asked.append(True))
+    inbox = Inbox(tmp_path, {}, lambda _: "", lambda _: None, {RETRY: lambda: asked.append(True)})
     inbox.look()
     assert args.func(args) == 0
     inbox.look()
