@@ -221,7 +221,7 @@ def build(package: Package, source: Source, out: Path) -> Path:
             env={**os.environ, "SOURCE_DATE_EPOCH": str(source.epoch), "LC_ALL": "C.UTF-8"},
         )
         maker = vendor()
-        relations = (*package.depends, *package.recommends)
+        relations = dict.fromkeys(package.depends, "required") | dict.fromkeys(package.recommends, "optional")
         document = sbom.document(
             name=package.name,
             version=source.version,

@@ -79,7 +79,15 @@ RASPBERRY_PI = Maker("Raspberry Pi Ltd", "info@raspberrypi.com", "https://www.ra
 
 
 def document(
-    *, name: str, version: str, summary: str, deb: Path, tree: Path, relations: Sequence[str], maker: Maker, epoch: int
+    *,
+    name: str,
+    version: str,
+    summary: str,
+    deb: Path,
+    tree: Path,
+    relations: Mapping[str, str],
+    maker: Maker,
+    epoch: int,
 ) -> dict[str, Any]:
     """Return the bill of materials of a package.
 
@@ -89,7 +97,7 @@ def document(
         summary: one line.
         deb: the package.
         tree: what was packed, with the folder DEBIAN.
-        relations: as in Depends, e.g. "python3-cbor2 (>= 5.4)"; of alternatives the first counts.
+        relations: as in Depends, e.g. "python3-cbor2 (>= 5.4)", each with its scope; of alternatives the first counts.
         maker: who answers for it.
         epoch: seconds since 1970 for the time stamp.
     """
@@ -130,7 +138,7 @@ def document(
                 structured=True,
             )
             files.append(component | {"type": "file"})
-    needed = [_needed(relation) for relation in relations]
+    needed = [_needed(relation, scope) for relation, scope in relations.items()]
     refs = [component["bom-ref"] for component in files]
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -204,7 +212,7 @@ def _component(
     return said
 
 
-def _needed(relation: str) -> dict[str, Any]:
+def _needed(relation: str, scope: str) -> dict[str, Any]:
     """Describe a package of the distribution: which version and bytes, the system decides that it is installed on."""
     name, _, bound = relation.partition(" | ")[0].partition(" ")
     purl = f"pkg:deb/debian/{name}"
@@ -216,7 +224,7 @@ def _needed(relation: str) -> dict[str, Any]:
         "name": name,
         "manufacturer": maker.entity,
         "licenses": _licences(_DISTRIBUTION_LICENCES[name]),
-        "scope": "required",
+        "scope": scope,
         "properties": [
             {"name": "civigate:relation", "value": bound.strip("()") or "any"},
             {"name": "civigate:supplied-by", "value": "distribution"},

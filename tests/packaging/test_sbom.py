@@ -33,6 +33,11 @@ def test_it_is_right_and_tells_of_every_file(built: Built, said: Document) -> No
     assert sbom.compare(said, built.deb, built.tree) == []
 
 
+def test_what_is_only_recommended_is_optional(said: Document) -> None:
+    scopes = {one["name"]: one["scope"] for one in said["components"] if "scope" in one}
+    assert (scopes["python3-cbor2"], scopes["ca-certificates"]) == ("required", "optional")
+
+
 def test_it_names_every_package_that_is_needed(built: Built, said: Document) -> None:
     control = (built.control / "control").read_text()
     needed = re.search("^Depends: (.*)$", control, re.MULTILINE)
