@@ -83,6 +83,7 @@ class _Spec:
     parse: Callable[[str], object] | None = None
     expected: str = ""
     example: Toml = None
+    secret: bool = False
 
 
 def setting(
@@ -97,6 +98,7 @@ def setting(
     parse: Callable[[str], object] | None = None,
     expected: str = "",
     example: Toml = None,
+    secret: bool = False,
 ) -> T:
     """Declare a key of type bool, int, float, str, Path (relative to the file), `X | None` or `tuple[X, ...]`.
 
@@ -111,8 +113,9 @@ def setting(
         parse: makes the value (of every element) from a string; says no with ValueError.
         expected: what `parse` takes, e.g. "an EUI of 16 hex digits".
         example: value in the documented example where there is no default to show.
+        secret: whether what was found may never be repeated: `parse` has to hold to that as well.
     """
-    spec = _Spec(doc, unit, minimum, maximum, choices, items, parse, expected, example)
+    spec = _Spec(doc, unit, minimum, maximum, choices, items, parse, expected, example, secret)
     if isinstance(default, _Required):
         return cast(T, dataclasses.field(metadata={"spec": spec}))
     return dataclasses.field(default=default, metadata={"spec": spec})
@@ -303,8 +306,11 @@ class _Reader:
             raise
         except ValueError as error:
             reason = f" ({error})" if error.args else ""
-            what = f"found {_found(raw)}{reason}, expected {key.expected}"
+            found = _kind(raw) if key.spec.secret else _found(raw)
+            what = f"found {found}{reason}, expected {key.expected}"
             hint = "correct it" if key.required else f"correct it or leave it out (default: {key.shown_default})"
+            if key.spec.secret and not isinstance(raw, str):
+                hint = "put it in quotes"
             raise ConfigError(what, where=self.where(at), hint=hint, code="CG-CFG-005") from error
 
     def many(self, key: _Key, raw: Toml, at: tuple[str, ...]) -> tuple[object, ...]:
@@ -368,6 +374,12 @@ def _paths(cls: type[object], at: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else str(value)
+
+
+def _kind(raw: Toml) -> str:
+    """Say of which kind a value is, and nothing of what it is."""
+    words = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "an array"}
+    return words.get(type(raw), "something else")
 
 
 def _found(raw: Toml) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from agent import durable
+from agent.provisioning import request
 
 FOLDERS: Final = (Path("/boot/firmware"), Path("/boot"))
 """Where Raspberry Pi OS mounts it, since bookworm and before."""
@@ -36,12 +37,12 @@ class BootPartition:
         self.folder = folder
 
     def request(self) -> Path | None:
-        """Return the path of civigate.toml, None when there is none; FAT does not tell upper case from lower."""
-        try:
-            names = {path.name.lower(): path for path in self.folder.iterdir() if path.is_file()}
-        except OSError:
-            return None
-        return names.get(FILE_NAME) or names.get(DISGUISED)
+        """Return the path of civigate.toml, None when there is none; FAT does not tell upper case from lower.
+
+        Of two, that which was not read yet: whoever tries again may leave a new one beside the outcome of the last.
+        """
+        there = self._files()
+        return next((path for path in there if not _is_outcome(path)), there[0] if there else None)
 
     def note(self, text: str) -> None:
         """Leave a note beside the file, in plain words.
@@ -67,14 +68,20 @@ class BootPartition:
         Raises:
             OSError: the partition does not take it.
         """
-        there = self.request()
-        if there is None:
-            _put(self.folder / FILE_NAME, _crlf(text))
-        else:
-            with there.open("r+b") as before:
-                _put(there, _crlf(text))
-                _blank(before)
+        there, *others = self._files() or [self.folder / FILE_NAME]
+        _replace(there, _crlf(text))
+        for other in others:
+            _replace(other, b"")
+            other.unlink()
         (self.folder / NOTE_NAME).unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        """Return those that are called civigate.toml, the right name first."""
+        try:
+            names = {path.name.lower(): path for path in self.folder.iterdir() if path.is_file()}
+        except OSError:
+            return []
+        return [names[name] for name in (FILE_NAME, DISGUISED) if name in names]
 
 
 def find(folders: tuple[Path, ...] = FOLDERS) -> BootPartition:
@@ -86,6 +93,24 @@ def find(folders: tuple[Path, ...] = FOLDERS) -> BootPartition:
 
 def _crlf(text: str) -> bytes:
     return text.replace("\n", "\r\n").encode()
+
+
+def _is_outcome(path: Path) -> bool:
+    """Whether a file was read already; one that cannot be read says so when it is taken."""
+    try:
+        with path.open("rb") as file:
+            return request.is_outcome(file.read(MAX_BYTES))
+    except OSError:
+        return False
+
+
+def _replace(path: Path, content: bytes) -> None:
+    if not path.exists():
+        _put(path, content)
+        return
+    with path.open("r+b") as before:
+        _put(path, content)
+        _blank(before)
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -60,13 +60,15 @@ class Desk:
                 raise ConfigError(f"longer than {MAX_BYTES} bytes", where=given.name, hint=hint, code="CG-PRV-004")
             if not request.is_outcome(data):
                 taken = self.check(given)
+                if taken.network is not None:
+                    network.plan(taken.network, self.root)
                 self._keep(taken, data, partition.folder)
                 return taken, True
         here = self.folder / FILE_NAME
         return (request.load(here), False) if here.exists() else None
 
     def check(self, path: Path) -> Request:
-        """Read a civigate.toml and all that it names, and check what can be checked before anything is done.
+        """Read a civigate.toml and all that it names, and check what can be checked on any computer.
 
         Raises:
             ConfigError: it cannot be used.
@@ -76,8 +78,6 @@ class Desk:
             _authorities(path.parent / asked.provision.ca_file)
         if asked.provision.firmware is not None:
             _firmware(path.parent / asked.provision.firmware)
-        if asked.network is not None:
-            network.plan(asked.network, self.root)
         return asked
 
     def authorities(self, asked: Request) -> Path | None:

@@ -8,6 +8,7 @@ networkd [systemd.network(5)]. Both read one file; it is replaced as a whole, an
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import uuid
@@ -85,10 +86,14 @@ def apply(files: Sequence[NetworkFile], root: Path = Path("/")) -> list[str]:
     problems = []
     for file in files:
         path = root / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o755)  # the service that reads it is not root, and our umask is strict
         durable.replace(path, file.text.encode(), file.mode)
         if root == Path("/"):
             problems += [said for command in file.commands if (said := _run(command))]
+    if root == Path("/"):
+        os.sync()  # raspi-config changes cmdline.txt, without which no Pi starts
     return problems
 
 

@@ -30,12 +30,14 @@ class Stage(StrEnum):
     """Several boards look the same from here: the file must name one."""
     WAITING = "waiting for the platform"
     """The gateway receives; the platform cannot be reached yet, or has not approved yet. It goes on trying."""
+    CARD = "the card does not take it"
+    """A file cannot be written: the card is full, worn or read-only. It goes on trying."""
     REFUSED = "refused"
     """The platform said no. Nothing more happens before there is a new file."""
     ENROLLED = "enrolled"
     """Certificate, key and destination are here; the first receipt is not."""
     ONLINE = "online"
-    """The platform has signed for what the gateway brought."""
+    """The platform has answered with a signature. By MQTT it signs for frames alone: there the link is enough."""
 
 
 OVER: Final = frozenset({Stage.WHICH_BOARD, Stage.REFUSED, Stage.ONLINE})

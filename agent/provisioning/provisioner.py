@@ -27,7 +27,7 @@ from agent.errors import AgentError, ConfigError
 from agent.lorawan import parse_eui
 from agent.notify import Notifier
 from agent.provisioning import checkup, led, network, preparation
-from agent.provisioning.outcome import Outcome, Stage, explain, write
+from agent.provisioning.outcome import OVER, Outcome, Stage, explain, write
 from agent.provisioning.preparation import Located, ManyBoardsError, NoConcentratorError
 from agent.uplink.machine import LINKED
 from agent.uplink.port import LinkError
@@ -45,8 +45,10 @@ SHORTEST_PAUSE_S = 5.0
 LONGEST_PAUSE_S = 300.0
 """Between two tries to enrol, and to find a concentrator: a network that returns is used within minutes."""
 ONLINE_LIMIT_S = 600.0
-"""How long the first receipt is waited for; the agent goes on in any case."""
+"""How long the first signature is looked for closely; then the doctor is asked what is the matter."""
 LOOK_S = 2.0
+SELDOM_S = 30.0
+"""The same afterwards, for as long as it takes."""
 SERVICE: Final = "civigate.service"
 _LINKED: Final = frozenset(phase.value for phase in LINKED)
 _COMMAND_LIMIT_S = 120.0
@@ -119,15 +121,33 @@ class Provisioner:
             _systemctl("restart", SERVICE)
             self._notifier.ready()
             if self._enrol(asked, loaded):
-                _systemctl("restart", SERVICE)
-                self._await_receipt(asked, loaded)
-                self._check_up(asked)
-        if self._outcome.stage in {Stage.WHICH_BOARD, Stage.REFUSED, Stage.ENROLLED, Stage.ONLINE}:
+                self._await_online(asked, loaded)
+        if self._outcome.stage in OVER:
             desk.clear()
         return self._outcome
 
     def _prepare(self, asked: Request) -> GatewayConfig | None:
-        """Do what needs no network; None when it cannot be done, or was interrupted."""
+        """Do what needs no network, as often as it takes; None when it cannot be done, or was interrupted."""
+        pauses = _Pauses(self._longest_pause_s)
+        while not self._stop.is_set():
+            try:
+                return self._prepared(asked)
+            except OSError as error:
+                if isinstance(error, AgentError):
+                    raise
+                log.warning("event=not_prepared problem=%s", error)
+                step = "make room on the card; if it is not full, it is worn: replace it"
+                self._tell(asked, stage=Stage.CARD, detail=str(error), next_step=step)
+            self._resume()
+            pauses.wait(self._stop)
+        return None
+
+    def _prepared(self, asked: Request) -> GatewayConfig | None:
+        """Do what needs no network; None when it cannot be done, or was interrupted.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
         if asked.network is not None:
             for problem in network.apply(network.plan(asked.network, self._places.root), self._places.root):
                 log.warning("event=network_not_told problem=%s", problem)
@@ -145,6 +165,9 @@ class Provisioner:
         firmware = f"missing for {', '.join(lacking)}" if lacking else "present"
         self._tell(
             asked,
+            stage=Stage.WORKING,
+            detail="",
+            next_step="",
             eui=located.eui,
             chip=located.chip,
             bus=str(located.bus),
@@ -218,21 +241,28 @@ class Provisioner:
             pauses.wait(self._stop, wait_s)
         return False
 
-    def _await_receipt(self, asked: Request, loaded: GatewayConfig) -> None:
-        """Look at what the agent says of itself until the platform has answered it with a signature."""
-        deadline_s = ONLINE_LIMIT_S
-        while deadline_s > 0 and not self._stop.is_set():
+    def _await_online(self, asked: Request, loaded: GatewayConfig) -> None:
+        """Start the agent anew, and look at what it says of itself until the platform has answered it."""
+        before = self._newest(loaded)
+        restarted = _systemctl("restart", SERVICE)
+        old_pid = before.pid if before is not None and restarted else None
+        waited_s = 0.0
+        while not self._stop.is_set():
             said = self._newest(loaded)
-            if said is not None:
-                linked, radio = said
-                if linked == "" and radio == "receiving":
-                    self._tell(asked, stage=Stage.ONLINE, detail="", next_step="", radio=radio)
-                    return
-                detail = linked or f"the radio: {radio}"
+            if said is not None and said.pid != old_pid:
+                if said.problem == "" and said.radio == "receiving":
+                    silent = "" if said.receipts else "the platform signs when the first frames come"
+                    self._tell(asked, stage=Stage.ONLINE, detail=silent, next_step="", radio=said.radio)
+                    break
+                detail = said.problem or f"the radio: {said.radio}"
                 step = "'civigate doctor' on the gateway says what to do; it goes on trying by itself"
-                self._tell(asked, stage=Stage.ENROLLED, detail=detail, next_step=step, radio=radio)
-            self._stop.wait(LOOK_S)
-            deadline_s -= LOOK_S
+                self._tell(asked, stage=Stage.ENROLLED, detail=detail, next_step=step, radio=said.radio)
+            pause_s = LOOK_S if waited_s < ONLINE_LIMIT_S else SELDOM_S
+            self._stop.wait(pause_s)
+            if waited_s < ONLINE_LIMIT_S <= waited_s + pause_s:
+                self._check_up(asked)
+            waited_s += pause_s
+        self._check_up(asked)
 
     def _check_up(self, asked: Request) -> None:
         """Let the doctor look, and leave what it says on the partition."""
@@ -246,8 +276,8 @@ class Provisioner:
             except OSError as error:
                 log.warning("event=sheet_not_written where=%s problem=%s", self._places.boot.folder, error)
 
-    def _newest(self, loaded: GatewayConfig) -> tuple[str, str] | None:
-        """Return what keeps the destination ("" for nothing) and the radio's state; None when the agent is silent."""
+    def _newest(self, loaded: GatewayConfig) -> _Said | None:
+        """Return what the running agent says of itself; None when it is silent."""
         try:
             found = report.read(loaded.gateway.runtime_dir, self._clock.boot_id, self._clock.boottime_us())
             if found is None or not found.current:
@@ -257,10 +287,11 @@ class Provisioner:
                 return None
             radio = found.said["radio"]
             state = str(radio["state"]) if not radio["detail"] else f"{radio['state']}: {radio['detail']}"
-            linked = "" if mine[0]["phase"] in _LINKED else str(mine[0]["problem"] or mine[0]["phase"])
-        except (AgentError, LookupError, TypeError):
+            problem = "" if mine[0]["phase"] in _LINKED else str(mine[0]["problem"] or mine[0]["phase"])
+            shown = "receiving" if radio["state"] == "receiving" else state
+            return _Said(int(found.said["pid"]), problem, shown, int(mine[0]["counts"].get("receipts", 0)))
+        except (AgentError, LookupError, TypeError, ValueError):
             return None
-        return linked, str(radio["state"]) if radio["state"] == "receiving" else state
 
     def _tell(self, asked: Request, **known: object) -> None:
         """Take what is known now, and write it into civigate.toml if it is news."""
@@ -291,6 +322,23 @@ class Provisioner:
             log.warning("event=note_not_written where=%s problem=%s", self._places.boot.folder, error)
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the agent says of itself.
+
+    Attributes:
+        pid: of its process.
+        problem: what keeps it from the platform; empty for nothing.
+        radio: "receiving", or its state and why.
+        receipts: signed by the platform, since its start.
+    """
+
+    pid: int
+    problem: str
+    radio: str
+    receipts: int
+
+
 class _Pauses:
     """Ever longer pauses, each a little random: fifty gateways that start together do not come together."""
 
@@ -304,10 +352,10 @@ class _Pauses:
         stop.wait(max(pause_s, at_least_s))
 
 
-def _systemctl(verb: str, unit: str) -> None:
-    """Tell the service manager, where there is one; a stop is waited for, a start waits for us."""
+def _systemctl(verb: str, unit: str) -> bool:
+    """Tell the service manager; a stop is waited for, a start waits for us. False where none does it."""
     if not Path("/run/systemd/system").is_dir():
-        return
+        return False
     try:
         done = subprocess.run(
             ["systemctl", verb, unit] if verb == "stop" else ["systemctl", "--no-block", verb, unit],
@@ -321,3 +369,4 @@ def _systemctl(verb: str, unit: str) -> None:
         problem = str(error)
     if problem:
         log.warning("event=service_not_told verb=%s unit=%s problem=%s", verb, unit, problem)
+    return not problem

@@ -8,7 +8,7 @@ import ipaddress
 import re
 import tomllib
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agent import settings
 from agent.config import Bus, parse_bus
@@ -30,6 +30,7 @@ _PSK = re.compile(r"[ -~]{8,63}|[0-9A-Fa-f]{64}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
 _MAX_SSID_BYTES = 32
+IPAddress: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 
 
 def _secret(key: str, what: str, hint: str) -> ConfigError:
@@ -113,6 +114,11 @@ def _parse_address(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interfa
     return ipaddress.ip_interface(text)
 
 
+def _leads(router: IPAddress, own: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> bool:
+    """Say whether a router can be reached: it is in the same network, or on the same cable [RFC 4291, 2.5.6]."""
+    return router in own.network or (router.version == own.version == 6 and router.is_link_local)
+
+
 def _parse_host(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}", text):
         raise ValueError("no name or address of a host")
@@ -142,6 +148,7 @@ class ProvisionSection:
         parse=_parse_claim,
         expected="four groups of four",
         example="7K9Q-2MXT-04BV-H3R2",
+        secret=True,
     )
     fingerprint: str | None = setting(
         "SHA-256 of the platform's certificate, as 'gateways invite' prints it. Without it and ca_file, an authority "
@@ -220,6 +227,7 @@ class NetworkSection:
         parse=_parse_psk,
         expected="8 to 63 characters",
         example="correct horse battery",
+        secret=True,
     )
     country: str | None = setting(
         "Country whose rules the Wi-Fi radio obeys; a Pi whose Wi-Fi was never used needs it.",
@@ -229,11 +237,11 @@ class NetworkSection:
         example="DE",
     )
     interface: str | None = setting(
-        "Interface of a fixed address. Left out: wlan0 with an ssid, eth0 without.",
+        "The interface. Left out: wlan0 with an ssid, eth0 without.",
         default=None,
         parse=_parse_interface,
         expected="a name such as eth0",
-        example="eth0",
+        example="wlan0",
     )
     address: ipaddress.IPv4Interface | ipaddress.IPv6Interface | None = setting(
         "Fixed address with its length. Left out: DHCP gives one.",
@@ -267,11 +275,16 @@ class NetworkSection:
     def __post_init__(self) -> None:
         if self.psk is not None and self.ssid is None:
             raise Unfit("psk", "found a password without a network", "set ssid too")
+        if self.country is not None and self.ssid is None:
+            raise Unfit("country", "found the country of a Wi-Fi without its network", "set ssid too, or leave it out")
+        if self.ssid is not None and self.interface is not None and not self.interface.startswith("wl"):
+            what = f"found {self.interface} for a Wi-Fi network"
+            raise Unfit("interface", what, "leave it out, or name one such as wlan0; one file sets up one interface")
         if self.address is None:
             for key in ("gateway", "dns"):
                 if getattr(self, key):
                     raise Unfit(key, "found it without a fixed address", "set address too, or leave it to DHCP")
-        elif self.gateway is not None and ipaddress.ip_address(self.gateway) not in self.address.network:
+        elif self.gateway is not None and not _leads(ipaddress.ip_address(self.gateway), self.address):
             raise Unfit(
                 "gateway", f"found {self.gateway}, which is not in {self.address.network}", "correct one of them"
             )

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ from agent import config, identity
 from agent.cli.main import main
 from agent.demo.authority import Authority
 from agent.enrolment import claim
+from agent.provisioning import preparation, provisioner
+from agent.provisioning.boot import BootPartition
 from agent.provisioning.desk import Desk
+from agent.provisioning.preparation import Located
+from agent.provisioning.provisioner import Places, Provisioner
 from drivers import boards
 from drivers.emulator import Emulator
 from drivers.emulator.remote import Server
@@ -226,6 +231,84 @@ def test_kills_at_any_moment_end_online_once(card: Card) -> None:
             assert provisioning.wait(LIMIT_S) == 0
     assert card.result["stage"] == "online"
     assert len(config.load(card.toml).destination) == 1
+
+
+@contextlib.contextmanager
+def provisioning_here(card: Card) -> Iterator[threading.Thread]:
+    """Do the same in this process, on a system below the card's folder."""
+    stop, root = threading.Event(), card.folder / "root"
+    places = Places(BootPartition(card.boot), Desk(card.folder / "desk", root), card.toml, root)
+    thread = threading.Thread(target=Provisioner(places, stop, longest_pause_s=0.05).run)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stop.set()
+        thread.join(LIMIT_S)
+    assert not thread.is_alive()
+
+
+def test_a_card_that_takes_no_file_is_told_and_tried_again(card: Card) -> None:
+    """It ended with a file that said "working", and nothing more happened."""
+    card.write(card.town.code(bytes.fromhex(EUI)))
+    with (card.boot / "civigate.toml").open("a") as file:
+        file.write('[network]\nntp = ["time.example"]\n')
+    obstacle = card.folder / "root/etc/systemd/timesyncd.conf.d"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.touch()
+    with provisioning_here(card) as thread:
+        until(lambda: card.stage("the card does not take it") or not thread.is_alive(), LIMIT_S)
+        assert "timesyncd.conf.d" in card.result["detail"]
+        assert (card.folder / "desk/request.toml").exists()
+        obstacle.unlink()
+        until(lambda: card.stage("waiting for the platform") or not thread.is_alive(), LIMIT_S)
+        assert "timesyncd.conf.d" not in (card.boot / "civigate.toml").read_text()
+
+
+def test_the_first_signature_is_waited_for_as_long_as_it_takes(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten minutes it gave up for good. Now the doctor says what is the matter, and it goes on."""
+    monkeypatch.setattr(provisioner, "ONLINE_LIMIT_S", 0.15)
+    monkeypatch.setattr(provisioner, "LOOK_S", 0.1)
+    monkeypatch.setattr(provisioner, "SELDOM_S", 0.1)
+    card.write(card.town.code(bytes.fromhex(EUI)))
+    with card.town.platform.serving(), provisioning_here(card) as thread:
+        until(lambda: (card.boot / "civigate-report.html").exists() or not thread.is_alive(), LIMIT_S)
+        until(lambda: bool(card.result.get("doctor")), LIMIT_S)
+        assert card.stage("enrolled")
+        with card.agent():
+            until(lambda: not thread.is_alive(), LIMIT_S)
+    assert card.stage("online")
+    assert not (card.folder / "desk").exists()
+
+
+def test_what_the_agent_said_before_its_restart_does_not_count(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provisioner, "LOOK_S", 0.1)
+    code = card.town.code(bytes.fromhex(EUI))
+    with card.town.platform.serving(), contextlib.ExitStack() as former:
+        card.write(code)
+        with provisioning_here(card) as thread:
+            until(lambda: card.stage("enrolled"), LIMIT_S)
+            former.enter_context(card.agent())
+            until(lambda: not thread.is_alive(), LIMIT_S)
+        monkeypatch.setattr(provisioner, "_systemctl", lambda _verb, _unit: True)
+        card.write(card.town.code(bytes.fromhex(EUI)))
+        found = Located(config.parse_bus(f"emulator:{card.folder}/spi.sock"), "rak_2287", "SX1302", EUI)
+        monkeypatch.setattr(preparation, "locate", lambda _: found)  # the agent that is not stopped has the chip
+        looks: list[object] = []
+        look = Provisioner._newest
+
+        def counted(self: Provisioner, loaded: config.GatewayConfig) -> object:
+            looks.append(said := look(self, loaded))
+            return said
+
+        monkeypatch.setattr(Provisioner, "_newest", counted)
+        with provisioning_here(card) as thread:
+            until(lambda: len(looks) > 3, LIMIT_S)
+            assert not card.stage("online")
+            former.close()
+            with card.agent():
+                until(lambda: not thread.is_alive(), LIMIT_S)
+        assert card.stage("online")
 
 
 def test_the_platform_writes_files_that_gateways_take(card: Card, tmp_path: Path) -> None:

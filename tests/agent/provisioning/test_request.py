@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.cli.main import main
 from agent.demo.authority import Authority
 from agent.enrolment import claim
 from agent.errors import ConfigError
@@ -108,6 +110,8 @@ def test_an_outcome_is_a_request_again_without_its_result(tmp_path: Path) -> Non
         ('ssid = "site"', f'ssid = "{17 * "ü"}"', "1 to 32 bytes"),
         ('country = "DE"', 'country = "Germany"', "two capitals"),
         ('country = "DE"', 'gateway = "192.0.2.1"', "without a fixed address"),
+        ('country = "DE"', 'interface = "eth0"', "found eth0 for a Wi-Fi network"),
+        (f'ssid = "site"\npsk = "{PSK}"\n', "", "a Wi-Fi without its network"),
         ('country = "DE"', 'address = "192.0.2.17"', "its length is missing"),
         ('country = "DE"', 'address = "192.0.2.17/24"\ngateway = "198.51.100.1"', "which is not in 192.0.2.0/24"),
         ("[provision]", "[provision", "line 2"),
@@ -131,6 +135,33 @@ def test_a_mistyped_secret_is_not_repeated(tmp_path: Path, secret: str) -> None:
     with pytest.raises(ConfigError) as caught:
         _desk(tmp_path).take(_partition(tmp_path, FULL.replace(CODE, secret)))
     assert secret not in f"{caught.value}{caught.value.hint}{outcome.explain(caught.value)}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (f'psk = "{PSK}"', "psk = 12345678", "found a number, expected 8 to 63 characters"),
+        (f'psk = "{PSK}"', "psk = 2026-12-24", "found something else, expected 8 to 63 characters"),
+        (f'claim = "{CODE}"', "claim = 12345678", "found a number, expected four groups of four"),
+        (f'claim = "{CODE}"', 'claim = ["12345678"]', "found an array, expected four groups of four"),
+    ],
+)
+def test_a_secret_without_quotes_is_not_repeated(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in FULL
+    with pytest.raises(ConfigError) as caught:
+        _desk(tmp_path).check(_partition(tmp_path, FULL.replace(old, new)).request() or Path())
+    note = outcome.explain(caught.value)
+    assert said in note
+    assert "put it in quotes" in note
+    assert "12345678" not in note
+    assert "12-24" not in note
+
+
+def test_any_computer_can_check_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was held against the laptop's own network service."""
+    path = _partition(tmp_path, FULL).request()
+    assert main(["provision", "check", str(path)]) == 0
+    assert "ok" in capsys.readouterr().out
 
 
 def test_what_a_laptop_makes_of_the_file_is_read(tmp_path: Path) -> None:
@@ -212,6 +243,27 @@ def test_networkmanager_gets_what_was_asked_for(tmp_path: Path) -> None:
     assert (tmp_path / network.TIME_SERVERS).read_text() == "[Time]\nNTP=time.example\n"
     network.apply(files, tmp_path)
     assert connection.read_text() == said, "the second time changes nothing"
+
+
+def test_the_time_service_is_no_root_and_may_read_its_servers(tmp_path: Path) -> None:
+    """The unit's umask is 077; the folder is ours to make."""
+    asked = _desk(tmp_path).check(_partition(tmp_path, FULL + 'ntp = ["time.example"]\n').request() or Path())
+    assert asked.network is not None
+    before = os.umask(0o077)
+    try:
+        network.apply(network.plan(asked.network, tmp_path), tmp_path)
+    finally:
+        os.umask(before)
+    servers = tmp_path / network.TIME_SERVERS
+    assert (servers.stat().st_mode & 0o777, servers.parent.stat().st_mode & 0o777) == (0o644, 0o755)
+
+
+def test_a_router_may_be_known_by_its_cable(tmp_path: Path) -> None:
+    text = FULL + 'address = "2001:db8::17/64"\ngateway = "fe80::1"\n'
+    asked = _desk(tmp_path).check(_partition(tmp_path, text).request() or Path())
+    assert asked.network is not None
+    (connection, *_) = network.plan(asked.network, tmp_path)
+    assert "address1=2001:db8::17/64,fe80::1" in connection.text
 
 
 def test_a_system_that_cannot_do_it_is_named_before_anything_is_done(tmp_path: Path) -> None:
