@@ -28,6 +28,7 @@ SSID = "Bauhof; Süd\\2 "
 PASSWORD = " correct\\horse; #1 "
 ONLINE_LIMIT_S = 900.0
 DELIVERY_LIMIT_S = 300.0
+TIME_SERVERS = "/etc/systemd/timesyncd.conf.d/civigate.conf"
 CONNECTION = "/etc/NetworkManager/system-connections/civigate.nmconnection"
 REQUEST = "/boot/firmware/civigate.toml"
 
@@ -55,7 +56,7 @@ def test_enrolled_over_wifi_and_the_password_is_gone(gateway: Gateway, platform:
         "asked.toml",
         f'[provision]\nformat = 1\nname = "by-air"\nplatform = "{platform.enrolment_url}"\nclaim = "{claim}"\n'
         f'ca_file = "platform.pem"\nboard = "{BOARD}"\nbus = "spi:/dev/spidev0.0"\n\n'
-        f"[network]\nssid = {json.dumps(SSID)}\npsk = {json.dumps(PASSWORD)}\n",
+        f'[network]\nssid = {json.dumps(SSID)}\npsk = {json.dumps(PASSWORD)}\nntp = ["10.0.2.2"]\n',
     )
     assert PASSWORD.encode().replace(b"\\", b"\\\\") in card.sectors()
     machine.boot()
@@ -74,6 +75,7 @@ def test_enrolled_over_wifi_and_the_password_is_gone(gateway: Gateway, platform:
     active = shell.check("nmcli -t -f NAME,DEVICE,STATE connection show --active")
     assert "civigate:wlan0:activated" in active.splitlines()
     assert shell.check(f"stat -c '%a %U' {CONNECTION}") == "600 root"
+    assert shell.check(f"stat -c %a {TIME_SERVERS} $(dirname {TIME_SERVERS})").split() == ["644", "755"]
     sent = [frame(number) for number in range(5)]
     _send(gateway, sent)
     platform.wait_for(lambda there: all(there[one] == 1 for one in sent), "frames over the air", DELIVERY_LIMIT_S)
