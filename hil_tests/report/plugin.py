@@ -140,9 +140,10 @@ class Reporter:
         failed = next((one for one in reports if one.failed), None)
         skipped = next((one for one in reports if one.skipped), None)
         number, required = self._numbers.get(nodeid, ("", False))
-        blame = [text for name, text in said if name == BENCH_FAILED]
         reason, details, outcome = "", "", Outcome.PASS
         if failed is not None:
+            # What fails later, such as a teardown without the node, says nothing of what failed first.
+            blame = [text for name, text in failed.user_properties if name == BENCH_FAILED]
             outcome = Outcome.ERROR if blame else Outcome.FAIL
             crash = getattr(failed.longrepr, "reprcrash", None)
             said_last = str(crash.message if crash is not None else failed.longrepr)
