@@ -56,7 +56,7 @@ class Outcome(StrEnum):
     ERROR = "ERROR"
     """The bench failed, not the board."""
     PARTLY = "PARTLY"
-    """A part of it was skipped; what was done passed."""
+    """A part of it was skipped or not run; what was done passed."""
     SKIPPED = "SKIPPED"
     NOT_RUN = "NOT RUN"
 
@@ -88,7 +88,7 @@ class Trial:
         required: whether PASS needs it.
         outcome: how it went.
         values: what was measured.
-        reasons: why it failed, or was skipped.
+        reasons: why it failed, or was skipped or not run.
     """
 
     id: str

@@ -3,7 +3,7 @@
 """The plugin that gathers results while pytest runs, keeps the evidence of failures, and writes the reports at the end.
 
 A test that ends with a `BenchError` is an error of the bench and no failure of the product: so it is shown, and so it
-is certified.
+is certified. One that was left out, or broken off, was not done, whatever its beginning said.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,8 @@ EVIDENCE: Final = "hil-evidence"
 NO_REPORT: Final = "build/hil-failures"
 """Where evidence goes when no report was asked for."""
 MAX_REASON: Final = 300
+LEFT_OUT: Final = "left out of this run"
+BROKEN_OFF: Final = "the run was broken off before its end"
 
 
 class Reporter:
@@ -54,7 +56,17 @@ class Reporter:
         self._began = _now()
         self._phases: dict[str, list[pytest.TestReport]] = {}
         self._numbers: dict[str, tuple[str, bool]] = {}
+        self._left_out: set[str] = set()
         self.outcomes: Outcomes | None = None
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Note each part of the list, also those that this run leaves out or does not come to."""
+        if (mark := item.get_closest_marker("hil")) is not None:
+            self._numbers[item.nodeid] = (mark.args[0], bool(mark.kwargs.get("required", True)))
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Note what nobody wanted."""
+        self._left_out.update(item.nodeid for item in items)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -62,8 +74,6 @@ class Reporter:
     ) -> Iterator[pytest.TestReport | None]:
         """Tell the bench's faults from the product's, and keep the evidence."""
         report: pytest.TestReport = yield  # type: ignore[misc, assignment]  # what the other implementations made
-        if call.when == "setup" and (mark := item.get_closest_marker("hil")) is not None:
-            self._numbers[item.nodeid] = (mark.args[0], bool(mark.kwargs.get("required", True)))
         if report.failed:
             if call.excinfo is not None and isinstance(call.excinfo.value, BenchError):
                 report.user_properties.append((BENCH_FAILED, str(call.excinfo.value)))
@@ -132,7 +142,8 @@ class Reporter:
         }
         for reports in self._phases.values():
             facts.update(dict(json.loads(str(said)) for name, said in _properties(reports) if name == FACT))
-        results = tuple(self._result(nodeid, reports) for nodeid, reports in self._phases.items())
+        begun = {**self._phases, **{nodeid: [] for nodeid in self._numbers if nodeid not in self._phases}}
+        results = tuple(self._result(nodeid, reports) for nodeid, reports in begun.items())
         return Outcomes(results, facts, self._began, _now(), bench.seed, bench.simulated or EMULATED in facts)
 
     def _result(self, nodeid: str, reports: list[pytest.TestReport]) -> Result:
@@ -153,6 +164,10 @@ class Reporter:
             outcome = Outcome.SKIPPED
             where = skipped.longrepr
             reason = str(where[2] if isinstance(where, tuple) else where).removeprefix("Skipped: ")
+        elif {one.when for one in reports} != {"setup", "call", "teardown"}:
+            # Ctrl-C leaves no report of the phase that it ended, only those before it.
+            outcome = Outcome.NOT_RUN
+            reason = LEFT_OUT if nodeid in self._left_out else BROKEN_OFF
         return Result(
             name=nodeid.rpartition("::")[2],
             number=number,

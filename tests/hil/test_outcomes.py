@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""What a whole run makes of tests that fail more than once."""
+"""What a whole run makes of tests that fail twice, are broken off, or are left out: none is certified as passed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 150
@@ -93,3 +95,72 @@ def test_h03_is_left_by_the_bench(unplugged):
     assert said["H02"]["outcome"] == "ERROR"
     assert "is not plugged in" in said["H02"]["reasons"][0]
     assert said["H03"]["outcome"] == "ERROR"
+
+
+@pytest.mark.parametrize(
+    ("broken_off", "outcome"),
+    [
+        ('@hil("H01")\ndef test_h01_first():\n    raise KeyboardInterrupt\n', "NOT RUN"),
+        ('@hil("H01")\ndef test_h01_first():\n    pytest.exit("enough")\n', "NOT RUN"),
+        ('@hil("H01")\ndef test_h01_first(request):\n    request.addfinalizer(stop)\n', "NOT RUN"),
+        ('@hil("H01")\ndef test_h01_first(request):\n    request.addfinalizer(stop)\n    assert False\n', "FAIL"),
+    ],
+    ids=["in the test", "by the test", "after the test", "after its failure"],
+)
+def test_a_test_that_is_broken_off_has_not_passed(tmp_path: Path, broken_off: str, outcome: str) -> None:
+    stop = "def stop():\n    raise KeyboardInterrupt\n\n"
+    done = '@hil("H01")\ndef test_h01_before():\n    pass\n\n'
+    alone, beside = tmp_path / "alone", tmp_path / "beside"
+    alone.mkdir()
+    beside.mkdir()
+    report = run(alone, stop + broken_off)
+    assert lines(report)["H01"]["outcome"] == outcome
+    if outcome == "NOT RUN":
+        assert "broken off" in lines(report)["H01"]["reasons"][0]
+        assert "broken off" in (report / "report.html").read_text()
+        assert lines(run(beside, stop + done + broken_off))["H01"]["outcome"] == "PARTLY"
+
+
+TWO_PARTS = """
+@hil("H14")
+def test_h14_hung_agent():
+    pass
+
+
+@hil("H14")
+def test_h14_hung_kernel():
+    pass
+
+
+@hil("H18", required=False)
+def test_h18_with_gnss():
+    pass
+
+
+@hil("H18")
+def test_h18_clock():
+    pass
+
+
+@hil("H19")
+@pytest.mark.parametrize("kind", ["full", "slow"])
+def test_h19_disk(kind):
+    assert kind != "slow"
+"""
+
+
+def test_a_part_that_was_left_out_is_missing_from_its_line(tmp_path: Path) -> None:
+    report = run(tmp_path, TWO_PARTS, "-k", "not kernel and not gnss and not slow")
+    said = lines(report)
+    assert said["H14"]["outcome"] == said["H19"]["outcome"] == "PARTLY"
+    assert "left out" in said["H14"]["reasons"][0]
+    assert said["H18"]["outcome"] == "PASS", "that part is not required"
+    assert "hung kernel" in (report / "report.html").read_text()
+    assert 'name="test_h14_hung_kernel"' in (report / "junit.xml").read_text()
+
+
+def test_what_a_run_did_not_come_to_is_missing_from_its_line(tmp_path: Path) -> None:
+    said = lines(run(tmp_path, TWO_PARTS.replace("    pass", "    assert False", 1), "-x"))
+    assert said["H14"]["outcome"] == "FAIL"
+    assert said["H18"]["outcome"] == said["H19"]["outcome"] == "NOT RUN"
+    assert "broken off" in said["H19"]["reasons"][0]

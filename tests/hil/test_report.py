@@ -48,6 +48,8 @@ def with_part(number: str, outcome: Outcome, *, required: bool = True) -> Outcom
         (with_part("H08", Outcome.ERROR), Verdict.INCOMPLETE, Outcome.ERROR),
         (with_part("H08", Outcome.SKIPPED), Verdict.INCOMPLETE, Outcome.PARTLY),
         (with_part("H08", Outcome.SKIPPED, required=False), Verdict.PASS, Outcome.PASS),
+        (with_part("H08", Outcome.NOT_RUN), Verdict.INCOMPLETE, Outcome.PARTLY),
+        (with_part("H08", Outcome.NOT_RUN, required=False), Verdict.PASS, Outcome.PASS),
         (
             replace(WHOLE, results=tuple(one for one in PASSED if one.number != "H08")),
             Verdict.INCOMPLETE,
