@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from agent.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 150
 
@@ -46,9 +48,9 @@ def loose():
 """A bench of hardware without any role, and fixtures whose end goes wrong."""
 
 
-def run(folder: Path, tests: str, *arguments: str) -> Path:
+def run(folder: Path, tests: str, *arguments: str, begin: str = BEGIN) -> Path:
     """Run tests on that bench, and return the folder of the report."""
-    (folder / "test_inner.py").write_text(BEGIN + tests)
+    (folder / "test_inner.py").write_text(begin + tests)
     report = folder / "report"
     done = subprocess.run(
         [
@@ -164,3 +166,14 @@ def test_what_a_run_did_not_come_to_is_missing_from_its_line(tmp_path: Path) -> 
     assert said["H14"]["outcome"] == "FAIL"
     assert said["H18"]["outcome"] == said["H19"]["outcome"] == "NOT RUN"
     assert "broken off" in said["H19"]["reasons"][0]
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_no_private_key_lies_in_the_folder_that_is_handed_out(tmp_path: Path, simulated: bool) -> None:
+    begin = BEGIN.replace("simulated=False", f"simulated={simulated}")
+    report = run(tmp_path, '@hil("H01")\ndef test_h01_passes():\n    pass\n', begin=begin)
+    (file,) = report.glob("*.json")
+    assert main(["certificate", "verify", str(file), "--key", str(report / "bench.pub")]) == 0
+    files = [path for path in report.rglob("*") if path.is_file()]
+    assert [path.name for path in files if b"PRIVATE KEY" in path.read_bytes()] == []
+    assert {path.suffix for path in files} == {".html", ".json", ".pub", ".xml"}
