@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 KIND: Final = "civigate-certificate"
 SIMULATED_KIND: Final = "civigate-certificate-SIMULATED"
+REQUIRED: Final = tuple(f"H{number:02}" for number in range(1, 23) if number != 21)
+"""What a board must have passed, whatever its certificate calls required: the list of `docs/hil.md` but the soak."""
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_TESTS: Final = 100
 MAX_VALUES: Final = 100
@@ -56,7 +58,7 @@ class Outcome(StrEnum):
     ERROR = "ERROR"
     """The bench failed, not the board."""
     PARTLY = "PARTLY"
-    """A part of it was skipped; what was done passed."""
+    """A part of it was skipped or not run; what was done passed."""
     SKIPPED = "SKIPPED"
     NOT_RUN = "NOT RUN"
 
@@ -88,7 +90,7 @@ class Trial:
         required: whether PASS needs it.
         outcome: how it went.
         values: what was measured.
-        reasons: why it failed, or was skipped.
+        reasons: why it failed, or was skipped or not run.
     """
 
     id: str
@@ -133,6 +135,12 @@ class Certificate:
     def not_run(self) -> list[str]:
         """Tests of which nothing was done."""
         return [one.id for one in self.tests if one.outcome in {Outcome.NOT_RUN, Outcome.SKIPPED}]
+
+    @property
+    def lacks(self) -> list[str]:
+        """Tests that a board must have passed and of which it does not say so; the verdict alone goes by its list."""
+        passed = {one.id for one in self.tests if one.outcome is Outcome.PASS}
+        return [number for number in REQUIRED if number not in passed]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import argparse
 import gzip
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -45,6 +44,7 @@ def make(
 
     Raises:
         SystemExit: a package of that name is there with other content.
+        OSError: the folder does not take it; no package is there in part.
         subprocess.CalledProcessError: dpkg-deb or gpg has failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,10 +53,10 @@ def make(
         if there.exists() and there.read_bytes() != deb.read_bytes():
             raise SystemExit(f"{there}: is there with other content; a version is never used twice")
         if not there.exists():
-            shutil.copyfile(deb, there)
+            _write(there, deb.read_bytes())
         listing = deb.with_suffix(".cdx.json")
         if listing.exists():
-            shutil.copyfile(listing, folder / listing.name)
+            _write(folder / listing.name, listing.read_bytes())
     index = "\n".join(_stanza(deb) for deb in sorted(folder.glob("*.deb")))
     _write(folder / "Packages", index.encode())
     _write(folder / "Packages.gz", gzip.compress(index.encode(), 9, mtime=0))
@@ -109,8 +109,13 @@ def _sources(url: str, *, offline: bool) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
+    # A stick may be full, or be pulled: nothing has its name before all of it is there, and *.deb finds no draft. The
+    # mode is left to the umask, since a repository is for others to read, and FAT refuses to be told one.
     draft = path.with_name(f".{path.name}.new")
-    draft.write_bytes(content)
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)
 
 

@@ -63,7 +63,7 @@ class Bench:
         limits: its numbers.
         description: what is known of it before the tests: `board`, `emulator`, `image`..., for the report.
         digest: SHA-256 of its file, or of its name where it has none, hex.
-        signing_key: private key of the bench that signs certificates; None for one made for this run.
+        signing_key: private key of the bench that signs certificates; None for one of each run alone.
         history: file that keeps how its golden gateway heard, run after run; None for none.
         steps: its log.
         seed: of the run.

@@ -25,7 +25,7 @@ def write(outcomes: Outcomes, path: Path) -> None:
         tests=str(len(results)),
         failures=str(count[Outcome.FAIL]),
         errors=str(count[Outcome.ERROR]),
-        skipped=str(count[Outcome.SKIPPED]),
+        skipped=str(count[Outcome.SKIPPED] + count[Outcome.NOT_RUN]),
         time=f"{sum(one.took_s for one in results):.3f}",
         timestamp=outcomes.began.removesuffix("Z"),
     )
@@ -46,7 +46,7 @@ def write(outcomes: Outcomes, path: Path) -> None:
                 ET.SubElement(case, "failure", message=_plain(one.reason)).text = _plain(one.details)
             case Outcome.ERROR:
                 ET.SubElement(case, "error", message=_plain(one.reason)).text = _plain(one.details)
-            case Outcome.SKIPPED:
+            case Outcome.SKIPPED | Outcome.NOT_RUN:
                 ET.SubElement(case, "skipped", message=_plain(one.reason))
         if one.attachments:
             # what several CI systems look for

@@ -197,8 +197,9 @@ def _words(result: Result) -> str:
 
 def _footer(outcomes: Outcomes) -> str:
     took_s = sum(one.took_s for one in outcomes.results)
+    done = sum(one.outcome is not Outcome.NOT_RUN for one in outcomes.results)
     return (
-        f"{len(outcomes.results)} parts in {took_s:.0f} s. A full bar is far from its limit, an empty one is at it. "
-        "Beside this page: junit.xml, the signed certificate as .json (civigate certificate verify) "
-        "and as a form to print, and the public key of the bench, bench.pub."
+        f"{done} of {len(outcomes.results)} parts in {took_s:.0f} s. "
+        "A full bar is far from its limit, an empty one is at it. Beside this page: junit.xml, the signed certificate "
+        "as .json (civigate certificate verify) and as a form to print, and the public key of the bench, bench.pub."
     )

@@ -3,7 +3,7 @@
 """The plugin that gathers results while pytest runs, keeps the evidence of failures, and writes the reports at the end.
 
 A test that ends with a `BenchError` is an error of the bench and no failure of the product: so it is shown, and so it
-is certified.
+is certified. One that was left out, or broken off, was not done, whatever its beginning said.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from typing import Final
 import pytest
 
 from agent.batch import keyfile
-from agent.batch.keys import Signer
+from agent.batch.keys import Ed25519Signer, Signer
 from agent.certificate import Outcome, Value, digest_of, sign
 from hil_tests.bench.model import Bench
 from hil_tests.bench.roles import BenchError
@@ -38,6 +38,8 @@ EVIDENCE: Final = "hil-evidence"
 NO_REPORT: Final = "build/hil-failures"
 """Where evidence goes when no report was asked for."""
 MAX_REASON: Final = 300
+LEFT_OUT: Final = "left out of this run"
+BROKEN_OFF: Final = "the run was broken off before its end"
 
 
 class Reporter:
@@ -54,7 +56,17 @@ class Reporter:
         self._began = _now()
         self._phases: dict[str, list[pytest.TestReport]] = {}
         self._numbers: dict[str, tuple[str, bool]] = {}
+        self._left_out: set[str] = set()
         self.outcomes: Outcomes | None = None
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Note each part of the list, also those that this run leaves out or does not come to."""
+        if (mark := item.get_closest_marker("hil")) is not None:
+            self._numbers[item.nodeid] = (mark.args[0], bool(mark.kwargs.get("required", True)))
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Note what nobody wanted."""
+        self._left_out.update(item.nodeid for item in items)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -62,8 +74,6 @@ class Reporter:
     ) -> Iterator[pytest.TestReport | None]:
         """Tell the bench's faults from the product's, and keep the evidence."""
         report: pytest.TestReport = yield  # type: ignore[misc, assignment]  # what the other implementations made
-        if call.when == "setup" and (mark := item.get_closest_marker("hil")) is not None:
-            self._numbers[item.nodeid] = (mark.args[0], bool(mark.kwargs.get("required", True)))
         if report.failed:
             if call.excinfo is not None and isinstance(call.excinfo.value, BenchError):
                 report.user_properties.append((BENCH_FAILED, str(call.excinfo.value)))
@@ -132,7 +142,8 @@ class Reporter:
         }
         for reports in self._phases.values():
             facts.update(dict(json.loads(str(said)) for name, said in _properties(reports) if name == FACT))
-        results = tuple(self._result(nodeid, reports) for nodeid, reports in self._phases.items())
+        begun = {**self._phases, **{nodeid: [] for nodeid in self._numbers if nodeid not in self._phases}}
+        results = tuple(self._result(nodeid, reports) for nodeid, reports in begun.items())
         return Outcomes(results, facts, self._began, _now(), bench.seed, bench.simulated or EMULATED in facts)
 
     def _result(self, nodeid: str, reports: list[pytest.TestReport]) -> Result:
@@ -140,9 +151,10 @@ class Reporter:
         failed = next((one for one in reports if one.failed), None)
         skipped = next((one for one in reports if one.skipped), None)
         number, required = self._numbers.get(nodeid, ("", False))
-        blame = [text for name, text in said if name == BENCH_FAILED]
         reason, details, outcome = "", "", Outcome.PASS
         if failed is not None:
+            # What fails later, such as a teardown without the node, says nothing of what failed first.
+            blame = [text for name, text in failed.user_properties if name == BENCH_FAILED]
             outcome = Outcome.ERROR if blame else Outcome.FAIL
             crash = getattr(failed.longrepr, "reprcrash", None)
             said_last = str(crash.message if crash is not None else failed.longrepr)
@@ -152,6 +164,10 @@ class Reporter:
             outcome = Outcome.SKIPPED
             where = skipped.longrepr
             reason = str(where[2] if isinstance(where, tuple) else where).removeprefix("Skipped: ")
+        elif {one.when for one in reports} != {"setup", "call", "teardown"}:
+            # Ctrl-C leaves no report of the phase that it ended, only those before it.
+            outcome = Outcome.NOT_RUN
+            reason = LEFT_OUT if nodeid in self._left_out else BROKEN_OFF
         return Result(
             name=nodeid.rpartition("::")[2],
             number=number,
@@ -179,11 +195,14 @@ class Reporter:
             (folder / "steps.txt").write_text("".join(f"{step}\n" for step in steps))
         return bench.evidence(folder)
 
-    def _signer(self, bench: Bench, *, simulated: bool) -> Signer:
-        """Return the key of the bench; for what was simulated there is one of its own, which signs nothing else."""
-        assert self.folder is not None
+    @staticmethod
+    def _signer(bench: Bench, *, simulated: bool) -> Signer:
+        """Return the key of the bench; for what was simulated, or on a bench without a key, one of this run alone.
+
+        That is never written anywhere: the folder of the report is handed out, and who has a key signs what he likes.
+        """
         if simulated or bench.signing_key is None:
-            return keyfile.load_or_create(self.folder / ("simulated.key" if simulated else "bench.key"))
+            return Ed25519Signer.generate()
         return keyfile.load(bench.signing_key)
 
 

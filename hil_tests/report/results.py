@@ -19,10 +19,10 @@ class Result:
     Attributes:
         name: of the function, with its parameters.
         number: in the list; empty for what belongs to none.
-        required: whether its line is incomplete when this part is skipped.
-        outcome: PASS, FAIL, ERROR (of the bench) or SKIPPED.
+        required: whether its line is incomplete when this part is skipped or not run.
+        outcome: PASS, FAIL, ERROR (of the bench), SKIPPED or NOT RUN (left out, or broken off).
         took_s: setup and teardown included.
-        reason: why it failed, or was skipped, in one line.
+        reason: why it failed, or was skipped or not run, in one line.
         values: what was measured.
         lines: what was drawn: name and points.
         details: of a failure: traceback and what was said.
@@ -103,13 +103,13 @@ def _line(entry: Entry, parts: Sequence[Result]) -> Trial:
 
 
 def _outcome(parts: Iterable[Result]) -> Outcome:
-    """Return the outcome of a line: the worst of its parts; a part that is not required may be skipped."""
+    """Return the outcome of a line: the worst of its parts; a part that is not required may be missing."""
     done = list(parts)
     kinds = {part.outcome for part in done}
     for worst in (Outcome.FAIL, Outcome.ERROR):
         if worst in kinds:
             return worst
-    skipped = [part for part in done if part.outcome is Outcome.SKIPPED]
     if Outcome.PASS not in kinds:
-        return Outcome.SKIPPED if skipped else Outcome.NOT_RUN
-    return Outcome.PARTLY if any(part.required for part in skipped) else Outcome.PASS
+        return Outcome.SKIPPED if Outcome.SKIPPED in kinds else Outcome.NOT_RUN
+    missing = any(part.required for part in done if part.outcome in {Outcome.SKIPPED, Outcome.NOT_RUN})
+    return Outcome.PARTLY if missing else Outcome.PASS

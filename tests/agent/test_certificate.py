@@ -18,6 +18,7 @@ from agent.batch import cbor, cose
 from agent.batch.keys import Ed25519Signer
 from agent.certificate import (
     KIND,
+    REQUIRED,
     Certificate,
     Outcome,
     Trial,
@@ -36,6 +37,7 @@ SIGNER = Ed25519Signer.generate()
 H01 = Trial("H01", "it answers", True, Outcome.PASS, (Value("read-backs", 1000, "", 1, None),), ())
 H02 = Trial("H02", "it resets", True, Outcome.PASS, (Value("RSSI error", -0.375, "dB", -1.0, 1.0),), ())
 H21 = Trial("H21", "soak", False, Outcome.NOT_RUN, (), ())
+OTHERS = tuple(Trial(number, "it works", True, Outcome.PASS, (), ()) for number in REQUIRED if number > "H02")
 GOOD = Certificate(
     board={"model": "RAK2287", "serial": "17", "eui": "0016c001f1500812", "chip_version": "0x10"},
     versions={"civigate": "0.1.0", "commit": "74bc787", "emulator": "", "image": ""},
@@ -45,7 +47,7 @@ GOOD = Certificate(
     ended="2026-08-25T12:09:00Z",
     seed=7,
     simulated=False,
-    tests=(H01, H02, H21),
+    tests=(H01, H02, *OTHERS, H21),
 )
 
 
@@ -207,20 +209,53 @@ def test_the_command_says_what_it_says(file: Path, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["certificate"]["verdict"] == "PASS"
 
 
-def test_without_a_key_it_says_that_nobody_vouches(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["certificate", "verify", str(file)]) == 0
-    assert "nobody vouches" in capsys.readouterr().out
-    assert main(["certificate", "verify", str(file), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["trusted"] is False
+@pytest.mark.parametrize("passed", [(), ("--passed",)])
+def test_without_a_key_nobody_vouches_and_nothing_is_accepted(
+    file: Path, passed: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Anybody can write a PASS and sign it with a key that the file itself names."""
+    file.write_bytes(sign(GOOD, Ed25519Signer.generate()))
+    assert main(["certificate", "verify", str(file), *passed]) == 1
+    said = capsys.readouterr().out
+    assert "nobody vouches" in said
+    assert "--key bench.pub" in said
+    assert main(["certificate", "verify", str(file), *passed, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["trusted"] is False
+    assert "--key bench.pub" in found["objections"][0]
 
 
 @pytest.mark.parametrize(
-    "certificate", [replace(GOOD, simulated=True), replace(GOOD, tests=(replace(H01, outcome=Outcome.SKIPPED),))]
+    ("certificate", "objection"),
+    [
+        (replace(GOOD, simulated=True), "no hardware was tested"),
+        (replace(GOOD, tests=(replace(H01, outcome=Outcome.SKIPPED), *GOOD.tests[1:])), "it says INCOMPLETE"),
+        (replace(GOOD, tests=(H01,)), "without H02, H03"),
+        (replace(GOOD, tests=tuple(one for one in GOOD.tests if one.id != "H15")), "without H15"),
+        (replace(GOOD, tests=(H01, H02, *(replace(one, required=False) for one in OTHERS[1:]), H21)), "without H03"),
+        (
+            replace(GOOD, tests=(H01, H02, *OTHERS[:-1], replace(OTHERS[-1], required=False, outcome=Outcome.SKIPPED))),
+            "without H22",
+        ),
+    ],
+    ids=["simulated", "incomplete", "one test", "one less", "not there", "not required"],
 )
-def test_only_a_pass_on_hardware_passes(file: Path, certificate: Certificate) -> None:
+def test_only_a_pass_of_all_tests_on_hardware_passes(
+    file: Path, certificate: Certificate, objection: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     file.write_bytes(sign(certificate, SIGNER))
-    assert main(["certificate", "verify", str(file)]) == 0
-    assert main(["certificate", "verify", str(file), "--passed"]) == 1
+    assert main(["certificate", "verify", str(file), "--key", SIGNER.public.text]) == 0
+    assert "not accepted" not in capsys.readouterr().out
+    assert main(["certificate", "verify", str(file), "--key", SIGNER.public.text, "--passed"]) == 1
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "not accepted" in line)
+    assert objection in line
+
+
+def test_one_that_is_not_accepted_is_enough(file: Path) -> None:
+    other = file.with_name("other.json")
+    other.write_bytes(sign(replace(GOOD, simulated=True), SIGNER))
+    for files in ([str(file), str(other)], [str(other), str(file)]):
+        assert main(["certificate", "verify", *files, "--key", SIGNER.public.text, "--passed"]) == 1
 
 
 def test_exit_codes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

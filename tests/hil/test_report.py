@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from agent.batch.keys import Ed25519Signer
-from agent.certificate import Outcome, Value, Verdict, digest_of
+from agent.certificate import REQUIRED, Outcome, Value, Verdict, digest_of
 from hil_tests.catalogue import CATALOGUE, NUMBERS
 from hil_tests.report import drift, figures, form, junit, page
 from hil_tests.report.drawing import bar, chart, margin
@@ -48,6 +48,8 @@ def with_part(number: str, outcome: Outcome, *, required: bool = True) -> Outcom
         (with_part("H08", Outcome.ERROR), Verdict.INCOMPLETE, Outcome.ERROR),
         (with_part("H08", Outcome.SKIPPED), Verdict.INCOMPLETE, Outcome.PARTLY),
         (with_part("H08", Outcome.SKIPPED, required=False), Verdict.PASS, Outcome.PASS),
+        (with_part("H08", Outcome.NOT_RUN), Verdict.INCOMPLETE, Outcome.PARTLY),
+        (with_part("H08", Outcome.NOT_RUN, required=False), Verdict.PASS, Outcome.PASS),
         (
             replace(WHOLE, results=tuple(one for one in PASSED if one.number != "H08")),
             Verdict.INCOMPLETE,
@@ -59,6 +61,10 @@ def test_what_a_part_does_to_its_line_and_to_the_verdict(outcomes: Outcomes, ver
     (found,) = [one for one in outcomes.tests if one.id == "H08"]
     assert (found.outcome, outcomes.verdict) == (line, verdict)
     assert outcomes.certificate().verdict is verdict
+
+
+def test_whoever_checks_a_certificate_asks_for_the_tests_of_the_list() -> None:
+    assert tuple(entry.number for entry in CATALOGUE if entry.required) == REQUIRED
 
 
 def test_the_soak_is_not_required() -> None:

@@ -91,7 +91,8 @@ def test_a_rig_tests_a_gateway_somewhere_else_and_certifies_it(folder: Path) -> 
     (certificate,) = (path for path in report.glob("*.json"))
     said = json.loads(certificate.read_text())["certificate"]
     outcomes = {one["id"]: one["outcome"] for one in said["tests"]}
-    assert outcomes["H01"] == outcomes["H02"] == outcomes["H04"] == outcomes["H10"] == "PASS", outcomes
+    assert outcomes["H01"] == outcomes["H02"] == outcomes["H04"] == "PASS", outcomes
+    assert outcomes["H08"] == outcomes["H10"] == "PARTLY", "the choice leaves out a part of each"
     (level,) = [one for one in said["tests"] if one["id"] == "H08"]
     assert [one["name"] for one in level["values"]][:2] == ["levels compared", "slope of RSSI over level"]
     assert said["verdict"] == "INCOMPLETE"
@@ -160,7 +161,7 @@ def test_a_rig_tests_the_way_to_the_platform(folder: Path) -> None:
     (certificate,) = (path for path in report.glob("*.json"))
     said = json.loads(certificate.read_text())["certificate"]
     outcomes = {one["id"]: one["outcome"] for one in said["tests"]}
-    assert (outcomes["H16"], outcomes["H17"]) == ("PASS", "PASS"), outcomes
+    assert (outcomes["H16"], outcomes["H17"]) == ("PASS", "PARTLY"), outcomes  # of H17 one false answer was chosen
 
 
 def test_a_lora_e5_is_opened_by_its_kind(folder: Path) -> None:
