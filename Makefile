@@ -110,9 +110,11 @@ hil-vm: setup
 	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
 	@$(BIN)/python -m hil_tests.vm.image
-	@for tests in hil_tests/vm 'hil_tests --ignore hil_tests/vm'; do \
-	  $(BIN)/pytest $$tests --bench vm -n $(MACHINES) --dist loadgroup --timeout 3600 $(ARGS) || [ $$? = 5 ] || exit 1; \
-	done
+	@failed=0; \
+	for tests in hil_tests/vm 'hil_tests --ignore hil_tests/vm'; do \
+	  $(BIN)/pytest $$tests --bench vm -n $(MACHINES) --dist loadgroup --timeout 3600 $(ARGS) || [ $$? = 5 ] || failed=1; \
+	done; \
+	exit $$failed
 
 clean:
 	rm -rf $(VENV) $(JAVASCRIPT)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
