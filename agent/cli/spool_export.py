@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXIT_INTEGRITY = 4
 SEAL_LIMIT_S = 30.0
+"""How long the running agent may take to seal what waits."""
 LOOK_S = 0.1
 
 

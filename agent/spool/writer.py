@@ -191,9 +191,9 @@ class SpoolWriter:
             self._abandon()
             raise
         self.recovered: Recovered = journal.recovered
+        """What an earlier process has left; its frames are queued already."""
         if self.salvaged is not None and not self.salvaged.whole_account:
             self.recovered = replace(self.recovered, heard=tuple(unless_kept(self._connection, self.recovered.heard)))
-        """What an earlier process has left; its frames are queued already."""
         left = self.recovered.session
         self._session = max(known.session, left.number if left else 0)
         self._beat = beat
