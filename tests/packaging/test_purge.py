@@ -13,7 +13,11 @@ import pytest
 
 from tests.packaging.conftest import Built
 
-pytestmark = pytest.mark.xdist_group("packaging")
+pytestmark = [
+    pytest.mark.xdist_group("packaging"),
+    # the receiver is not set up from a file on a boot partition
+    pytest.mark.parametrize("built", ["civigate"], indirect=True, scope="session"),
+]
 KEPT = ("var/lib/civigate/gateway.key", "var/lib/civigate/spool.db", "etc/civigate/gateway.toml")
 REQUEST = "var/lib/civigate-provision/request.toml"
 CONNECTION = "etc/NetworkManager/system-connections/civigate.nmconnection"
@@ -21,8 +25,6 @@ CONNECTION = "etc/NetworkManager/system-connections/civigate.nmconnection"
 
 def purge(built: Built, folder: Path) -> str:
     """Run the script of the package below a folder, without any service manager; return what it says."""
-    if "civigate_" not in built.deb.name:
-        pytest.skip("only the gateway is set up from a file on the boot partition")
     tools = folder / "tools"
     tools.mkdir()
     (tools / "rm").symlink_to(str(shutil.which("rm")))
