@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
 
 _STEP = 1e6
 
@@ -31,9 +30,9 @@ class Notifier:
         self.watchdog_s = int(said) / _STEP if own and said.isdecimal() and int(said) else None
         """How long systemd waits for a sign of life; None when it does not."""
 
-    def ready(self) -> None:
-        """Say that the start is over."""
-        self._say("READY=1")
+    def ready(self) -> bool:
+        """Say that the start is over; False when nobody heard it who should: without it systemd ends the service."""
+        return self._say("READY=1")
 
     def alive(self) -> None:
         """Say that all is well, until the next time."""
@@ -47,10 +46,14 @@ class Notifier:
         """Say that the end begins."""
         self._say("STOPPING=1")
 
-    def _say(self, what: str) -> None:
+    def _say(self, what: str) -> bool:
         if not self._address:
-            return
-        # A systemd that restarts itself is away for a moment; the next word will reach it.
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
-            to.settimeout(1.0)
-            to.sendto(what.encode(), self._address)
+            return True
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+                to.settimeout(1.0)
+                to.sendto(what.encode(), self._address)
+        except OSError:
+            # A systemd that restarts itself is away for a moment; the next word will reach it.
+            return False
+        return True

@@ -69,6 +69,7 @@ class Watchdog:
         self._hung: frozenset[str] = frozenset()
         self._ended = threading.Event()
         self._stopping = False
+        self._unheard = False
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def __enter__(self) -> Watchdog:
@@ -88,16 +89,19 @@ class Watchdog:
         return pulse
 
     def ready(self) -> None:
-        """Tell systemd that the start is over."""
-        self._notifier.ready()
+        """Tell systemd that the start is over, with each look again until it has heard it."""
+        self._unheard = not self._notifier.ready()
 
     def stopping(self) -> None:
         """Tell systemd that the end begins; from here on its limit for the end holds, and threads come to theirs."""
         self._stopping = True
+        self._unheard = False
         self._notifier.stopping()
 
     def look(self) -> bool:
         """Feed systemd if all are alive, and say whether they are."""
+        if self._unheard:
+            self.ready()
         late = {pulse.name: pulse.overdue_s() for pulse in self._pulses}
         hung = frozenset(name for name, overdue_s in late.items() if overdue_s > 0)
         for name in sorted(hung - self._hung):

@@ -92,6 +92,18 @@ def test_without_systemd_nothing_is_said_and_nothing_fails(environment: dict[str
         watchdog.stopping()
 
 
+def test_a_start_that_systemd_did_not_hear_of_is_told_again(tmp_path: Path) -> None:
+    watchdog = Watchdog(Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}))
+    watchdog.ready()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ears:
+        ears.bind(str(tmp_path / "notify"))
+        ears.settimeout(LIMIT_S)
+        watchdog.look()
+        watchdog.look()
+        watchdog.stopping()
+        assert [ears.recv(100) for _ in range(4)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"STOPPING=1"]
+
+
 def test_one_broken_word_stops_the_feeding_until_it_is_kept_again(caplog: pytest.LogCaptureFixture) -> None:
     now_s = 0.0
     watchdog = Watchdog(Notifier({}))
@@ -127,7 +139,9 @@ def test_a_pulse_starts_without_a_promise() -> None:
 def _emulator(folder: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "agent.cli.main", "emulate", "--spi-socket", str(folder / "spi")]
     command += ["--control", str(folder / "air")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # it has a word for systemd as well, which must not be taken for the service's
+    environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         assert "ready" in process.stdout.readline()
         try:

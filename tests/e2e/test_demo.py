@@ -80,12 +80,7 @@ def test_a_folder_that_was_used_before_is_left_alone(tmp_path: Path) -> None:
 def test_nothing_goes_on_after_the_demonstration_was_ended(tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "kept"
     command = [sys.executable, "-m", "agent.cli.main", "demo", "--kills", "0", "--keep", str(folder)]
-    # what is started in the background of a shell inherits an ignored SIGINT, and these tests may be started so
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    finally:
-        signal.signal(signal.SIGINT, inherited)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         agent_log = folder / "agent.log"
         until(lambda: agent_log.exists() and b"to=receiving" in agent_log.read_bytes(), "the agent to receive")
