@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -59,14 +59,14 @@ class Reporter:
         self._left_out: set[str] = set()
         self.outcomes: Outcomes | None = None
 
-    def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Note each part of the list, also those that this run leaves out or does not come to."""
-        if (mark := item.get_closest_marker("hil")) is not None:
-            self._numbers[item.nodeid] = (mark.args[0], bool(mark.kwargs.get("required", True)))
-
-    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Note what nobody wanted."""
-        self._left_out.update(item.nodeid for item in items)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note each part of the list, also those that this run does not come to, deselects, or was not told to take."""
+        if self.folder is None:
+            return
+        for item in _parts_beside(session):
+            if (mark := item.get_closest_marker("hil")) is not None:
+                self._numbers[item.nodeid] = (mark.args[0], bool(mark.kwargs.get("required", True)))
+        self._left_out = set(self._numbers) - {item.nodeid for item in session.items}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -204,6 +204,14 @@ class Reporter:
         if simulated or bench.signing_key is None:
             return Ed25519Signer.generate()
         return keyfile.load(bench.signing_key)
+
+
+def _parts_beside(session: pytest.Session) -> Iterator[pytest.Item]:
+    """Return all tests of the folders that this run takes tests from; it may have been told to take only some."""
+    for folder in sorted({item.path.parent for item in session.items}):
+        for path in sorted(folder.glob("test_*.py")):
+            module = pytest.Module.from_parent(session, path=path)
+            yield from (item for item in module.collect() if isinstance(item, pytest.Item))
 
 
 def _properties(reports: list[pytest.TestReport]) -> list[tuple[str, object]]:

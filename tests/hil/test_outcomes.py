@@ -51,11 +51,16 @@ def loose():
 def run(folder: Path, tests: str, *arguments: str, begin: str = BEGIN) -> Path:
     """Run tests on that bench, and return the folder of the report."""
     (folder / "test_inner.py").write_text(begin + tests)
+    return again(folder, folder / "test_inner.py", *arguments)
+
+
+def again(folder: Path, *arguments: str | Path) -> Path:
+    """Run what is in a folder already, or a part of it."""
     report = folder / "report"
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "hil_tests.conftest", "-p", "no:cacheprovider", "-q"),
-            *(str(folder / "test_inner.py"), "--rootdir", str(folder), "--hil-report", str(report), *arguments),
+            *("--rootdir", str(folder), "--hil-report", str(report), *map(str, arguments)),
         ],
         capture_output=True,
         text=True,
@@ -159,6 +164,25 @@ def test_a_part_that_was_left_out_is_missing_from_its_line(tmp_path: Path) -> No
     assert said["H18"]["outcome"] == "PASS", "that part is not required"
     assert "hung kernel" in (report / "report.html").read_text()
     assert 'name="test_h14_hung_kernel"' in (report / "junit.xml").read_text()
+
+
+def test_what_was_not_named_is_missing_from_its_line(tmp_path: Path) -> None:
+    beside = '@hil("H18")\ndef test_h18_elsewhere():\n    pass\n'
+    run(tmp_path, TWO_PARTS)
+    (tmp_path / "test_other.py").write_text(f"from hil_tests.marks import hil\n\n{beside}")
+    inner = tmp_path / "test_inner.py"
+
+    said = lines(again(tmp_path, f"{inner}::test_h14_hung_agent", f"{inner}::test_h19_disk[full]"))
+    assert said["H14"]["outcome"] == said["H19"]["outcome"] == "PARTLY"
+    assert "left out" in said["H14"]["reasons"][0]
+    assert said["H18"]["outcome"] == "NOT RUN"
+
+    said = lines(again(tmp_path, inner))
+    assert (said["H14"]["outcome"], said["H18"]["outcome"]) == ("PASS", "PARTLY"), "a part of H18 is in another file"
+    assert "left out" in said["H18"]["reasons"][0]
+
+    said = lines(again(tmp_path, tmp_path))
+    assert (said["H14"]["outcome"], said["H18"]["outcome"]) == ("PASS", "PASS")
 
 
 def test_what_a_run_did_not_come_to_is_missing_from_its_line(tmp_path: Path) -> None:
