@@ -44,10 +44,12 @@ def execute(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         if isinstance(error, Complaint):
             raise
         # what no command foresaw: output into a full disk, a folder that is not ours
+        forbidden = isinstance(error, PermissionError)
+        hint = "check that it is there, its permissions, and the space left on its file system"
         unforeseen = AgentError(
             error.strerror or str(error),
             where=str(error.filename or "output"),
-            hint="check that it is there, its permissions, and the space left on its file system",
+            hint="use sudo, or let this user have it" if forbidden else hint,
             code="CG-CLI-001",
         )
         complain(parser.prog, unforeseen)

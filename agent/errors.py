@@ -27,6 +27,14 @@ class AgentError(Exception):
         self.retryable = retryable
 
 
+class ForbiddenError(AgentError):
+    """Something of the service's that this user may not touch."""
+
+    def __init__(self, where: str, code: str) -> None:
+        hint = "use sudo, or join the service's group: sudo adduser $USER civigate, and log in anew"
+        super().__init__("this user may not", where=where, hint=hint, code=code)
+
+
 class ConfigError(AgentError, ValueError):
     """A configuration file that cannot be used."""
 

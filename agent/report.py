@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from agent.errors import AgentError
+from agent.errors import AgentError, ForbiddenError
 
 FILE_NAME = "status.json"
 VERSION = 1
@@ -80,7 +80,7 @@ def read(folder: Path, boot_id: bytes, boottime_us: int) -> Report | None:
         boottime_us: CLOCK_BOOTTIME now.
 
     Raises:
-        AgentError: CG-RPT-001, it cannot be read, or is no report of a version known here.
+        AgentError: CG-RPT-001, it cannot be read, or is no report of a version known here; -002, this user may not.
     """
     path = folder / FILE_NAME
     try:
@@ -92,6 +92,8 @@ def read(folder: Path, boot_id: bytes, boottime_us: int) -> Report | None:
         version = int(said["version"])
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise ForbiddenError(str(path), "CG-RPT-002") from error
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise _unreadable(path, f"not a status report: {error}") from error
     if version != VERSION:

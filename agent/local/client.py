@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from agent.errors import AgentError
+from agent.errors import AgentError, ForbiddenError
 from agent.local import SOCKET_NAME
 
 PATIENCE_S: Final = 5.0
@@ -48,8 +48,7 @@ class Connection:
                 os.close(at)
         except PermissionError as error:
             self._socket.close()
-            hint = "use sudo, or join the service's group: sudo adduser $USER civigate, and log in anew"
-            raise AgentError("this user may not", where=self._where, hint=hint, code="CG-LOC-002") from error
+            raise ForbiddenError(self._where, "CG-LOC-002") from error
         except OSError as error:
             self._socket.close()
             raise NobodyThereError(
