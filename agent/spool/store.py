@@ -195,6 +195,8 @@ def migrate(connection: sqlite3.Connection) -> None:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        # The installer of an older package reads the version in the file itself, and the WAL may live for long.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     if not scalar(connection, "SELECT count(*) FROM spool", int):
         # It brings a command line along, 4 MB that an agent whose spool is there does without.
         from sqlite_utils import Database  # noqa: PLC0415

@@ -202,3 +202,5 @@ def _migrate(db: Connection, version: int) -> None:
             f"BEGIN IMMEDIATE;\nPRAGMA application_id = {APPLICATION_ID};\n{script}\n"
             f"PRAGMA user_version = {number};\nCOMMIT;"
         )
+        # The installer of an older package reads the version in the file itself, and the WAL may live for long.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

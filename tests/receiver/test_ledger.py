@@ -24,6 +24,7 @@ from receiver.intake import Intake
 from receiver.ledger.database import FILE_NAME
 from receiver.ledger.port import QuarantineLimits
 from receiver.ledger.postgres import PostgresLedger
+from receiver.ledger.schema import SCHEMA_VERSION
 from receiver.ledger.sqlite import SqliteLedger, SqliteReader
 from receiver.ledger.writer import LedgerWriter
 from tests.receiver.conftest import ENGINES
@@ -256,6 +257,12 @@ def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         assert caught.value.code == "CG-LED-006"
         assert "version 99" in str(caught.value)
     assert path.read_bytes() == before
+
+
+def test_the_version_is_in_the_file_itself_while_the_receiver_runs(tmp_path: Path) -> None:
+    """The installer of an older package looks at these bytes alone."""
+    with closing(SqliteLedger(tmp_path)):
+        assert int.from_bytes((tmp_path / FILE_NAME).read_bytes()[60:64]) == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize("make", ["other program", "garbage"])

@@ -170,6 +170,17 @@ def test_a_spool_of_version_1_is_migrated_and_version_1_can_go_back_to_it(
         assert len(work(tmp_path)) == 25 + 3 * 12
 
 
+def test_the_version_is_in_the_file_itself_while_the_writer_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The installer of an older package looks at these bytes alone."""
+    shutil.copy(FIXTURE, tmp_path / "spool.db")
+    initial = store.schema()
+    monkeypatch.setattr(store, "schema", lambda: [*initial, ("0002_more.sql", ADDED)])
+    with closing(store.open_writer(tmp_path / "spool.db", 1 << 20)):
+        assert int.from_bytes((tmp_path / "spool.db").read_bytes()[60:64]) == 1 << 16 | 2
+
+
 def test_a_migration_that_fails_leaves_the_old_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(FIXTURE, tmp_path / "spool.db")
     initial = store.schema()
