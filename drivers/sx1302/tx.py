@@ -295,6 +295,7 @@ class Transmitter:
             self._charge(permit, lead_us)
             registers.write(chain.trigger_bits[None], 1)
             self._armed = _Armed(trigger)
+            self._check_trigger(trigger)
         else:
             self._charge(permit, PPS_PERIOD_US if trigger is Trigger.PPS else 0)
             registers.write(chain.trigger_bits[trigger], 1)
@@ -398,6 +399,25 @@ class Transmitter:
                 code="CG-TX-004",
             )
         return lead_us
+
+    def _check_trigger(self, counter_us: int) -> None:
+        """Take a trigger back that was set after its moment: it would send when the counter came round, 134 s later.
+
+        Between the last look at the counter and the trigger the host may have done something else for long.
+        """
+        if self._counter_us() < counter_us - TX_LEAD_US:
+            return
+        while (now_us := self._counter_us()) < counter_us + TX_LEAD_US:
+            self._clock.sleep((counter_us + TX_LEAD_US - now_us) / 1e6)
+        if self.status() is TxStatus.SCHEDULED:
+            self.abort()
+            raise LateTransmissionError(
+                "the host was held up before it set the trigger, which was too late",
+                op="transmit",
+                where="trigger",
+                hint="look for what keeps this machine busy, and hand downlinks over earlier; this one is lost",
+                code="CG-TX-008",
+            )
 
     def _deviate(self, deviation_hz: int) -> None:
         """Tell the AGC the deviation, with which it sets up the SX1250."""

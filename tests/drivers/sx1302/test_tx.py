@@ -33,6 +33,8 @@ from tests.drivers.bench import Bench, packet
 from tests.drivers.recorded import trace, vectors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drivers.sx1302.concentrator import Concentrator
 
 CHAIN_A = range(0x5205, 0x5272)
@@ -40,6 +42,11 @@ CHAIN_A = range(0x5205, 0x5272)
 
 MAILBOX = range(0x578A, 0x578D)
 PAYLOAD_BUFFER = 0x5300
+
+COUNTER = b"\x00\x61\x01"
+"""What a reading of the counter begins with."""
+LAST_LOOK = 6
+"""Readings are done twice: to know the moment, before all is programmed, and before the trigger."""
 
 LOUD = replace(load_plan("eu868"), transmit=(TransmitBand(863_000_000, 870_000_000, 30.0),))
 """The recorded runs used more power than a gateway may."""
@@ -198,6 +205,48 @@ def test_a_host_that_is_slow_in_the_middle_arms_nothing() -> None:
     bench.clock.sleep(200)
     assert bench.emulator.txlog() == []
     assert concentrator.transmit_status() is TxStatus.FREE
+
+
+def held_up(bench: Bench, pause_us: int) -> Callable[[bytes, bytes], bytes]:
+    """Return what holds a host up between its last look at the counter and the trigger."""
+    looks = 0
+
+    def dawdle(frame: bytes, answer: bytes) -> bytes:
+        nonlocal looks
+        if frame[:3] == COUNTER:
+            looks += 1
+            if looks == LAST_LOOK:
+                bench.clock.sleep(pause_us / 1e6)
+        return answer
+
+    return dawdle
+
+
+@pytest.mark.parametrize("pause_us", [48_600, 49_900, 50_100, 2_000_000])
+def test_a_trigger_that_is_set_too_late_is_taken_back(pause_us: int) -> None:
+    """Left alone it would send when the counter has come round, into whatever is on the air then."""
+    bench = Bench(LOUD)
+    concentrator = bench.started()
+    bench.bus.meddle = held_up(bench, pause_us)
+    with pytest.raises(LateTransmissionError, match="held up"):
+        concentrator.transmit(DOWNLINK, concentrator.counter_us() + 50_000)
+    assert concentrator.transmit_status() is TxStatus.FREE
+    assert concentrator.transmit_fate() is TxFate.ABORTED
+    bench.clock.sleep(200)
+    assert [e.outcome for e in bench.emulator.txlog()] == ["aborted"]
+    concentrator.transmit(DOWNLINK, concentrator.counter_us() + 50_000)
+    _wait_until_free(bench, concentrator)
+    assert concentrator.transmit_fate() is TxFate.SENT
+
+
+@pytest.mark.parametrize("pause_us", [0, 46_000, 47_100, 48_400])
+def test_a_trigger_that_is_set_just_in_time_is_left_alone(pause_us: int) -> None:
+    bench = Bench(LOUD)
+    concentrator = bench.started()
+    bench.bus.meddle = held_up(bench, pause_us)
+    concentrator.transmit(DOWNLINK, concentrator.counter_us() + 50_000)
+    _wait_until_free(bench, concentrator)
+    assert [e.outcome for e in bench.emulator.txlog()] == ["sent"]
 
 
 def test_a_busy_chain_takes_nothing_until_it_is_free_or_aborted() -> None:
