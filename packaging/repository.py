@@ -17,8 +17,9 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -44,8 +45,8 @@ def make(
 
     Raises:
         SystemExit: a package of that name is there with other content.
-        OSError: the folder does not take it; no package is there in part.
-        subprocess.CalledProcessError: dpkg-deb or gpg has failed.
+        OSError: the folder does not take it; no package is there in part, and the index is as it was.
+        subprocess.CalledProcessError: dpkg-deb or gpg has failed; likewise.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for deb in debs:
@@ -53,23 +54,31 @@ def make(
         if there.exists() and there.read_bytes() != deb.read_bytes():
             raise SystemExit(f"{there}: is there with other content; a version is never used twice")
         if not there.exists():
-            _write(there, deb.read_bytes())
+            _write(folder, {there.name: deb.read_bytes()})
         listing = deb.with_suffix(".cdx.json")
         if listing.exists():
-            _write(folder / listing.name, listing.read_bytes())
-    index = "\n".join(_stanza(deb) for deb in sorted(folder.glob("*.deb")))
-    _write(folder / "Packages", index.encode())
-    _write(folder / "Packages.gz", gzip.compress(index.encode(), 9, mtime=0))
-    _write(folder / "Release", _release(folder, origin, now, valid_days).encode())
-    sign = ("gpg", "--batch", "--yes", "--quiet", "--local-user", key)
-    subprocess.run([*sign, "--clearsign", "--output", str(folder / "InRelease"), str(folder / "Release")], check=True)
-    subprocess.run(
-        [*sign, "--armor", "--detach-sign", "--output", str(folder / "Release.gpg"), str(folder / "Release")],
-        check=True,
-    )
-    exported = subprocess.run(["gpg", "--batch", "--export", key], check=True, capture_output=True)
-    _write(folder / KEYRING, exported.stdout)
-    _write(folder / "civigate.sources", _sources(url or folder.resolve().as_uri(), offline=url is None).encode())
+            _write(folder, {listing.name: listing.read_bytes()})
+    index = "\n".join(_stanza(deb) for deb in sorted(folder.glob("*.deb"))).encode()
+    indices = {"Packages": index, "Packages.gz": gzip.compress(index, 9, mtime=0)}
+    release = _release(indices, origin, now, valid_days).encode()
+    # All is signed before any of it is replaced, and what apt believes comes last.
+    signed = _sign(release, key)
+    exported = subprocess.run(["gpg", "--batch", "--export", key], check=True, stdout=subprocess.PIPE)
+    sources = _sources(url or folder.resolve().as_uri(), offline=url is None).encode()
+    _write(folder, {KEYRING: exported.stdout, "civigate.sources": sources, **indices, "Release": release, **signed})
+
+
+def _sign(release: bytes, key: str) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="civigate-repository-") as scratch:
+        # by name: whoever asks for the passphrase finds his terminal at standard input
+        file = Path(scratch) / "Release"
+        file.write_bytes(release)
+        said = ("gpg", "--batch", "--quiet", "--local-user", key, "--output", "-")
+        kinds = {"Release.gpg": ("--armor", "--detach-sign"), "InRelease": ("--clearsign",)}
+        return {
+            name: subprocess.run([*said, *kind, str(file)], check=True, stdout=subprocess.PIPE).stdout
+            for name, kind in kinds.items()
+        }
 
 
 def _stanza(deb: Path) -> str:
@@ -80,15 +89,14 @@ def _stanza(deb: Path) -> str:
     return f"{head}\nFilename: ./{deb.name}\nSize: {len(content)}\n{sums}Description: {description}\n"
 
 
-def _release(folder: Path, origin: str, now: datetime, valid_days: int | None) -> str:
+def _release(indices: Mapping[str, bytes], origin: str, now: datetime, valid_days: int | None) -> str:
     lines = [f"Origin: {origin}", "Label: civigate", "Suite: stable", "Architectures: all"]
     lines.append(f"Date: {format_datetime(now, usegmt=True)}")
     if valid_days is not None:
         lines.append(f"Valid-Until: {format_datetime(now + timedelta(days=valid_days), usegmt=True)}")
     for name, digest in _DIGESTS.items():
         lines.append(f"{name}:")
-        for file in ("Packages", "Packages.gz"):
-            content = (folder / file).read_bytes()
+        for file, content in indices.items():
             lines.append(f" {digest(content).hexdigest()} {len(content)} {file}")
     return "\n".join(lines) + "\n"
 
@@ -108,15 +116,21 @@ def _sources(url: str, *, offline: bool) -> str:
     )
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     # A stick may be full, or be pulled: nothing has its name before all of it is there, and *.deb finds no draft. The
     # mode is left to the umask, since a repository is for others to read, and FAT refuses to be told one.
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    drafts = {folder / f".{name}.new": folder / name for name in files}
+    try:
+        for draft, content in zip(drafts, files.values(), strict=True):
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for draft, path in drafts.items():
+            draft.replace(path)
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

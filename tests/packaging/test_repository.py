@@ -1,46 +1,81 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""A repository on a stick that is full, or pulled, before all is on it."""
+"""A repository on a stick that is full, or pulled, before all is on it, or with a key that does not sign any more."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.packaging.conftest import Built
+from tests.packaging.keys import Signer, new_signer, small_package
 
-ROOT = Path(__file__).parents[2]
-LIMIT_S = 100
+DAY = timedelta(days=1)
 pytestmark = pytest.mark.xdist_group("packaging")
 
 
-def make(folder: Path, deb: Path, *, blocks: str) -> subprocess.CompletedProcess[str]:
-    """Add a package to a repository whose files may have so many blocks of 512 bytes; nobody has its key."""
-    program = [sys.executable, str(ROOT / "packaging/repository.py"), "--key", "0" * 40, "--out", str(folder), str(deb)]
-    return subprocess.run(
-        ["sh", "-c", f'ulimit -f {blocks} && exec "$@"', "sh", *program],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-    )
+@pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
-def test_a_copy_that_was_cut_short_is_no_package_and_the_next_run_ends_it(built: Built, tmp_path: Path) -> None:
+@pytest.fixture
+def signer(tmp_path: Path, now: datetime) -> Iterator[Signer]:
+    """A key that is good until tomorrow."""
+    with new_signer(tmp_path / "gpg", made=now - 9 * DAY, ends=now + DAY) as signer:
+        yield signer
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """Folder of the repository."""
+    return tmp_path / "repository"
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_copy_that_was_cut_short_is_no_package_and_the_next_run_ends_it(
+    built: Built, signer: Signer, there: Path
+) -> None:
     """Half a package under its own name was taken for another of that version, or indexed and signed."""
-    assert make(tmp_path, built.deb, blocks="8").returncode != 0
-    assert list(tmp_path.glob("*.deb")) == []
-    assert not (tmp_path / "Packages").exists()
-    again = make(tmp_path, built.deb, blocks="unlimited")
-    assert "never used twice" not in again.stderr
-    assert (tmp_path / built.deb.name).read_bytes() == built.deb.read_bytes()
-    assert (tmp_path / built.bill.name).read_bytes() == built.bill.read_bytes()
-    index = (tmp_path / "Packages").read_text()
+    assert signer.publish(there, built.deb, blocks="8").returncode != 0
+    assert _content(there) == {}
+    again = signer.publish(there, built.deb)
+    assert again.returncode == 0, again.stderr
+    assert (there / built.deb.name).read_bytes() == built.deb.read_bytes()
+    assert (there / built.bill.name).read_bytes() == built.bill.read_bytes()
+    index = (there / "Packages").read_text()
     assert f"Filename: ./{built.deb.name}\nSize: {built.deb.stat().st_size}\n" in index
 
 
-def test_a_version_is_never_used_twice(built: Built, tmp_path: Path) -> None:
-    (tmp_path / built.deb.name).write_bytes(built.deb.read_bytes()[:-1])
-    assert "never used twice" in make(tmp_path, built.deb, blocks="unlimited").stderr
+def test_a_version_is_never_used_twice(built: Built, signer: Signer, there: Path) -> None:
+    there.mkdir()
+    (there / built.deb.name).write_bytes(built.deb.read_bytes()[:-1])
+    assert "never used twice" in signer.publish(there, built.deb).stderr
+
+
+def test_a_signing_that_fails_leaves_the_repository_as_it_was(tmp_path: Path, there: Path, now: datetime) -> None:
+    """The index was replaced before gpg was asked: to apt, one that was tampered with."""
+    with new_signer(tmp_path / "gpg", made=now - 9 * DAY, ends=now - DAY) as ended:
+        done = ended.publish(there, small_package(tmp_path, "1"), at=now - 2 * DAY)
+        assert done.returncode == 0, done.stderr
+        before = _content(there)
+        second = small_package(tmp_path, "2")
+        assert ended.publish(there, second).returncode != 0
+    assert _content(there) == before | {second.name: second.read_bytes()}
+
+
+def test_a_stick_that_gets_full_keeps_the_index_it_had_and_no_draft(
+    tmp_path: Path, signer: Signer, there: Path
+) -> None:
+    first = signer.publish(there, small_package(tmp_path, "1"))
+    assert first.returncode == 0, first.stderr
+    before = _content(there)
+    more = [small_package(tmp_path, f"2.{number}") for number in range(12)]
+    assert signer.publish(there, *more, blocks="8").returncode != 0
+    assert _content(there) == before | {deb.name: deb.read_bytes() for deb in more}
