@@ -35,6 +35,7 @@ for folder in (ROOT, HERE):
         sys.path.insert(0, str(folder))
 
 import completion  # noqa: E402 - only now can it be found
+import licences  # noqa: E402
 import manpages  # noqa: E402
 import sbom  # noqa: E402
 
@@ -256,7 +257,6 @@ def _lay_out(package: Package, source: Source, tree: Path) -> None:
     runtime = f"usr/share/python3/runtime.d/{package.name}.rtupdate"
     _put(tree / runtime, _fill((HERE / "etc/rtupdate").read_text(), package), mode=0o755)
     doc = tree / "usr/share/doc" / package.name
-    _put(doc / "copyright", (HERE / "etc/copyright").read_bytes())
     _put(doc / "changelog.gz", _zip(_changelog(package, source)))
     _put(doc / "NEWS.gz", _zip((source.root / "CHANGELOG.md").read_bytes()))
     for page in ("README.md", "SECURITY.md"):
@@ -267,6 +267,7 @@ def _lay_out(package: Package, source: Source, tree: Path) -> None:
         _put(tree / "usr/share/man" / f"man{page[-1]}" / f"{page}.gz", _zip(text.encode()))
     script = completion.script(package.name)
     _put(tree / "usr/share/bash-completion/completions" / package.name, script)
+    _put(doc / "copyright", licences.statement(tree, source.root / "LICENSES", vendor().url))
 
 
 def _imported(names: Sequence[str], source: Source) -> set[str]:

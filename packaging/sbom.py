@@ -25,14 +25,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import licences
+
 SPEC_VERSION = "1.6"
-LICENCE = "EUPL-1.2"
 _NAMESPACE = uuid.UUID("6b0a9d52-6a55-5c2c-9b41-0c3f6e1c7f3d")
 """Of the serial numbers, so that the same package has the same one."""
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _SERIAL = re.compile(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHA512 = re.compile(r"[0-9a-f]{128}")
-_TAG = re.compile(rb"SPDX-" rb"License-Identifier: ([A-Za-z0-9.+ ()-]*[A-Za-z0-9.+)])")
+_SCOPES = {"Depends": "required", "Recommends": "optional"}
 _PROPERTIES = {
     "bsi:component:executable": ("executable", "non-executable"),
     "bsi:component:archive": ("archive", "no archive"),
@@ -75,7 +76,12 @@ class Maker:
 
 
 DEBIAN = Maker("Debian", "debian-devel@lists.debian.org", "https://www.debian.org")
-RASPBERRY_PI = Maker("Raspberry Pi Ltd", "info@raspberrypi.com", "https://www.raspberrypi.com")
+JOAN = Maker("joan", "joan@abyz.me.uk", "http://abyz.me.uk/lg/")
+"""Who makes lgpio, as its setup.py says."""
+_ELSEWHERE = {
+    "python3-lgpio": ("pkg:deb/raspberrypi/python3-lgpio?repository_url=archive.raspberrypi.com%2Fdebian", JOAN),
+}
+"""What Debian does not have: where it is, and who makes it."""
 
 
 def document(
@@ -101,15 +107,18 @@ def document(
         maker: who answers for it.
         epoch: seconds since 1970 for the time stamp.
     """
-    root = f"pkg:deb/civigate/{name}@{version}?arch=all"
+    root = _purl(name, version)
+    paths = sorted(path for path in tree.rglob("*") if path.is_file() and not path.is_relative_to(tree / "DEBIAN"))
+    terms = {path: licences.read(path) for path in paths}
     package = _component(
         root,
         name,
         version,
         filename=deb.name,
         digest=_sha512(deb.read_bytes()),
-        maker=maker,
-        licence=LICENCE,
+        creator=maker.entity,
+        site=maker.url,
+        licence=licences.together(one.expression for one in terms.values()),
         archive=True,
         structured=True,
     )
@@ -119,25 +128,23 @@ def document(
         {"type": "rfc-9116", "url": f"{maker.url}/.well-known/security.txt"},
     ]
     files = []
-    for path in sorted(tree.rglob("*")):
+    for path, said in terms.items():
         where = str(path.relative_to(tree))
-        if path.is_file() and not where.startswith("DEBIAN/"):
-            executable = bool(path.stat().st_mode & 0o111) or path.suffix in {".py", ".service"}
-            ref = f"{root}#{where}"
-            packed = path.suffix in {".gz", ".xz"}
-            component = _component(
-                ref,
-                f"/{where}",
-                version,
-                filename=path.name,
-                digest=_sha512(path.read_bytes()),
-                maker=maker,
-                licence=licence_of(path),
-                executable=executable,
-                archive=packed,
-                structured=True,
-            )
-            files.append(component | {"type": "file"})
+        component = _component(
+            f"{root}#{where}",
+            f"/{where}",
+            version,
+            filename=path.name,
+            digest=_sha512(path.read_bytes()),
+            creator=maker.entity if said.holders == licences.OURS.holders else _entity(said.holders),
+            site=maker.url,
+            licence=said.expression,
+            executable=bool(path.stat().st_mode & 0o111) or path.suffix in {".py", ".service"},
+            archive=path.suffix in {".gz", ".xz"},
+            structured=True,
+        )
+        notice = "; ".join(str(holder) for holder in said.holders)
+        files.append(component | {"type": "file", "copyright": notice})
     needed = [_needed(relation, scope) for relation, scope in relations.items()]
     refs = [component["bom-ref"] for component in files]
     return {
@@ -167,12 +174,8 @@ def document(
     }
 
 
-def licence_of(path: Path) -> str:
-    """Return what a file says of its licence, or the file beside it [REUSE 3.3]; of the generated, ours."""
-    beside = path.with_name(f"{path.name}.license")
-    content = (beside if beside.exists() else path).read_bytes()[:4096]
-    found = _TAG.search(content)
-    return LICENCE if found is None else found[1].decode()
+def _purl(name: str, version: str) -> str:
+    return f"pkg:deb/civigate/{name}@{version}?arch=all"
 
 
 def dump(said: Mapping[str, Any]) -> str:
@@ -187,7 +190,8 @@ def _component(
     *,
     filename: str,
     digest: str,
-    maker: Maker,
+    creator: Mapping[str, Any],
+    site: str,
     licence: str,
     executable: bool = True,
     archive: bool = False,
@@ -197,7 +201,7 @@ def _component(
         "bom-ref": ref,
         "name": name,
         "version": version,
-        "manufacturer": maker.entity,
+        "manufacturer": creator,
         "licenses": _licences(licence),
         "properties": [
             {"name": "bsi:component:filename", "value": filename},
@@ -208,15 +212,23 @@ def _component(
         "hashes": [{"alg": "SHA-512", "content": digest}],
     }
     hashes = [{"alg": "SHA-512", "content": digest}]
-    said["externalReferences"] = [{"type": "distribution", "url": f"{maker.url}/{filename}", "hashes": hashes}]
+    said["externalReferences"] = [{"type": "distribution", "url": f"{site}/{filename}", "hashes": hashes}]
     return said
+
+
+def _entity(holders: Sequence[licences.Holder]) -> dict[str, Any]:
+    """Describe those who made a file that is not ours."""
+    contacts = sorted({holder.contact for holder in holders if holder.contact})
+    said: dict[str, Any] = {"name": ", ".join(dict.fromkeys(holder.name for holder in holders))}
+    if addresses := [one for one in contacts if "://" not in one]:
+        said["contact"] = [{"email": one} for one in addresses]
+    return said | {"url": [one for one in contacts if "://" in one]}
 
 
 def _needed(relation: str, scope: str) -> dict[str, Any]:
     """Describe a package of the distribution: which version and bytes, the system decides that it is installed on."""
-    name, _, bound = relation.partition(" | ")[0].partition(" ")
-    purl = f"pkg:deb/debian/{name}"
-    maker = RASPBERRY_PI if name == "python3-lgpio" else DEBIAN
+    name, bound = _relation(relation)
+    purl, maker = _ELSEWHERE.get(name, (f"pkg:deb/debian/{name}", DEBIAN))
     return {
         "type": "library",
         "bom-ref": purl,
@@ -226,10 +238,16 @@ def _needed(relation: str, scope: str) -> dict[str, Any]:
         "licenses": _licences(_DISTRIBUTION_LICENCES[name]),
         "scope": scope,
         "properties": [
-            {"name": "civigate:relation", "value": bound.strip("()") or "any"},
+            {"name": "civigate:relation", "value": bound},
             {"name": "civigate:supplied-by", "value": "distribution"},
         ],
     }
+
+
+def _relation(relation: str) -> tuple[str, str]:
+    """Return name and bound of a relation, e.g. ">= 5.4" or "any"; of alternatives those of the first."""
+    name, _, bound = relation.partition(" | ")[0].partition(" ")
+    return name, bound.strip("()") or "any"
 
 
 def _licences(expression: str) -> list[dict[str, Any]]:
@@ -334,17 +352,49 @@ def compare(said: Mapping[str, Any], deb: Path, tree: Path) -> list[str]:
         tree: the package, unpacked.
     """
     listed = {
-        component["name"]: component["hashes"][0]["content"]
+        component["name"]: (component["hashes"][0]["content"], component["licenses"])
         for component in said["components"]
         if component["type"] == "file"
     }
-    there = {f"/{path.relative_to(tree)}": _sha512(path.read_bytes()) for path in tree.rglob("*") if path.is_file()}
+    there = {
+        f"/{path.relative_to(tree)}": (_sha512(path.read_bytes()), _licences(licences.read(path).expression))
+        for path in tree.rglob("*")
+        if path.is_file()
+    }
     faults = [f"{name}: not listed" for name in sorted(there.keys() - listed.keys())]
     faults += [f"{name}: listed and not there" for name in sorted(listed.keys() - there.keys())]
-    faults += [f"{name}: other content" for name in sorted(there.keys() & listed.keys()) if there[name] != listed[name]]
+    for name in sorted(there.keys() & listed.keys()):
+        what = ("content", "licence")
+        pairs = zip(what, there[name], listed[name], strict=True)
+        faults += [f"{name}: other {one}" for one, found, told in pairs if found != told]
     if said["metadata"]["component"]["hashes"][0]["content"] != _sha512(deb.read_bytes()):
         faults.append(f"{deb.name}: other content")
-    return faults
+    return faults + list(_other_than_its_control(said, deb))
+
+
+def _other_than_its_control(said: Mapping[str, Any], deb: Path) -> Iterator[str]:
+    primary = said["metadata"]["component"]
+    name, version = _field(deb, "Package"), _field(deb, "Version")
+    for key, value in ("name", name), ("version", version), ("purl", _purl(name, version)):
+        if primary.get(key) != value:
+            yield f"{deb.name}: {key} is {value}, the document says {primary.get(key)}"
+    needed = {
+        package: (bound, scope)
+        for field, scope in _SCOPES.items()
+        for package, bound in map(_relation, filter(None, _field(deb, field).split(", ")))
+    }
+    packages = {one["bom-ref"]: one for one in said["components"] if one["type"] == "library"}
+    listed = {one["name"]: (one["properties"][0]["value"], one["scope"]) for one in packages.values()}
+    for package in sorted(needed.keys() | listed.keys()):
+        if needed.get(package) != listed.get(package):
+            yield f"{deb.name}: of {package} it needs {needed.get(package)}, listed is {listed.get(package)}"
+    depends = {str(ref) for one in said["dependencies"] if one["ref"] == primary["bom-ref"] for ref in one["dependsOn"]}
+    yield from (f"{deb.name}: nothing depends on {ref}" for ref in sorted(packages.keys() - depends))
+
+
+def _field(deb: Path, name: str) -> str:
+    done = subprocess.run(["dpkg-deb", "--field", str(deb), name], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def _differences(said: Mapping[str, Any], file: Path) -> list[str]:

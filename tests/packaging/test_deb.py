@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -195,7 +196,38 @@ def test_the_scripts_are_plain_shell_without_marks(built: Built) -> None:
 def test_changes_and_licence_are_told(built: Built) -> None:
     doc = built.tree / "usr/share/doc" / _field(built, "Package")
     assert _field(built, "Version") in gzip.decompress((doc / "changelog.gz").read_bytes()).decode()
-    assert "EUPL-1.2" in (doc / "copyright").read_text()
+
+
+_THEIRS = {
+    "usr/lib/civigate/agent/demo/traffic/cesnet_ic880a.jsonl.xz": ("2018 CESNET", "BSD-3-Clause"),
+    "usr/lib/civigate/agent/demo/traffic/lisbon_bf53.jsonl.xz": ("2021 Filipe Fidalgo", "MIT"),
+    "usr/lib/civigate/agent/demo/traffic/tourperret.jsonl.xz": ("2023-2024 Didier Donsez", "ODbL-1.0"),
+    "usr/lib/civigate/drivers/sx1302/registers.csv": ("2019 Semtech", "BSD-3-Clause"),
+}
+
+
+def test_the_rights_of_others_are_told_with_the_text_of_each_licence(built: Built) -> None:
+    name = _field(built, "Package")
+    said = (built.tree / "usr/share/doc" / name / "copyright").read_text()
+    head, everything, *stanzas = [paragraph.split("\n") for paragraph in said.rstrip("\n").split("\n\n")]
+    assert head[0].startswith("Format: ")
+    assert everything == ["Files: *", "Copyright: 2026 civigate contributors", "License: EUPL-1.2"]
+    told = {}
+    for stanza in stanzas:
+        fields = dict(re.findall(r"^(\S+):(.*(?:\n .*)*)", "\n".join(stanza), re.MULTILINE))
+        for file in fields.get("Files", "").split():
+            assert (built.tree / file).is_file()
+            told[file] = (fields["Copyright"].strip(), fields["License"].strip())
+    theirs = _THEIRS if name == "civigate" else {}
+    assert set(told) == {f"{file}{end}" for file in theirs for end in ("", ".license")}
+    for file, (holder, licence) in theirs.items():
+        assert told[file][0].startswith(holder)
+        assert told[file][1] == licence
+    texts = {stanza[0].removeprefix("License: "): stanza[1:] for stanza in stanzas if stanza[0].startswith("License: ")}
+    assert set(texts) == {"EUPL-1.2", *(licence for _, licence in theirs.values())}
+    for licence, lines in texts.items():
+        original = (ROOT / "LICENSES" / f"{licence}.txt").read_text().split()
+        assert [word for line in lines if line != " ." for word in line.split()] == original
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")

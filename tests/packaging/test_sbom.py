@@ -45,9 +45,25 @@ def test_it_names_every_package_that_is_needed(built: Built, said: Document) -> 
     assert {relation.split()[0] for relation in needed[1].split(", ")} <= {one["name"] for one in said["components"]}
 
 
-def test_a_licence_that_is_not_ours_is_told(said: Document) -> None:
-    others = {json.dumps(one["licenses"]) for one in said["components"] if one["type"] == "file"}
-    assert any("EUPL-1.2" in one for one in others)
+def test_a_licence_that_is_not_ours_is_told(built: Built, said: Document) -> None:
+    primary = said["metadata"]["component"]
+    if primary["name"] == "civigate-receiver":
+        assert primary["licenses"] == [{"license": {"id": "EUPL-1.2", "acknowledgement": "concluded"}}]
+        return
+    (all_of_them,) = primary["licenses"]
+    assert all_of_them["expression"] == "BSD-3-Clause AND EUPL-1.2 AND MIT AND ODbL-1.0"
+    (chip,) = (one for one in said["components"] if one["name"].endswith("/registers.csv"))
+    assert (chip["manufacturer"]["name"], chip["licenses"][0]["license"]["id"]) == ("Semtech", "BSD-3-Clause")
+    assert chip["copyright"].startswith("2019 Semtech")
+    makers = {one["manufacturer"]["name"] for one in said["components"] if one["type"] == "file"}
+    assert makers >= {"civigate contributors", "CESNET", "Filipe Fidalgo", "Semtech"}
+
+
+def test_what_debian_does_not_have_is_not_said_to_be_its(said: Document) -> None:
+    for one in said["components"]:
+        if one["name"] == "python3-lgpio":
+            assert one["purl"].startswith("pkg:deb/raspberrypi/python3-lgpio?repository_url=archive.raspberrypi.com")
+            assert one["manufacturer"]["name"] == "joan"
 
 
 def test_a_changed_added_or_missing_file_is_noticed(built: Built, said: Document) -> None:
@@ -72,6 +88,40 @@ def test_a_document_is_held_against_the_package_beside_it(
     said = capsys.readouterr().out
     assert "/usr/bin/more: not listed" in said
     assert f"{other.name}: other content" in said
+
+
+def _without(said: Document, name: str) -> None:
+    (ref,) = (one["bom-ref"] for one in said["components"] if one["name"] == name)
+    said["components"] = [one for one in said["components"] if one["name"] != name]
+    said["dependencies"] = [one for one in said["dependencies"] if one["ref"] != ref]
+    said["dependencies"][0]["dependsOn"].remove(ref)
+    said["compositions"][1]["dependencies"].remove(ref)
+
+
+def _needed(said: Document, name: str) -> Document:
+    found: Document = next(one for one in said["components"] if one["name"] == name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda said: said["metadata"]["component"].update(name="other"), "the document says other"),
+        (lambda said: said["metadata"]["component"].update(version="99"), "the document says 99"),
+        (lambda said: said["metadata"]["component"].update(purl="pkg:deb/civigate/other@99"), "purl is"),
+        (lambda said: _without(said, "python3-cbor2"), "of python3-cbor2 it needs"),
+        (lambda said: _without(said, "ca-certificates"), "of ca-certificates it needs"),
+        (lambda said: _needed(said, "ca-certificates").update(scope="required"), "of ca-certificates it needs"),
+        (lambda said: _needed(said, "python3-cbor2")["properties"][0].update(value=">= 9"), "listed is ('>= 9'"),
+        (lambda said: said["dependencies"][0]["dependsOn"].remove("pkg:deb/debian/systemd"), "nothing depends on"),
+        (lambda said: _first(said).update(licenses=[]), "other licence"),
+    ],
+)
+def test_a_document_that_is_whole_and_of_another_package_is_noticed(
+    built: Built, said: Document, spoil: Callable[[Document], object], complaint: str
+) -> None:
+    spoil(said)
+    assert any(complaint in fault for fault in sbom.compare(said, built.deb, built.tree))
 
 
 def _first(said: Document) -> Document:
