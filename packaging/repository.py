@@ -4,9 +4,9 @@
 
     python packaging/repository.py --key FINGERPRINT --out /media/stick/civigate build/deb/*.deb
 
-It is a flat one [sources.list(5)]: packages, Packages, Release, InRelease, the public key, and a file for
-/etc/apt/sources.list.d. Packages that are there already stay, so that a version can be gone back to; the same name with
-other content is refused.
+It is a flat one [sources.list(5)]: packages, Packages, Release, InRelease, the public key, alone and as a package,
+and a file for /etc/apt/sources.list.d. Packages that are there already stay, so that a version can be gone back to;
+the same name with other content is refused.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
-KEYRING = "civigate-archive-keyring.gpg"
-PLACE = f"/usr/share/keyrings/{KEYRING}"
+import archive_keyring
+from archive_keyring import KEYRING
+
+PLACE = f"/{archive_keyring.FOLDER}/{KEYRING}"
+EARLY = timedelta(days=365)
+"""Before its end, a key should be extended: in so long every gateway will have asked for upgrades."""
 _DIGESTS = {"SHA256": hashlib.sha256, "SHA512": hashlib.sha512}
 
 
@@ -44,7 +48,7 @@ def make(
         url: where it will be found; None: where it lies, as on a stick.
 
     Raises:
-        SystemExit: a package of that name is there with other content.
+        SystemExit: a package of that name is there with other content, or gpg does not know the key.
         OSError: the folder does not take it; no package is there in part, and the index is as it was.
         subprocess.CalledProcessError: dpkg-deb or gpg has failed; likewise.
     """
@@ -58,14 +62,37 @@ def make(
         listing = deb.with_suffix(".cdx.json")
         if listing.exists():
             _write(folder, {listing.name: listing.read_bytes()})
+    exported = subprocess.run(["gpg", "--batch", "--export", key], check=True, stdout=subprocess.PIPE).stdout
+    changed, _ = key_times(key)
+    keyring = archive_keyring.file_name(changed)
+    # What is there stays: another dpkg may make other bytes of the same key.
+    if not (folder / keyring).exists():
+        _write(folder, {keyring: archive_keyring.build(exported, changed)})
     index = "\n".join(_stanza(deb) for deb in sorted(folder.glob("*.deb"))).encode()
     indices = {"Packages": index, "Packages.gz": gzip.compress(index, 9, mtime=0)}
     release = _release(indices, origin, now, valid_days).encode()
     # All is signed before any of it is replaced, and what apt believes comes last.
     signed = _sign(release, key)
-    exported = subprocess.run(["gpg", "--batch", "--export", key], check=True, stdout=subprocess.PIPE)
     sources = _sources(url or folder.resolve().as_uri(), offline=url is None).encode()
-    _write(folder, {KEYRING: exported.stdout, "civigate.sources": sources, **indices, "Release": release, **signed})
+    _write(folder, {KEYRING: exported, "civigate.sources": sources, **indices, "Release": release, **signed})
+
+
+def key_times(key: str) -> tuple[datetime, datetime | None]:
+    """Return when a key was changed last, and when it ends, if it does; both in UTC.
+
+    Raises:
+        SystemExit: gpg does not know it.
+    """
+    listing = subprocess.run(
+        ["gpg", "--batch", "--with-colons", "--list-sigs", key], check=False, stdout=subprocess.PIPE, text=True
+    )
+    # doc/DETAILS of GnuPG: field 6 is the time of creation, 7 that of expiration
+    records = [line.split(":") for line in listing.stdout.splitlines()]
+    made = [int(record[5]) for record in records if record[0] == "sig"]
+    ends = [int(record[6]) for record in records if record[0] == "pub" and record[6]]
+    if not made:
+        raise SystemExit(f"{key}: gpg knows no such key; gpg --list-secret-keys says what it knows")
+    return datetime.fromtimestamp(max(made), UTC), datetime.fromtimestamp(ends[0], UTC) if ends else None
 
 
 def _sign(release: bytes, key: str) -> dict[str, bytes]:
@@ -102,7 +129,8 @@ def _release(indices: Mapping[str, bytes], origin: str, now: datetime, valid_day
 
 
 def _sources(url: str, *, offline: bool) -> str:
-    # A Pi without a network has a clock that is behind: apt would refuse what was signed "in the future".
+    # A Pi without a network has a clock that is behind. apt of Debian 12 then takes what was signed "in the future"; the
+    # one of Debian 13 asks sqv, which knows no such option: there the clock is set first, see packaging/README.md.
     late = "Check-Date: no\n" if offline else ""
     return (
         textwrap.dedent(f"""\
@@ -147,6 +175,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     now = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)
     make(args.out, args.debs, args.key, origin=args.origin, now=now, valid_days=args.valid_days, url=args.url)
     print(args.out)
+    _, ends = key_times(args.key)
+    if ends is not None and ends - now < EARLY:
+        print(f"the key ends on {ends:%Y-%m-%d}: extend it now, as packaging/README.md says", file=sys.stderr)
     return 0
 
 

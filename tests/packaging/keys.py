@@ -105,32 +105,38 @@ class Apt:
     root: Path
 
     @classmethod
-    def new(cls, root: Path, repository: Path, keyring: Path) -> Apt:
-        """Trust a repository by a keyring, as on a gateway.
+    def new(cls, root: Path, repository: Path, keyring: bytes) -> Apt:
+        """Copy keyring and sources of a repository, as packaging/README.md says.
 
         Args:
             root: folder that stands for the machine's.
             repository: folder.
-            keyring: file.
+            keyring: content of the file that came with it at that time.
         """
         for name in (
             "etc/apt/sources.list.d",
             "var/lib/apt/lists/partial",
             "var/cache/apt/archives/partial",
             "var/lib/dpkg",
+            "usr/share/keyrings",
         ):
             (root / name).mkdir(parents=True)
         (root / "var/lib/dpkg/status").touch()
-        sources = root / "etc/apt/sources.list.d" / "civigate.sources"
-        lines = (repository / "civigate.sources").read_text().splitlines()
-        lines = [f"Signed-By: {keyring}" if line.startswith("Signed-By: ") else line for line in lines]
-        sources.write_text("\n".join(lines) + "\n")
+        (root / "usr/share/keyrings/civigate-archive-keyring.gpg").write_bytes(keyring)
+        sources = (repository / "civigate.sources").read_text()
+        there = sources.replace("Signed-By: /", f"Signed-By: {root}/")
+        (root / "etc/apt/sources.list.d/civigate.sources").write_text(there)
         return cls(root)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run apt-get; a repository that is not taken is an error."""
-        options = (f"Dir={self.root}", "Dir::Bin::Methods=/usr/lib/apt/methods", "APT::Sandbox::User=")
-        command = ["apt-get", *(word for option in options for word in ("-o", option)), "--error-on=any", *words]
+        options = (
+            f"Dir={self.root}",
+            "Dir::Bin::Methods=/usr/lib/apt/methods",
+            "APT::Sandbox::User=root",
+            "APT::Update::Error-Mode=any",
+        )
+        command = ["apt-get", *(word for option in options for word in ("-o", option)), *words]
         return subprocess.run(
             command,
             cwd=self.root,

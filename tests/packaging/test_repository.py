@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.packaging.conftest import Built
-from tests.packaging.keys import Signer, new_signer, small_package
+from tests.packaging.keys import Apt, Signer, new_signer, small_package
 
 DAY = timedelta(days=1)
 pytestmark = pytest.mark.xdist_group("packaging")
@@ -79,3 +81,44 @@ def test_a_stick_that_gets_full_keeps_the_index_it_had_and_no_draft(
     more = [small_package(tmp_path, f"2.{number}") for number in range(12)]
     assert signer.publish(there, *more, blocks="8").returncode != 0
     assert _content(there) == before | {deb.name: deb.read_bytes() for deb in more}
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="needs apt")
+@pytest.mark.parametrize("days", [1, -1], ids=["a day before its end", "a day after its end"])
+def test_gateways_get_a_key_with_a_new_end_before_the_old_one(
+    tmp_path: Path, there: Path, now: datetime, days: int
+) -> None:
+    """A keyring that was copied once cut every gateway off when the key ended, extended or not."""
+    ends = now + days * DAY
+    with new_signer(tmp_path / "gpg", made=now - 9 * DAY, ends=ends) as signer:
+        done = signer.publish(there, small_package(tmp_path, "1"), at=now - 3 * DAY)
+        assert f"the key ends on {ends:%Y-%m-%d}" in done.stderr
+        gateway = Apt.new(tmp_path / "gateway", there, (there / "civigate-archive-keyring.gpg").read_bytes())
+        signer.gpg("--quick-set-expire", signer.key, "3y", at=now - 2 * DAY)
+        done = signer.publish(there, small_package(tmp_path, "2"))
+        assert done.returncode == 0, done.stderr
+        assert "the key ends" not in done.stderr
+    update = gateway.run("update")
+    assert (update.returncode == 0) is (days > 0), update.stderr
+    if days < 0:
+        newest = max(there.glob("civigate-archive-keyring_*.deb"))
+    else:
+        assert gateway.run("download", "civigate-archive-keyring").returncode == 0
+        (newest,) = gateway.root.glob("*.deb")
+    subprocess.run(["dpkg-deb", "--extract", newest, gateway.root], check=True)
+    update = gateway.run("update")
+    assert update.returncode == 0, update.stderr
+    assert (gateway.root / "usr/share/keyrings" / "civigate-archive-keyring.gpg").read_bytes() == (
+        there / "civigate-archive-keyring.gpg"
+    ).read_bytes()
+
+
+def test_the_package_with_the_key_is_the_same_until_the_key_changes(
+    tmp_path: Path, signer: Signer, there: Path
+) -> None:
+    assert signer.publish(there).returncode == 0
+    (first,) = there.glob("*.deb")
+    assert signer.publish(tmp_path / "other").returncode == 0
+    assert (tmp_path / "other" / first.name).read_bytes() == first.read_bytes()
+    assert signer.publish(there).returncode == 0
+    assert list(there.glob("*.deb")) == [first]
