@@ -129,8 +129,8 @@ def _release(indices: Mapping[str, bytes], origin: str, now: datetime, valid_day
 
 
 def _sources(url: str, *, offline: bool) -> str:
-    # A Pi without a network has a clock that is behind. apt of Debian 12 then takes what was signed "in the future"; that
-    # of Debian 13 asks sqv, which has no such option: there the clock is set first, see packaging/README.md.
+    # A Pi without a network has a clock that is behind. apt of Debian 12 then takes what was signed "in the future";
+    # that of Debian 13 asks sqv, which has no such option: there the clock is set first, see packaging/README.md.
     late = "Check-Date: no\n" if offline else ""
     return (
         textwrap.dedent(f"""\
