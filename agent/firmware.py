@@ -16,6 +16,8 @@ from drivers.sx1302.firmware_search import FoundImage, search
 
 _MODE = 0o644
 """Root brings it, the service's user reads it."""
+_FOLDER_MODE = 0o755
+"""The same, whatever the umask of what set the gateway up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +90,15 @@ def _usable(folders: Sequence[Path], mcu: Mcu) -> bool:
 def _write(target: Path, image: bytes) -> None:
     """Put an image in its place, whole or not at all."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True)
+            target.parent.chmod(_FOLDER_MODE)
         durable.replace(target, image, _MODE)
     except OSError as error:
         raise FirmwareError(
             f"cannot be written: {error.strerror}",
             op="import firmware",
             where=str(target),
-            hint="run this as a user who may write there (sudo), or name another folder with --to",
+            hint="use sudo; in the service's folder nothing may be root's: chown it, or name another folder with --to",
             code="CG-FW-010",
         ) from error

@@ -19,6 +19,7 @@ from agent import durable
 from agent.batch import keyfile, keyplace
 from agent.batch.keyplace import FilePlace
 from agent.errors import IdentityError, SpoolError
+from agent.ownership import as_owner, owner_of
 from agent.spool.reader import SpoolReader
 from agent.spool.signing import Keys, waiting_for
 
@@ -90,7 +91,13 @@ def signer(config: GatewayConfig) -> Signer:
     """
     if not isinstance(config.key_place, FilePlace):
         return keyplace.open_signer(config.key_place)
-    path = config.key_path
+    path, home = config.key_path, config.gateway.state_dir
+    with as_owner(home, path.parent):
+        _make_folder(path)
+        return keyfile.load_or_create(path, owner=owner_of(home))
+
+
+def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     except OSError as error:
@@ -100,7 +107,6 @@ def signer(config: GatewayConfig) -> Signer:
             hint="make it and give it to the user that runs civigate, or correct [gateway] state_dir",
             code="CG-IDN-007",
         ) from error
-    return keyfile.load_or_create(path)
 
 
 def keys(config: GatewayConfig) -> Keys:
@@ -144,9 +150,16 @@ def rotate(config: GatewayConfig, *, announce: bool = True) -> Identity:
     present, previous = keyfile.load(path), _previous(config)
     if announce and previous is not None and not _finished(config, present, previous):
         raise _under_way(config, present)
-    before, after = _previous_path(config), path.with_name(path.name + ".next")
+    home = config.gateway.state_dir
+    with as_owner(home, path.parent):
+        _change(path, _previous_path(config), announce=announce, owner=owner_of(home))
+    return load(config)
+
+
+def _change(path: Path, before: Path, *, announce: bool, owner: tuple[int, int] | None) -> None:
+    after = path.with_name(path.name + ".next")
     if not after.exists():  # else an earlier try came as far as this
-        keyfile.create(after)
+        keyfile.create(after, owner=owner)
     try:
         before.unlink(missing_ok=True)
         if announce:
@@ -161,7 +174,6 @@ def rotate(config: GatewayConfig, *, announce: bool = True) -> Identity:
             hint="run this as the user that runs civigate; what was there is still in use",
             code="CG-IDN-006",
         ) from error
-    return load(config)
 
 
 def known_eui(config: GatewayConfig) -> bytes | None:

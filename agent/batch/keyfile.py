@@ -59,7 +59,7 @@ def load(path: Path) -> Signer:
     return _signer(data, path)
 
 
-def create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer:
+def create(path: Path, algorithm: Algorithm = Algorithm.EDDSA, owner: tuple[int, int] | None = None) -> Signer:
     """Make a private key and keep it in a new file; a file that is there is never replaced.
 
     After a power cut there is the complete file or none.
@@ -67,6 +67,7 @@ def create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer:
     Args:
         path: the file; its folder must exist.
         algorithm: what the key is for.
+        owner: user and group whose key it is, where root makes it.
 
     Raises:
         IdentityError: CG-IDN-005 the file exists, -006 it cannot be written.
@@ -80,7 +81,7 @@ def create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         try:
-            durable.create(draft, data, _MODE)
+            durable.create(draft, data, _MODE, owner)
             # A link, unlike a rename, fails when the name is taken.
             os.link(draft, path)
         finally:
@@ -103,7 +104,7 @@ def create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer:
     return load(path)
 
 
-def load_or_create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer:
+def load_or_create(path: Path, algorithm: Algorithm = Algorithm.EDDSA, owner: tuple[int, int] | None = None) -> Signer:
     """Read the private key, or make it where there is none; safe when several processes start at once.
 
     Raises:
@@ -111,7 +112,7 @@ def load_or_create(path: Path, algorithm: Algorithm = Algorithm.EDDSA) -> Signer
     """
     if not path.exists():
         try:
-            return create(path, algorithm)
+            return create(path, algorithm, owner)
         except IdentityError as error:
             if not isinstance(error.__cause__, FileExistsError):
                 raise

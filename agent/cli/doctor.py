@@ -111,9 +111,10 @@ def _look(context: Context, begin_s: float, *, show: bool) -> Sheet:
 def _keep(context: Context, sheet: Sheet) -> None:
     """Leave the sheet where status and web page find it; a user who may not do that has seen it all the same."""
     from agent.doctor.sheet import keep
+    from agent.errors import AgentError
 
     if context.config is not None:
-        with suppress(OSError):
+        with suppress(OSError, AgentError):
             keep(context.config.gateway.runtime_dir, sheet)
 
 

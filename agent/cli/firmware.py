@@ -64,11 +64,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _import(args: argparse.Namespace) -> int:
     from agent.firmware import look_into, missing, not_found
+    from agent.ownership import as_owner
 
     folders = _folders(args)
     folder = folders[0]
     source = look_into(args.path)
-    written = source.install(folder)
+    with as_owner(_home(args), folder):
+        written = source.install(folder)
     taken = list(source.taken.values())
     if args.json:
         found = [_as_json(one.path, one.identity, written if one in taken else {}) for one in source.images]
@@ -124,6 +126,15 @@ def _folders(args: argparse.Namespace) -> tuple[Path, ...]:
 
         return config.load(args.config).firmware_dirs
     return DEFAULT_FOLDER, SYSTEM_FOLDER
+
+
+def _home(args: argparse.Namespace) -> Path:
+    """Return the folder of the service."""
+    if args.config is not None:
+        from agent import config
+
+        return config.load(args.config).gateway.state_dir
+    return DEFAULT_FOLDER.parent
 
 
 def _refusal(one: FoundImage) -> str:

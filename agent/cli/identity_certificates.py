@@ -52,12 +52,15 @@ def _csr(args: argparse.Namespace) -> int:
 
     from agent import config
     from agent.enrolment import certificate
-    from agent.enrolment.enrolling import eui_of, give_back, sets_of
+    from agent.enrolment.enrolling import eui_of, sets_of
+    from agent.ownership import as_owner
 
     loaded = config.load(args.config)
     sets = sets_of(loaded, _chosen(loaded, args).name)
-    der = certificate.request(eui_of(loaded), sets.next_key())
-    give_back(loaded)
+    eui = eui_of(loaded)
+    with as_owner(loaded.gateway.state_dir):
+        key = sets.next_key()
+    der = certificate.request(eui, key)
     pem = x509.load_der_x509_csr(der).public_bytes(Encoding.PEM).decode()
     if args.out is not None:
         args.out.write_text(pem, encoding="ascii")
@@ -86,16 +89,18 @@ def _install(args: argparse.Namespace) -> int:
 def _renew(args: argparse.Namespace) -> int:
     from agent import config, identity
     from agent.clock import HostClock
-    from agent.enrolment.enrolling import eui_of, folder_of, give_back, sets_of
+    from agent.enrolment.enrolling import eui_of, folder_of, sets_of
     from agent.enrolment.renewal import renew
+    from agent.ownership import as_owner
     from agent.trusted_time import TrustedTime
 
     loaded = config.load(args.config)
     destination = _chosen(loaded, args)
     time = TrustedTime(folder_of(loaded, destination.name), HostClock())
     sets = sets_of(loaded, destination.name)
-    made = renew(destination, sets, identity.signer(loaded), eui_of(loaded), time)
-    give_back(loaded)
+    signer, eui = identity.signer(loaded), eui_of(loaded)
+    with as_owner(loaded.gateway.state_dir):
+        made = renew(destination, sets, signer, eui, time)
     return _print(args, made)
 
 

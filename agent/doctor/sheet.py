@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from agent import durable
 from agent.doctor.finding import Finding, Verdict
+from agent.ownership import as_owner
 
 if TYPE_CHECKING:
     from agent.doctor.context import Context
@@ -129,19 +130,14 @@ def compose(context: Context, findings: Sequence[Finding], took_s: float, utc_us
 
 
 def keep(folder: Path, sheet: Sheet) -> None:
-    """Leave the sheet beside the agent's own report, for whoever shows it: written beside, then renamed.
+    """Leave the sheet beside the agent's own report, for whoever shows it.
 
     Raises:
+        AgentError: the owner of the folder does not get there.
         OSError: the folder is not there, or does not take it.
     """
-    draft = folder / f".{FILE_NAME}.{os.getpid()}"
-    try:
-        draft.write_text(json.dumps(sheet.as_json(), ensure_ascii=False) + "\n", encoding="utf-8")
-        draft.chmod(0o644)
-        draft.replace(folder / FILE_NAME)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    with as_owner(folder):
+        durable.replace(folder / FILE_NAME, (json.dumps(sheet.as_json(), ensure_ascii=False) + "\n").encode(), 0o644)
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from agent.config import Destination, GatewayConfig
 from agent.enrolment import certificate
 from agent.enrolment.client import Granted, Platform, Trust
 from agent.enrolment.message import Kind, Request
-from agent.enrolment.ownership import hand_over
 from agent.enrolment.sets import CertificateSet, CertificateSets
 from agent.errors import ConfigError, IdentityError
 from agent.filter import FilterRules
+from agent.ownership import as_owner
 from agent.trusted_time import Clock, TrustedTime
 
 FOLDER = "certificates"
@@ -96,17 +96,21 @@ def enrol(
         AgentError: it did not come about; one line says why, and what to do.
     """
     loaded = config.load(path)
+    state_dir = loaded.gateway.state_dir
     signer, eui = identity.signer(loaded), eui or eui_of(loaded)
-    platform = Platform(url, trust, TrustedTime(folder_of(loaded, DRAWER), clock or HostClock()))
     # the key is kept here until the platform has said what the destination is called
     drawer = CertificateSets(folder_of(loaded, DRAWER))
+    with as_owner(state_dir):
+        tls_key = drawer.next_key()
+    # asked by whoever runs this: what the platform is judged by may be for root's eyes only
+    platform = Platform(url, trust, _OwnersTime(state_dir, folder_of(loaded, DRAWER), clock or HostClock()))
     granted = platform.ask(
         lambda nonce: Request(
             Kind.ENROL,
             nonce,
             eui,
             signer.public,
-            certificate.request(eui, drawer.next_key()),
+            certificate.request(eui, tls_key),
             claim=claim,
             name=loaded.gateway.name,
         ),
@@ -127,22 +131,12 @@ def enrol(
         raise ConfigError(what, where=f"{path}: destination {destination}", hint=hint, code="CG-ENR-011")
     section = "" if present is not None else _section(given, url, granted.receipt_key)
     draft = _draft(path, section) if section else None
-    certificates = _keep(drawer, sets_of(loaded, destination), granted.chain_pem, authorities)
-    give_back(loaded)
+    with as_owner(state_dir):
+        certificates = _keep(drawer, sets_of(loaded, destination), granted.chain_pem, authorities)
     if draft is not None:
         draft.rename(path)
         durable.sync(path.parent)
     return Outcome(certificates, granted.receipt_key, destination, section, present)
-
-
-def give_back(loaded: GatewayConfig) -> None:
-    """Leave what root made to the service's user.
-
-    Raises:
-        IdentityError: CG-ENR-018.
-    """
-    state_dir = loaded.gateway.state_dir
-    hand_over(state_dir, state_dir / FOLDER, loaded.key_path)
 
 
 def install(loaded: GatewayConfig, destination: str, chain_pem: bytes, authorities_pem: bytes) -> CertificateSet:
@@ -158,9 +152,27 @@ def install(loaded: GatewayConfig, destination: str, chain_pem: bytes, authoriti
         hint = "let the authority keep the common name of the request: platform and broker know the gateway by it"
         what = f"is for {', '.join(names) or 'nobody'}, not for {eui}"
         raise IdentityError(what, where="certificate", hint=hint, code="CG-ENR-012")
-    made = sets_of(loaded, destination).add(chain_pem, authorities_pem, enrolled=True)
-    give_back(loaded)
-    return made
+    with as_owner(loaded.gateway.state_dir):
+        return sets_of(loaded, destination).add(chain_pem, authorities_pem, enrolled=True)
+
+
+class _OwnersTime(TrustedTime):
+    """The trusted time, kept as the owner of the state folder.
+
+    Args:
+        state_dir: the state folder.
+        folder: below it, as for `TrustedTime`.
+        clock: of this host.
+    """
+
+    def __init__(self, state_dir: Path, folder: Path, clock: Clock) -> None:
+        super().__init__(folder, clock)
+        self._state_dir = state_dir
+
+    def signed(self, utc_us: int) -> None:
+        """Take note of a moment that the platform has signed; verified by the caller."""
+        with as_owner(self._state_dir):
+            super().signed(utc_us)
 
 
 def _given(granted: Granted, where: str, name: str | None) -> dict[str, object]:

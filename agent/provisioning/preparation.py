@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from agent import config, finder, firmware, identity, tomledit
-from agent.enrolment import enrolling
-from agent.enrolment.ownership import hand_over
 from agent.errors import AgentError
+from agent.ownership import as_owner
 from agent.provisioning.request import FIND
 
 if TYPE_CHECKING:
@@ -126,10 +125,16 @@ def bring_firmware(loaded: GatewayConfig, source: Path | None) -> Sequence[str]:
         FirmwareError: the source cannot be read, or the folder not be written.
     """
     folders = loaded.firmware_dirs
-    if source is not None and source.exists() and firmware.missing(folders):
-        firmware.look_into(source).install(folders[0])
-        hand_over(loaded.gateway.state_dir, folders[0])
-    return [mcu.value for mcu in firmware.missing(folders)]
+    # what the service's user cannot read is missing
+    with as_owner(loaded.gateway.state_dir):
+        missing = firmware.missing(folders)
+    if source is not None and source.exists() and missing:
+        found = firmware.look_into(source)
+        with as_owner(loaded.gateway.state_dir, folders[0]):
+            found.install(folders[0])
+        with as_owner(loaded.gateway.state_dir):
+            missing = firmware.missing(folders)
+    return [mcu.value for mcu in missing]
 
 
 def make_key(loaded: GatewayConfig) -> bytes:
@@ -139,9 +144,7 @@ def make_key(loaded: GatewayConfig) -> bytes:
         IdentityError: it cannot be made or used.
         SpoolError: there is a spool that cannot be read.
     """
-    made = identity.load_or_create(loaded)
-    enrolling.give_back(loaded)
-    return made.signer.public.kid
+    return identity.load_or_create(loaded).signer.public.kid
 
 
 def _begin(path: Path) -> None:

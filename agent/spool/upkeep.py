@@ -14,6 +14,7 @@ from pathlib import Path
 from agent.batch.model import Account, Receipt
 from agent.errors import SpoolError
 from agent.frame import Session
+from agent.ownership import as_owner
 from agent.spool import row, salvage, store
 from agent.spool.answers import take_receipt
 from agent.spool.book import Book
@@ -49,10 +50,7 @@ def _writing(path: Path) -> Iterator[Book]:
     Raises:
         SpoolError: the agent runs, or the spool cannot be used.
     """
-    if not path.exists():
-        store.open_reader(path)  # says so
-    lock = store.Lock(path)
-    try:
+    with as_owner(path.parent), _locked(path):
         salvage.mend(path, ())  # what is written next would cover what it can still find
         with (
             contextlib.closing(store.open_writer(path, _QUOTA_BYTES, create=False)) as connection,
@@ -68,6 +66,15 @@ def _writing(path: Path) -> Iterator[Book]:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    if not path.exists():
+        store.open_reader(path)  # says so
+    lock = store.Lock(path)
+    try:
+        yield
     finally:
         lock.release()
 
@@ -112,16 +119,12 @@ def salvage_spool(path: Path) -> Salvaged:
     Raises:
         SpoolError: the agent runs, there is no spool, or the new file cannot be written.
     """
-    if not path.exists():
-        store.open_reader(path)  # says so
-    lock = store.Lock(path)
-    try:
-        salvage.finish(path)
-        return salvage.salvage(path)
-    except OSError as error:
-        raise error if isinstance(error, SpoolError) else store.file_error(error, path) from error
-    finally:
-        lock.release()
+    with as_owner(path.parent), _locked(path):
+        try:
+            salvage.finish(path)
+            return salvage.salvage(path)
+        except OSError as error:
+            raise error if isinstance(error, SpoolError) else store.file_error(error, path) from error
 
 
 def import_frames(path: Path, source: Path) -> Imported:

@@ -22,6 +22,7 @@ from agent.batch.keys import PublicKey, ring
 from agent.batch.model import Receipt
 from agent.batch.receipt import open_receipt
 from agent.errors import BatchError, SpoolError
+from agent.ownership import as_owner
 from agent.uplink.port import MAX_ANSWER_BYTES
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def hand_over(data: bytes, runtime_dir: Path) -> Path:
         SpoolError: CG-SPL-051, the folder does not take it.
     """
     folder = runtime_dir / FOLDER
-    with _explained(folder):
+    with as_owner(runtime_dir), _explained(folder):
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             file.write(data)
             os.fchmod(file.fileno(), 0o644)
@@ -110,7 +111,7 @@ def ask(runtime_dir: Path, what: str) -> Path:
         SpoolError: CG-SPL-051, the folder does not take it.
     """
     folder = runtime_dir / FOLDER
-    with _explained(folder):
+    with as_owner(runtime_dir), _explained(folder):
         (folder / what).touch()
     return folder / what
 

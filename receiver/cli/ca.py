@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.enrolment.certificate import day, fingerprint, validity
+from agent.ownership import as_owner
 from receiver import config
 from receiver.cli.arguments import add_config, add_json
 from receiver.enrolment import authority
@@ -59,8 +60,9 @@ def _folder(loaded: config.ReceiverConfig) -> Path:
 
 def _create(args: argparse.Namespace) -> int:
     loaded = config.load(args.config)
-    made = authority.create(_folder(loaded), args.name)
-    made.write_crl(())
+    with as_owner(loaded.receiver.data_dir, _folder(loaded)):
+        made = authority.create(_folder(loaded), args.name)
+        made.write_crl(())
     return _print(args, _folder(loaded), made.certificate, ())
 
 
@@ -90,7 +92,8 @@ def write_crl(loaded: config.ReceiverConfig) -> int:
     """
     with contextlib.closing(EnrolmentStore(loaded.receiver.data_dir)) as store:
         revoked = store.revoked()
-    Authority(_folder(loaded)).write_crl((item.serial, item.revoked_us or 0) for item in revoked)
+    with as_owner(loaded.receiver.data_dir, _folder(loaded)):
+        Authority(_folder(loaded)).write_crl((item.serial, item.revoked_us or 0) for item in revoked)
     return len(revoked)
 
 

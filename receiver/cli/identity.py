@@ -9,6 +9,7 @@ import json
 
 from agent.batch import keyfile
 from agent.batch.keys import Signer
+from agent.ownership import as_owner, owner_of
 from receiver import config
 from receiver.cli.arguments import add_config, add_json
 from receiver.errors import ReceiverError
@@ -44,14 +45,17 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _create(args: argparse.Namespace) -> int:
-    path = config.load(args.config).identity.key_file
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        hint = "make the folder, or change [identity] key_file"
-        what = f"cannot be made: {error.strerror}"
-        raise ReceiverError(what, where=str(path.parent), hint=hint, code="CG-RCV-001") from error
-    return _print(keyfile.create(path), args)
+    loaded = config.load(args.config)
+    path, home = loaded.identity.key_file, loaded.receiver.data_dir
+    with as_owner(home, path.parent):
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "make the folder, or change [identity] key_file"
+            what = f"cannot be made: {error.strerror}"
+            raise ReceiverError(what, where=str(path.parent), hint=hint, code="CG-RCV-001") from error
+        made = keyfile.create(path, owner=owner_of(home))
+    return _print(made, args)
 
 
 def _print(signer: Signer, args: argparse.Namespace) -> int:

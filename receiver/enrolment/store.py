@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from agent.ownership import as_owner
 from receiver.errors import LedgerError
 from receiver.ledger.database import translated
 
@@ -165,7 +166,8 @@ class EnrolmentStore:
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / FILE_NAME
         self._lock = threading.Lock()
-        with translated(self._path):
+        # SQLite gives the journals that it makes later to whom the file belongs
+        with as_owner(data_dir), translated(self._path):
             # a missing folder and one that is not ours are named by SQLite, below
             with contextlib.suppress(OSError):
                 self._path.touch(mode=0o600)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from agent.ownership import as_owner
 from receiver.errors import ServiceError
 from receiver.ledger.database import FILE_NAME
 from receiver.ledger.sqlite import SqliteLedger, SqliteReader
@@ -30,7 +31,9 @@ def open_ledger(config: ReceiverConfig, *, patient: bool = False) -> LedgerWrite
     """
     limits = config.limits.quarantine
     if config.ledger.url is None:
-        return SqliteLedger(config.receiver.data_dir, limits)
+        # SQLite gives what it makes later to whom the ledger belongs
+        with as_owner(config.receiver.data_dir):
+            return SqliteLedger(config.receiver.data_dir, limits)
     ledger: LedgerWriter = _postgres().PostgresLedger(config.ledger.url, limits, patient=patient)
     return ledger
 

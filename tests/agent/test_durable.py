@@ -35,6 +35,19 @@ def test_where_it_cannot_be_put_the_old_one_stays(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
+def test_no_link_that_lies_in_the_way_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("another's")
+    (tmp_path / ".file.new").symlink_to("precious")
+    durable.replace(tmp_path / "file", b"new", 0o644)
+    assert ((tmp_path / "precious").read_text(), (tmp_path / "file").is_symlink()) == ("another's", False)
+
+
+def test_what_a_crash_left_is_written_anew(tmp_path: Path) -> None:
+    (tmp_path / ".file.new").write_text("half of something longer")
+    durable.replace(tmp_path / "file", b"new", 0o644)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"new"}
+
+
 def test_a_file_system_without_modes_is_not_told_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FAT answers EPERM to a mode that is not the one of the mount."""
 

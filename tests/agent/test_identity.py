@@ -159,12 +159,12 @@ def test_a_change_of_keys_survives_a_power_cut_at_any_step(
     calls = 0
 
     def cut(real: Callable[..., object]) -> Callable[..., object]:
-        def perhaps(*args: object) -> object:
+        def perhaps(*args: object, **more: object) -> object:
             nonlocal calls
             calls += 1
             if calls > step:
                 raise KeyboardInterrupt
-            return real(*args)
+            return real(*args, **more)
 
         return perhaps
 

@@ -20,10 +20,11 @@ from agent.batch.keys import Ed25519Signer
 from agent.enrolment.client import parse_fingerprint
 from agent.enrolment.sets import Roles
 from tests.agent.batch.devices import PATIENCE_S, SoftwareToken
-from tests.agent.enrolment.pair import GatewayFiles
+from tests.agent.enrolment.pair import GatewayFiles, gateway_files
 from tests.receiver.enrolment.town import Town, town
 from tests.receiver.gateway import EUI
 from tests.receiver.platform import PROGRAM, Certificates
+from tests.rights import as_service, give, only_root, open_folder, strangers
 
 
 def pin(here: Town) -> str:
@@ -164,20 +165,28 @@ def test_a_configuration_that_cannot_be_written_is_given_to_the_person(here: Tow
     assert "[[destination]]" in done.err
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
-def test_what_root_made_belongs_to_the_user_of_the_service(here: Town, gateway: GatewayFiles) -> None:
-    state = gateway.folder / "state"
-    state.mkdir()
-    os.chown(state, 65534, 65534)
-    with here.platform.serving():
-        arguments = ("enrol", here.url, "--claim", here.code(), "--ca", here.platform.certificates.authority)
-        gateway.json(*arguments)
+@only_root
+def test_what_root_made_belongs_to_the_user_of_the_service(tmp_path: Path, certificates: Certificates) -> None:
+    (tmp_path / "platform").mkdir()
+    here = town(tmp_path / "platform", certificates, section='without_claim = "wait"')
+    trust = ("--ca", here.platform.certificates.authority)  # which only root may read
+    with open_folder() as folder, here.platform.process():
+        gateway = gateway_files(folder / "gateway")
+        state = gateway.folder / "state"
+        give(state)
+        done = gateway.run("enrol", here.url, *trust)
+        assert (done.code, "[CG-ENR-007]" in done.err) == (1, True), done.err
+        assert strangers(state) == []
+        assert len(list(state.rglob("*"))) > 4
+        here.platform.json("gateways", "approve", EUI.hex())
+        gateway.json("enrol", here.url, *trust)
         gateway.json("identity", "renew")
-    gateway.json("identity", "csr")
-    made = list(state.rglob("*"))
-    assert len(made) > 8
-    assert {path.stat().st_uid for path in made} == {65534}
-    assert gateway.toml.stat().st_uid == 0
+        gateway.json("identity", "csr")
+        assert len(list(state.rglob("*"))) > 8
+        assert strangers(state) == []
+        assert gateway.toml.stat().st_uid == 0
+        renewed = as_service("agent.cli.main", "identity", "renew", "-c", gateway.toml)
+    assert renewed.returncode == 0, renewed.stderr
 
 
 def test_a_gateway_that_does_not_know_its_name_says_so(here: Town, gateway: GatewayFiles) -> None:
