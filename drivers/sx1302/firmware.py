@@ -11,6 +11,7 @@ chip does.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -185,9 +186,12 @@ def load_from(folders: Sequence[Path], *, allow_synthetic: bool = False) -> Firm
 
 
 def find(folders: Sequence[Path], mcu: Mcu) -> Path:
-    """Return the path of an image in the first folder that has it, else where it should be."""
+    """Return the path of an image in the first folder that has it, else where it should be.
+
+    A folder that this user may not search has none for him.
+    """
     paths = [folder / FILE_NAMES[mcu] for folder in folders]
-    return next((path for path in paths if path.exists()), paths[0])
+    return next((path for path in paths if os.access(path, os.F_OK, effective_ids=True)), paths[0])
 
 
 def check_file(path: Path, mcu: Mcu) -> FirmwareId:

@@ -18,7 +18,9 @@ from agent.errors import AgentError
 from agent.ownership import as_owner
 from agent.provisioning import preparation
 from agent.spool import upkeep
+from agent.spool.reader import SpoolReader
 from agent.uplink.carried import FOLDER, RETRY, ask
+from drivers.errors import FirmwareError
 from drivers.sx1302 import firmware
 from drivers.sx1302.firmware import FILE_NAMES, FirmwareId, Mcu, pack_word
 from tests.agent.doctor.test_sheet import sheet
@@ -57,6 +59,7 @@ def victim(gateway: Path) -> Path:
     folder = gateway / "victim"
     folder.mkdir()
     (folder / "precious").write_text("root's")
+    (folder / "precious").chmod(0o644)
     return folder
 
 
@@ -148,22 +151,41 @@ def test_an_enrolment_that_fails_leaves_nothing_of_roots(gateway: Path) -> None:
     assert strangers(gateway / "state") == []
 
 
-def test_a_power_cut_leaves_firmware_that_the_service_can_read(gateway: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = {mcu: b"".join(pack_word(seed + n) for n in range(4096)) for seed, mcu in enumerate(FILE_NAMES)}
+@pytest.fixture
+def images(gateway: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for root's eyes only with firmware that is known here."""
+    made = {mcu: b"".join(pack_word(seed + n) for n in range(4096)) for seed, mcu in enumerate(FILE_NAMES)}
     versions = {Mcu.AGC: (10, "SX1250"), Mcu.ARB: (2, None)}
-    known = {hashlib.sha256(images[mcu]).hexdigest(): FirmwareId(mcu, *versions[mcu], "V2.1.0") for mcu in images}
+    known = {hashlib.sha256(made[mcu]).hexdigest(): FirmwareId(mcu, *versions[mcu], "V2.1.0") for mcu in made}
     monkeypatch.setattr(firmware, "KNOWN_IMAGES", known)
-    card = gateway / "boot"
-    card.mkdir(mode=0o700)
-    for mcu, image in images.items():
-        (card / FILE_NAMES[mcu]).write_bytes(image)
+    folder = gateway / "boot"
+    folder.mkdir(mode=0o700)
+    for mcu, image in made.items():
+        (folder / FILE_NAMES[mcu]).write_bytes(image)
+    return folder
+
+
+def test_firmware_that_root_brings_is_the_services_and_follows_no_link(
+    gateway: Path, images: Path, victim: Path
+) -> None:
+    give(gateway / "state/firmware")
+    for name in FILE_NAMES.values():
+        link(gateway / "state/firmware" / f".{name}.new", victim / "precious")
+    assert main(["firmware", "import", str(images), "-c", str(gateway / "gateway.toml")]) == 0
+    assert untouched(victim)
+    assert strangers(gateway / "state") == []
+
+
+def test_a_power_cut_leaves_firmware_that_the_service_can_read(
+    gateway: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = config.load(gateway / "gateway.toml")
     written = 0
 
     def cut(folder: Path) -> None:
         nonlocal written
         written += 1
-        if written == len(images):
+        if written == len(FILE_NAMES):
             raise KeyboardInterrupt
 
     umask = os.umask(0o077)
@@ -171,11 +193,19 @@ def test_a_power_cut_leaves_firmware_that_the_service_can_read(gateway: Path, mo
         with monkeypatch.context() as patch:
             patch.setattr(durable, "sync", cut)
             with pytest.raises(KeyboardInterrupt):
-                preparation.bring_firmware(loaded, card)
-        assert preparation.bring_firmware(loaded, card) == []
+                preparation.bring_firmware(loaded, images)
+        assert preparation.bring_firmware(loaded, images) == []
     finally:
         os.umask(umask)
     assert strangers(gateway / "state") == []
+
+
+def test_firmware_that_only_root_can_read_is_named(gateway: Path, images: Path) -> None:
+    (gateway / "state/firmware").mkdir(mode=0o700)
+    loaded = config.load(gateway / "gateway.toml")
+    assert preparation.bring_firmware(loaded, None) == [mcu.value for mcu in FILE_NAMES]
+    with pytest.raises(FirmwareError, match="cannot be written: Permission denied"):
+        preparation.bring_firmware(loaded, images)
 
 
 def filled(folder: Path) -> Path:
@@ -224,6 +254,10 @@ def test_root_reads_a_spool_and_leaves_nothing_there(gateway: Path) -> None:
     (gateway / "stick").mkdir(mode=0o700)
     for words in (["status"], ["verify"], ["export", str(gateway / "stick")]):
         assert main(["spool", *words, "--path", str(path)]) == 0
+    with SpoolReader(path) as reader:
+        assert reader.status().frames == 25
+        assert len(list(path.parent.glob("spool.db-*"))) == 2, "those of SQLite"
+        assert strangers(path.parent) == []
     (batches,) = (gateway / "stick").glob("*.batches")
     assert batches.stat().st_uid == 0
     assert strangers(path.parent) == []
