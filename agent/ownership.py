@@ -46,7 +46,7 @@ def as_owner(home: Path, folder: Path | None = None) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(group)
-        with suppress(PermissionError):  # who may not set them has not changed them
+        with suppress(OSError):  # who may not set them has not changed them
             os.setgroups(groups)
 
 
@@ -72,7 +72,7 @@ def _become(uid: int, gid: int, place: Path) -> None:
         os.setgroups(os.getgrouplist(name, gid) if name else [])
         os.setegid(gid)
         os.seteuid(uid)
-    except PermissionError as error:
+    except OSError as error:
         hint = f"run this as that user: setpriv --reuid {uid} --regid {gid} --clear-groups civigate"
         what = f"belongs to the user with number {uid}, whom this root may not become"
         raise AgentError(what, where=str(place), hint=hint, code="CG-OWN-001") from error

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from drivers.sx1302 import firmware
 from drivers.sx1302.firmware import FILE_NAMES, FirmwareId, Mcu, pack_word
 from tests.agent.doctor.test_sheet import sheet
 from tests.agent.spool.gateway import CITY, EUI, POLICY, frame, heard, wait_for, writer
-from tests.rights import SERVICE, as_service, give, only_root, open_folder, strangers
+from tests.rights import LIMIT_S, SERVICE, as_service, give, only_root, open_folder, strangers
 
 pytestmark = only_root
 AGENT = "agent.cli.main"
@@ -261,3 +263,11 @@ def test_root_reads_a_spool_and_leaves_nothing_there(gateway: Path) -> None:
     (batches,) = (gateway / "stick").glob("*.batches")
     assert batches.stat().st_uid == 0
     assert strangers(path.parent) == []
+
+
+def test_a_root_who_may_not_become_others_is_told_so(gateway: Path) -> None:
+    call = ["setpriv", "--bounding-set=-setuid,-setgid", sys.executable, "-m", AGENT, "identity", "create"]
+    done = subprocess.run([*call, "-c", str(gateway / "gateway.toml")], capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "whom this root may not become" in done.stderr
+    assert "[CG-OWN-001]" in done.stderr
