@@ -84,14 +84,14 @@ def _quoted(value: str | float) -> str:
 
 def _replace(path: Path, text: str) -> None:
     fresh = path.with_name(path.name + ".new")
-    mode = path.stat().st_mode if path.exists() else None
-    with fresh.open("w", encoding="utf-8") as file:
+    old = path.stat() if path.exists() else None
+    fresh.unlink(missing_ok=True)
+    with fresh.open("x", encoding="utf-8") as file:
+        if old is not None:
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), old.st_uid, old.st_gid)
+            os.fchmod(file.fileno(), old.st_mode & 0o7777)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    if mode is not None:
-        fresh.chmod(mode & 0o7777)
-        if os.geteuid() == 0:
-            owner = path.stat()
-            os.chown(fresh, owner.st_uid, owner.st_gid)
     fresh.replace(path)

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import stat
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -212,13 +211,10 @@ def _draft(path: Path, section: str) -> Path:
     """Write gateway.toml with a section more beside it, and check it."""
     draft = path.with_name(f".{path.name}.new")
     try:
-        text = path.read_text(encoding="utf-8")
-        draft.write_text(f"{text.rstrip()}\n\n\n{section}", encoding="utf-8")
-        shutil.copystat(path, draft)
-        if os.geteuid() == 0:
-            os.chown(draft, path.stat().st_uid, path.stat().st_gid)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
+        text, old = path.read_text(encoding="utf-8"), path.stat()
+        draft.unlink(missing_ok=True)
+        content = f"{text.rstrip()}\n\n\n{section}".encode()
+        durable.create(draft, content, stat.S_IMODE(old.st_mode), (old.st_uid, old.st_gid))
     except OSError as error:
         hint = f"run this as a user that may write it, or add by hand what follows:\n{section}"
         what = f"cannot be written: {error.strerror}"

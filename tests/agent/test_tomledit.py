@@ -77,3 +77,14 @@ def test_what_cannot_be_changed_safely_is_left_alone(tmp_path: Path, text: str) 
 @given(value=st.text(st.characters(codec="utf-8"), max_size=40))
 def test_any_text_can_be_a_value(value: str) -> None:
     assert tomllib.loads(edit(EXAMPLE, "gateway", {"name": value}))["gateway"]["name"] == value
+
+
+def test_no_link_that_lies_in_the_way_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text("[gateway]\n")
+    path.chmod(0o640)
+    (tmp_path / "precious").write_text("another's")
+    (tmp_path / "gateway.toml.new").symlink_to("precious")
+    set_values(path, "gateway", {"name": "mast"})
+    assert ((tmp_path / "precious").read_text(), path.is_symlink()) == ("another's", False)
+    assert (path.stat().st_mode & 0o777, 'name = "mast"' in path.read_text()) == (0o640, True)
