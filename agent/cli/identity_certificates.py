@@ -87,6 +87,8 @@ def _install(args: argparse.Namespace) -> int:
 
 
 def _renew(args: argparse.Namespace) -> int:
+    import encodings.idna  # noqa: F401 - for names of hosts; its owner may not get at the program's own files
+
     from agent import config, identity
     from agent.clock import HostClock
     from agent.enrolment.enrolling import eui_of, folder_of, sets_of

@@ -8,6 +8,7 @@ One connection writes (it also checkpoints); all others open the file for readin
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import re
 import secrets
@@ -205,6 +206,14 @@ def migrate(connection: sqlite3.Connection) -> None:
         Database(connection, recursive_triggers=False).table("spool").insert(first | {"next_anchor": 1})
 
 
+def load() -> None:
+    """Load what a new spool is made of: who becomes another user may not get at the program's own files any more."""
+    import sqlite_utils  # noqa: F401, PLC0415
+
+    schema()
+
+
+@functools.cache
 def schema() -> list[tuple[str, str]]:
     """Return the schema files, as name and script, in their order."""
     folder = resources.files("agent.spool").joinpath("schema")

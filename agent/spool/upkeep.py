@@ -50,6 +50,7 @@ def _writing(path: Path) -> Iterator[Book]:
     Raises:
         SpoolError: the agent runs, or the spool cannot be used.
     """
+    store.load()
     with as_owner(path.parent), _locked(path):
         salvage.mend(path, ())  # what is written next would cover what it can still find
         with (
@@ -119,6 +120,7 @@ def salvage_spool(path: Path) -> Salvaged:
     Raises:
         SpoolError: the agent runs, there is no spool, or the new file cannot be written.
     """
+    store.load()
     with as_owner(path.parent), _locked(path):
         try:
             salvage.finish(path)

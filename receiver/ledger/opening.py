@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from agent.ownership import as_owner
 from receiver.errors import ServiceError
-from receiver.ledger.database import FILE_NAME
+from receiver.ledger.database import ENGINE, FILE_NAME
+from receiver.ledger.schema import load
 from receiver.ledger.sqlite import SqliteLedger, SqliteReader
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def open_ledger(config: ReceiverConfig, *, patient: bool = False) -> LedgerWrite
     limits = config.limits.quarantine
     if config.ledger.url is None:
         # SQLite gives what it makes later to whom the ledger belongs
+        load(ENGINE)
         with as_owner(config.receiver.data_dir):
             return SqliteLedger(config.receiver.data_dir, limits)
     ledger: LedgerWriter = _postgres().PostgresLedger(config.ledger.url, limits, patient=patient)

@@ -271,3 +271,13 @@ def test_a_root_who_may_not_become_others_is_told_so(gateway: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "whom this root may not become" in done.stderr
     assert "[CG-OWN-001]" in done.stderr
+
+
+def test_root_salvages_in_a_process_that_has_loaded_nothing_yet(gateway: Path) -> None:
+    """The program may lie where the owner of the spool does not get at it."""
+    path = filled(gateway / "state")
+    damage(path)
+    call = [sys.executable, "-m", AGENT, "spool", "salvage", "--path", str(path)]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    assert strangers(path.parent) == []

@@ -12,7 +12,7 @@ import pytest
 from agent.demo.authority import Authority
 from tests.receiver.enrolment.town import Town, town
 from tests.receiver.gateway import EUI, Gateway, stick
-from tests.receiver.platform import LIMIT_S, Certificates, until
+from tests.receiver.platform import LIMIT_S, PROGRAM, Certificates, until
 from tests.rights import SERVICE, give, only_root, open_folder, service_call, strangers
 
 pytestmark = only_root
@@ -63,4 +63,13 @@ def test_the_key_of_receipts_is_the_services_where_root_makes_it(here: Town) -> 
     toml = here.platform.toml
     toml.write_text(toml.read_text().replace('"receipt.key"', '"data/receipt.key"'))
     here.platform.json("identity", "create")
+    assert strangers(here.platform.data_dir) == []
+
+
+def test_root_registers_in_a_process_that_has_loaded_nothing_yet(here: Town) -> None:
+    """The program may lie where the owner of the ledger does not get at it."""
+    key = Gateway().signer.public.text
+    call = [*PROGRAM, "gateways", "add", EUI.hex(), "--key", key, "-c", str(here.platform.toml)]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert strangers(here.platform.data_dir) == []
