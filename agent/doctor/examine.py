@@ -41,26 +41,28 @@ class Check:
         look: returns what it found; may raise anything.
         limit_s: how long it may take.
         lane: checks of one lane run one after the other, those of different lanes at the same time.
+        late: the cause when it does not come to its end.
     """
 
     name: str
     look: Callable[[Context], Iterable[Finding]]
     limit_s: float = 20.0
     lane: str = "here"
+    late: str = "too-slow"
 
 
 def examine(
     checks: Sequence[Check], context: Context, total_limit_s: float = TOTAL_LIMIT_S
 ) -> Iterator[tuple[Finding, ...]]:
     """Yield the findings of each check, in the order of the checks, as soon as they are there."""
-    results: list[tuple[Finding, ...] | None] = [None] * len(checks)
-    done = [threading.Event() for _ in checks]
+    looks = [_Look(check, context) for check in checks]
 
     def run(lane: str) -> None:
-        for index, check in enumerate(checks):
-            if check.lane == lane and not context.stop.is_set():
-                results[index] = _limited(check, context)
-                done[index].set()
+        for look in looks:
+            if look.check.lane == lane and not context.stop.is_set():
+                look.start()
+                look.join(look.check.limit_s)
+                look.left.set()
 
     lanes = [
         threading.Thread(target=run, args=(lane,), name=f"doctor-{lane}", daemon=True)
@@ -70,10 +72,9 @@ def examine(
         thread.start()
     deadline = time.monotonic() + total_limit_s
     try:
-        for index, check in enumerate(checks):
-            done[index].wait(max(0.0, deadline - time.monotonic()))
-            found = results[index]
-            yield _late(check, total_limit_s) if found is None else found
+        for look in looks:
+            in_turn = look.left.wait(max(0.0, deadline - time.monotonic()))
+            yield look.findings(look.check.limit_s if in_turn else total_limit_s)
     except BaseException:
         # Interrupted: a concentrator that was started is stopped before the program ends.
         context.stop.set()
@@ -83,26 +84,38 @@ def examine(
         raise
 
 
-def _limited(check: Check, context: Context) -> tuple[Finding, ...]:
-    """Run a check under its limit."""
-    box: list[tuple[Finding, ...]] = []
+class _Look(threading.Thread):
+    """One check, in a thread of its own; what it has found so far can be had at any time."""
 
-    def run() -> None:
-        found: list[Finding] = []
+    def __init__(self, check: Check, context: Context) -> None:
+        super().__init__(name=f"doctor-{check.name}", daemon=True)
+        self.check = check
+        self.left = threading.Event()
+        """Set when nobody waits for it any more: it came to its end, or its limit."""
+        self._context = context
+        self._found: list[Finding] = []
+        self._ended = False
+
+    def run(self) -> None:
         try:
-            found.extend(check.look(context))
+            for finding in self.check.look(self._context):
+                self._found.append(_plain(finding))
         except PermissionError as error:
-            found.append(causes.found("no-rights", check.name, f"{error.filename} may not be read by this user"))
+            self._note("no-rights", f"{error.filename} may not be read by this user")
         except Exception as error:
-            logger.debug("event=doctor_check_crashed check=%s", check.name, exc_info=True)
-            evidence = f"the check itself failed: {type(error).__name__}: {error}"
-            found.append(causes.found("crashed", check.name, evidence))
-        box.append(tuple(map(_plain, found)))
+            logger.debug("event=doctor_check_crashed check=%s", self.check.name, exc_info=True)
+            self._note("crashed", f"the check itself failed: {type(error).__name__}: {error}")
+        self._ended = True
 
-    worker = threading.Thread(target=run, name=f"doctor-{check.name}", daemon=True)
-    worker.start()
-    worker.join(check.limit_s)
-    return box[0] if box else _late(check, check.limit_s)
+    def findings(self, limit_s: float) -> tuple[Finding, ...]:
+        """Return what was found; that the limit was too short, too, where it was."""
+        if self._ended:
+            return tuple(self._found)
+        evidence = f"no answer within {limit_s:g} s"
+        return (*self._found, causes.found(self.check.late, self.check.name, evidence, config=self._context.path))
+
+    def _note(self, cause: str, evidence: str) -> None:
+        self._found.append(_plain(causes.found(cause, self.check.name, evidence)))
 
 
 def _plain(finding: Finding) -> Finding:
@@ -117,7 +130,3 @@ def _plain(finding: Finding) -> Finding:
 
 def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)[:MAX_LETTERS]
-
-
-def _late(check: Check, limit_s: float) -> tuple[Finding, ...]:
-    return (causes.found("too-slow", check.name, f"no answer within {limit_s:g} s"),)

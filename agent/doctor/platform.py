@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import threading
@@ -13,8 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from agent.doctor import host
-from agent.doctor.causes import found, of_error
+from agent.doctor.causes import found, of_error, table
 from agent.doctor.finding import Finding, Value, Verdict, ok
 from agent.doctor.wording import span
 
@@ -29,38 +29,12 @@ if TYPE_CHECKING:
 CONNECT_LIMIT_S = 10.0
 ANSWER_LIMIT_S = 15.0
 """More than that a healthy link takes nowhere; shorter ones of the configuration hold."""
+WAYS_LIMIT_S = 50.0
+"""For all ways together, which are walked at the same time; within the limit of the check, so each has its finding."""
 CLOCK_LIMIT_S: Final = 5.0
 """More than this, and it is no matter of the link's delay any more."""
 _DAY_US: Final = 86_400_000_000
 RECENT_US: Final = 120_000_000
-
-
-def network(context: Context) -> Iterator[Finding]:
-    """Say whether there is a network at all."""
-    routes = (host.text(context.root / "proc/net/route") or "").splitlines()[1:]
-    default = [words[0] for line in routes if (words := line.split())[1:2] == ["00000000"]]
-    routes6 = (host.text(context.root / "proc/net/ipv6_route") or "").splitlines()
-    default += [w[9] for line in routes6 if (w := line.split()) and w[0] == "0" * 32 and w[1] == "00" and w[9] != "lo"]
-    servers = [
-        line.split()[1]
-        for line in (host.text(context.root / "etc/resolv.conf") or "").splitlines()
-        if line.startswith("nameserver") and len(line.split()) > 1
-    ]
-    local = context.config is not None and all(_is_local(url) for d in context.config.destination for url in d.urls)
-    if not default and not local:
-        yield found("no-route", "network", "no default route")
-    elif not servers and not local:
-        yield found("no-dns-server", "network", f"default route by {default[0]}, but no name server")
-    else:
-        by = f"default route by {', '.join(dict.fromkeys(default))}" if default else "no default route"
-        yield ok("network", f"{by}; name server {', '.join(servers) or 'none'}")
-
-
-def _is_local(url: str) -> bool:
-    from urllib.parse import urlsplit
-
-    name = urlsplit(url).hostname or ""
-    return name == "localhost" or name.startswith("127.") or name == "::1"
 
 
 def platforms(context: Context) -> Iterator[Finding]:
@@ -71,12 +45,13 @@ def platforms(context: Context) -> Iterator[Finding]:
         yield found("no-destination", "platform", "no [[destination]] in the configuration", config=context.path)
         return
     jobs = [_Job(context, destination, url) for destination in context.config.destination for url in destination.urls]
+    deadline = time.monotonic() + WAYS_LIMIT_S
     for job in jobs:
         job.start()
     for destination in context.config.destination:
         mine = [job for job in jobs if job.destination is destination]
         for job in mine:
-            job.join()
+            job.finish(deadline)
         yield from _judge(context, destination, mine)
 
 
@@ -89,20 +64,43 @@ class _Job(threading.Thread):
         self.url = url
         self.findings: tuple[Finding, ...] = ()
         self._context = context
+        self._steps: list[Step] = []
+        self._walked: tuple[Finding, ...] | None = None
 
     def run(self) -> None:
         try:
-            self.findings = tuple(_walk(self._context, self.destination, self.url))
+            self._walked = tuple(_walk(self._context, self.destination, self.url, self._steps))
         except PermissionError as error:
             evidence = f"{self.destination.name}: {error.filename} may not be read by this user"
-            self.findings = (found("no-rights", "platform", evidence),)
+            self._walked = (found("no-rights", "platform", evidence),)
         except Exception as error:  # as in examine: whatever it is, it is a finding
             evidence = f"{self.destination.name}: the check itself failed: {type(error).__name__}: {error}"
-            self.findings = (found("crashed", "platform", evidence),)
+            self._walked = (found("crashed", "platform", evidence),)
+
+    def finish(self, deadline: float) -> None:
+        """Wait for the end of the way until then; one that has none by then does not lead to the platform."""
+        self.join(max(0.0, deadline - time.monotonic()))
+        self.findings = self._unended() if self._walked is None else self._walked
 
     @property
     def leads(self) -> bool:
-        return all(finding.verdict is not Verdict.FAIL for finding in self.findings)
+        """Whether it is known to lead to the platform: it was walked to its end."""
+        return any(
+            finding.check == "platform" and (finding.verdict is Verdict.OK or finding.code == _no_receipt())
+            for finding in self.findings
+        )
+
+    def _unended(self) -> tuple[Finding, ...]:
+        name = f"{self.destination.name}: {self.url}"
+        if not self._steps:
+            evidence = f"{name}: nothing is known of it after {WAYS_LIMIT_S:g} s"
+            return (found("way-unwalked", "platform", evidence, config=self._context.path),)
+        evidence = f"{name}: {self._steps[-1].detail}; then no answer within {WAYS_LIMIT_S:g} s"
+        return (found("no-answer", "platform", evidence),)
+
+
+def _no_receipt() -> str:
+    return table()["no-receipt"].code
 
 
 def _judge(context: Context, destination: Destination, jobs: list[_Job]) -> Iterator[Finding]:
@@ -110,7 +108,7 @@ def _judge(context: Context, destination: Destination, jobs: list[_Job]) -> Iter
     any_leads = any(job.leads for job in jobs)
     for job in jobs:
         for finding in job.findings:
-            if finding.verdict is Verdict.FAIL and any_leads:
+            if finding.verdict is Verdict.FAIL and any_leads and not job.leads:
                 yield found("way-fails", "platform", finding.evidence)
             else:
                 yield finding
@@ -160,7 +158,7 @@ class _Answer:
     found: list[Receipt | Refusal] = field(default_factory=list)
 
 
-def _walk(context: Context, destination: Destination, url: str) -> Iterator[Finding]:
+def _walk(context: Context, destination: Destination, url: str, steps: list[Step]) -> Iterator[Finding]:
     from agent.batch.keys import ring
     from agent.batch.receipt import open_answer
     from agent.enrolment.enrolling import folder_of, sets_of
@@ -185,7 +183,6 @@ def _walk(context: Context, destination: Destination, url: str) -> Iterator[Find
         answer_timeout_s=min(destination.answer_timeout_s, ANSWER_LIMIT_S),
     )
     eui, stream_id = _known(config, destination.name)
-    steps: list[Step] = []
     way = _Way(context, destination, url)
     for step in walk(endpoint, eui, stream_id, verify, context.clock):
         steps.append(step)
@@ -245,7 +242,7 @@ def _reached(way: _Way, steps: list[Step], noting: _Noting, answer: _Answer) -> 
 def _failed(way: _Way, error: LinkError, name: str, port: int) -> Finding:
     """Say why the way ends where it does."""
     context = way.context
-    if isinstance(error.__cause__, PermissionError):
+    if error.code == "CG-UPL-015" and isinstance(error.__cause__, PermissionError):
         evidence = f"{way.destination.name}: {error.where} may not be read by this user"
         return found("no-rights", "platform", evidence)
     said = f"{way.destination.name}: {way.url}: {error.what} [{error.code}]"
@@ -265,7 +262,9 @@ def _failed(way: _Way, error: LinkError, name: str, port: int) -> Finding:
         if "for another name" in error.what:
             seen = "" if shown is None else f"; it is for {shown.subject}"
             return found("platform-name", "platform", said + seen, config=context.path)
-    finding = of_error("platform", error)
+    # a network without this kind of address; what is refused by the platform or a firewall has other numbers
+    no_way = isinstance(error.__cause__, OSError) and error.__cause__.errno in {errno.ENETUNREACH, errno.ENETDOWN}
+    finding = of_error("platform", error, name="unreachable" if no_way else None)
     return replace(finding, evidence=said)
 
 

@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import queue
+import selectors
 import socket
 import threading
 import time
@@ -20,9 +24,13 @@ from agent.uplink.port import BootClock, Fault, LinkError, Reply, Uplink
 from agent.uplink.tls import DatedContext, link_error
 
 MAX_ADDRESSES = 8
+NAME_LIMIT_S = 20.0
+"""Two name servers that are dead, of which each is asked twice, and a third one that answers, take no longer."""
 SOON_DAYS = 14
 """A certificate with less left is said to expire soon; renewals begin long before."""
 _DAY_US = 86_400_000_000
+_NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""What this host says of addresses of a kind (IPv4, IPv6) that its network does not carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,25 +109,80 @@ def _timed(name: str, run: Callable[[], str]) -> Step:
 
 
 def _resolve(endpoint: Endpoint, found: list[str]) -> str:
+    """Ask for the addresses; in a thread, since the system's own limit is minutes where name servers are dead."""
+    host, port = endpoint.host, endpoint.port
+    told: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            told.put([str(answer[4][0]) for answer in answers])
+        except (OSError, UnicodeError) as error:
+            told.put(error)
+
+    threading.Thread(target=ask, name="resolve", daemon=True).start()
     try:
-        answers = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise link_error(error, endpoint.host) from error
-    found += list(dict.fromkeys(str(answer[4][0]) for answer in answers))[:MAX_ADDRESSES]
-    return f"{endpoint.host} is {', '.join(found)}"
+        addresses = told.get(timeout=NAME_LIMIT_S)
+    except queue.Empty:
+        what = f"the name does not resolve: no name server answers within {NAME_LIMIT_S:g} s"
+        hint = "the link is dead, or its DNS servers are: check both (resolvectl status)"
+        raise LinkError(Fault.NAME, what, where=host, hint=hint) from None
+    if isinstance(addresses, Exception):
+        raise link_error(addresses, host) from addresses
+    found += list(dict.fromkeys(addresses))[:MAX_ADDRESSES]
+    return f"{host} is {', '.join(found)}"
 
 
 def _connect(endpoint: Endpoint, addresses: list[str], connected: list[socket.socket]) -> str:
-    problem: LinkError | None = None
-    for address in addresses:
+    """Try all addresses at the same time: so one time-out is enough for all of them."""
+    problems: dict[str, OSError] = {address: TimeoutError() for address in addresses}
+    deadline = time.monotonic() + endpoint.connect_timeout_s
+    with selectors.DefaultSelector() as trying:
+        for address in addresses:
+            try:
+                trying.register(_begun(address, endpoint.port), selectors.EVENT_WRITE, address)
+            except OSError as error:
+                problems[address] = error
+        begun = [key.fileobj for key in trying.get_map().values()]
         try:
-            connected.append(socket.create_connection((address, endpoint.port), endpoint.connect_timeout_s))
-        except OSError as error:
-            problem = link_error(error, f"{address} port {endpoint.port}")
-        else:
-            return f"{address} port {endpoint.port} accepts"
-    assert problem is not None, "a name that resolves has an address"
-    raise problem
+            while trying.get_map() and (left_s := deadline - time.monotonic()) > 0:
+                for key, _ in trying.select(left_s):
+                    sock, address = key.fileobj, key.data
+                    assert isinstance(sock, socket.socket)
+                    trying.unregister(sock)
+                    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    if number == 0:
+                        begun.remove(sock)
+                        sock.settimeout(endpoint.connect_timeout_s)
+                        connected.append(sock)
+                        return f"{address} port {endpoint.port} accepts"
+                    problems[address] = OSError(number, os.strerror(number))
+        finally:
+            for left in begun:
+                assert isinstance(left, socket.socket)
+                left.close()
+    # the last one, but of one that could be tried if there was any: the others say nothing of the platform
+    tried = [address for address in addresses if problems[address].errno not in _NO_WAY]
+    last = (tried or addresses)[-1]
+    raise link_error(problems[last], f"{last} port {endpoint.port}") from problems[last]
+
+
+def _begun(address: str, port: int) -> socket.socket:
+    """Return a socket that has begun to connect.
+
+    Raises:
+        OSError: this host knows no way to that address.
+    """
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    sock.setblocking(False)
+    number = sock.connect_ex(where)
+    if number not in {0, errno.EINPROGRESS}:
+        sock.close()
+        raise OSError(number, os.strerror(number))
+    return sock
 
 
 def _certificate(endpoint: Endpoint) -> str:

@@ -6,14 +6,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.batch import hardware, keyplace
+from agent.batch.hardware import ANSWER_LIMIT_S
+from agent.batch.keys import Algorithm, PublicKey
 from agent.clock import HostClock
+from agent.config import load
 from agent.doctor.context import AgentState, Context
-from agent.doctor.examine import Check, examine
+from agent.doctor.examine import TOTAL_LIMIT_S, Check, examine
 from agent.doctor.finding import Finding, Verdict, ok
+from agent.doctor.table import CHECKS
 
 
 @pytest.fixture
@@ -55,6 +61,66 @@ def test_a_check_that_hangs_is_left_and_its_lane_goes_on(context: Context) -> No
 
     checks = (Check("slow", hangs, 0.2), Check("next", well))
     assert codes(list(examine(checks, context))) == [("slow", "CG-DOC-016"), ("well", "")]
+    never.set()
+
+
+def test_what_was_found_before_it_hung_is_kept(context: Context) -> None:
+    never = threading.Event()
+
+    def hangs(_: Context) -> Iterator[Finding]:
+        yield ok("first", "so far")
+        never.wait(60)
+        yield ok("hangs", "no more")
+
+    each = list(examine((Check("slow", hangs, 2.0), Check("next", well)), context))
+    assert codes(each) == [("first", ""), ("slow", "CG-DOC-016"), ("well", "")]
+    together = list(examine((Check("slow", hangs, 60),), context, 2.0))
+    assert codes(together) == [("first", ""), ("slow", "CG-DOC-016")]
+    never.set()
+
+
+def test_a_way_that_hangs_is_not_blamed_on_the_card(context: Context) -> None:
+    never = threading.Event()
+
+    def hangs(_: Context) -> Iterator[Finding]:
+        never.wait(60)
+        yield ok("hangs", "no more")
+
+    (check,) = (check for check in CHECKS if check.name == "platform")
+    ((finding,),) = examine((replace(check, look=hangs, limit_s=0.2),), context)
+    assert finding.code == "CG-DOC-635"
+    assert "card" not in finding.cause
+    never.set()
+
+
+def test_a_key_device_has_its_own_limit_first() -> None:
+    (check,) = (check for check in CHECKS if check.name == "key")
+    assert check.limit_s >= ANSWER_LIMIT_S + 10, "or what hangs is only a warning that blames the machine"
+    assert check.limit_s < TOTAL_LIMIT_S
+
+
+def test_a_key_device_that_hangs_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+
+    class Hangs:
+        def read(self) -> PublicKey:
+            never.wait(60)
+            raise AssertionError
+
+        def sign(self, data: bytes, algorithm: Algorithm) -> bytes:
+            raise AssertionError
+
+    (check,) = (check for check in CHECKS if check.name == "key")
+    scale = 0.2 / ANSWER_LIMIT_S
+    monkeypatch.setattr(hardware, "ANSWER_LIMIT_S", ANSWER_LIMIT_S * scale)
+    monkeypatch.setattr(keyplace, "open_signer", lambda _: hardware.DeviceSigner(Hangs(), "tpm"))
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        f'[gateway]\nstate_dir = "{tmp_path}"\n[identity]\nkey = "tpm:0x81010001"\n[concentrator]\nboard = "rak_2287"\n'
+    )
+    context = Context(Path("/"), path, load(path), None, HostClock(), AgentState.STOPPED, None)
+    ((finding,),) = examine((check,), context)
+    assert (finding.code, finding.verdict) == ("CG-DOC-543", Verdict.FAIL)
     never.set()
 
 

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from agent.batch.model import Anchor
 from agent.clock import HostClock
 from agent.config import load
-from agent.doctor import buses, context, gateway, host, power, times
-from agent.doctor import platform as platforms
+from agent.doctor import buses, context, gateway, host, network, power, times
 from agent.doctor.context import AgentState, Context
 from agent.doctor.finding import Finding
 from agent.spool.orders import Policy
@@ -141,7 +140,55 @@ def test_another_forwarder(pi: Callable[..., Context]) -> None:
 )
 def test_the_network(pi: Callable[..., Context], files: Files, expected: str) -> None:
     toml = destination("https://platform.example.org")
-    assert code(platforms.network(pi(files, toml))) == expected
+    assert code(network.network(pi(files, toml))) == expected
+
+
+ROUTES = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n"
+STATIC = {"proc/net/route": ROUTES + "eth0\t0000000A\t0101A8C0\t0003\t0\t0\t0\t000000FF\n"}
+DEFAULT = {"proc/net/route": ROUTES + "eth0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\n"}
+REJECT = {"proc/net/route": ROUTES + "*\t00000000\t00000000\t0200\t0\t0\t0\t00000000\n"}
+REJECT6 = {"proc/net/ipv6_route": f"{'0' * 32} 00 {'0' * 32} 00 {'0' * 32} 400 1 0 00000200 eth0\n"}
+SERVER = {"etc/resolv.conf": "nameserver 10.0.0.53\n"}
+STUB = {"etc/resolv.conf": "nameserver 127.0.0.53\n", "run/systemd/resolve/resolv.conf": "nameserver 10.0.0.53\n"}
+OUTSIDE = {"etc/resolv.conf": "nameserver 192.0.2.53\n"}
+HOSTS = {"etc/hosts": "127.0.0.1 localhost\n10.1.2.3 town platform.town # ours\n"}
+
+
+@pytest.mark.parametrize(
+    ("urls", "files", "expected"),
+    [
+        (["https://10.1.2.3"], STATIC, ""),
+        (["https://10.1.2.3"], DEFAULT, ""),
+        (["https://192.0.2.3"], DEFAULT | SERVER, "CG-DOC-603"),
+        (["https://[fd00::3]:8443"], {}, ""),
+        (["https://192.0.2.3"], STATIC, "CG-DOC-601"),
+        (["https://192.0.2.3"], REJECT | SERVER, "CG-DOC-601"),
+        (["https://192.0.2.3", "https://10.1.2.3"], STATIC, ""),
+        (["https://platform.town"], STATIC | SERVER, ""),
+        (["https://platform.town"], STATIC | STUB, ""),
+        (["https://platform.town"], STATIC | OUTSIDE, "CG-DOC-601"),
+        (["https://platform.town"], STATIC, "CG-DOC-601"),
+        (["https://platform.town"], STATIC | HOSTS, ""),
+        (["https://platform.town"], DEFAULT, "CG-DOC-602"),
+        (["https://platform.town"], DEFAULT | HOSTS, ""),
+        (["https://platform.town", "https://10.1.2.3"], DEFAULT, ""),
+        (["https://platform.town"], REJECT | OUTSIDE, "CG-DOC-601"),
+        (["https://platform.town"], REJECT6 | OUTSIDE, "CG-DOC-601"),
+        (["mqtt://localhost"], {}, ""),
+    ],
+)
+def test_a_network_of_a_towns_own(
+    pi: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, urls: list[str], files: Files, expected: str
+) -> None:
+    monkeypatch.setattr(network, "leads", lambda address: address.startswith(("10.", "fd00:", "127.")), raising=False)
+    more = f"fallback_urls = {json.dumps(urls[1:])}"
+    assert code(network.network(pi(files, destination(urls[0], more)))) == expected
+
+
+def test_the_kernel_is_asked_for_a_route() -> None:
+    assert network.leads("127.0.0.1")
+    assert not network.leads("no address")
+    assert not network.leads("0.0.0.1.2")
 
 
 def clock_of(monkeypatch: pytest.MonkeyPatch, *, synchronised: bool, year: int = 2026) -> HostClock:

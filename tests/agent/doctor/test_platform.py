@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from agent.batch import receipt
 from agent.batch.keys import Ed25519Signer
 from agent.batch.model import Reason, Refusal
+from agent.doctor import platform, table
 from tests.agent.doctor.scene import Scene, destination, synchronised
 from tests.agent.enrolment.issuing import Issuer
 from tests.agent.uplink.scene import PLATFORM_KEY, Broker, Handler, HttpsServer, Platform, free_port
@@ -192,6 +195,61 @@ def test_several_ways_of_which_one_leads(town: Town, capsys: Capsys) -> None:
     look = town.look(capsys, "--hands-off")
     assert [f["verdict"] for f in look.all("platform")] == ["ok", "warn"]
     assert look.all("platform")[1]["code"] == "CG-DOC-632"
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "ours.pem"), RuntimeError("a defect")])
+def test_a_way_that_was_not_walked_to_its_end_is_none_that_leads(
+    town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    town.point(port=free_port())
+    town.destination = town.destination.replace(
+        "receipt_key", f'fallback_urls = ["https://localhost:{town.server.port}"]\nreceipt_key'
+    )
+    read = Path.read_bytes
+
+    def unreadable(path: Path) -> bytes:
+        if path.name.startswith("ours"):
+            raise error
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    look = town.look(capsys, "--hands-off")
+    codes = [finding["code"] for finding in look.all("platform")]
+    assert codes == ["CG-DOC-612", "CG-DOC-003" if isinstance(error, PermissionError) else "CG-DOC-015"]
+
+
+def test_a_way_that_leads_with_a_wrong_clock_and_one_that_does_not(
+    town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town.destination = town.destination.replace(
+        "receipt_key", f'fallback_urls = ["https://localhost:{free_port()}"]\nreceipt_key'
+    )
+    monkeypatch.setattr(time, "time_ns", lambda: round((time.time() - 900) * 1e9))
+    look = town.look(capsys, "--hands-off")
+    assert [f["verdict"] for f in look.all("platform")] == ["ok", "warn"]
+    assert look.all("platform")[1]["code"] == "CG-DOC-632"
+    assert "CG-DOC-424" in [f["code"] for f in look.all("clock")]
+
+
+def test_a_slow_destination_leaves_the_others_their_findings(
+    town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (check,) = (check for check in table.CHECKS if check.name == "platform")
+    monkeypatch.setattr(table, "CHECKS", (replace(check, limit_s=30.0),))
+    monkeypatch.setattr(platform, "WAYS_LIMIT_S", 8.0)
+    monkeypatch.setattr(platform, "CONNECT_LIMIT_S", 60.0)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        patient = ("connect_timeout_s = 60.0", "answer_timeout_s = 60.0")
+        town.destination = destination(f"https://localhost:{mute.getsockname()[1]}", *patient)
+        town.destination += destination(f"https://localhost:{free_port()}", *patient, name="county")
+        look = town.look(capsys, "--hands-off")
+    assert [(f["verdict"], f["code"]) for f in look.all("platform")] == [("fail", "CG-DOC-613"), ("fail", "CG-DOC-612")]
+    assert "accepts" in look.all("platform")[0]["evidence"], "how far it came"
+
+
+def test_a_network_without_a_way_to_that_address(town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.ENETUNREACH)
+    assert lines(town, capsys) == {"platform": "CG-DOC-603"}
 
 
 def test_no_platform(town: Town, capsys: Capsys) -> None:

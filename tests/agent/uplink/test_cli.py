@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +22,7 @@ from agent.batch.keys import Ed25519Signer
 from agent.cli import uplink
 from agent.clock import HostClock
 from agent.errors import ConfigError
+from agent.uplink import check as checking
 from agent.uplink.carried import RETRY, Inbox
 from agent.uplink.endpoint import Endpoint
 from agent.uplink.sender import Sender
@@ -239,3 +245,89 @@ def test_a_pause_is_ended_through_the_running_agent(
     assert args.func(args) == 0
     inbox.look()
     assert asked == [True]
+
+
+class Backlog:
+    """A port of all addresses of loopback that drops whoever wants to connect, as a firewall does."""
+
+    def __enter__(self) -> int:
+        self._listener = socket.create_server(("0.0.0.0", 0), backlog=0)
+        port = int(self._listener.getsockname()[1])
+        self._waiting = [socket.socket() for _ in range(4)]
+        for sock in self._waiting:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        for sock in (*self._waiting, self._listener):
+            sock.close()
+
+
+def _resolves(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    real = socket.getaddrinfo
+
+    def answer(host: str, port: int, *more: Any, **options: Any) -> list[Any]:
+        if host != "platform.example":
+            return real(host, port, *more, **options)
+        return [found for address in addresses for found in real(address, port, type=socket.SOCK_STREAM)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+
+
+def test_one_time_out_is_for_all_addresses_of_a_name(
+    trust: Trust, check: Check, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _resolves(monkeypatch, *(f"127.0.0.{number}" for number in range(1, 9)))
+    with Backlog() as port:
+        endpoint = replace(trust.endpoint("https", port), url=f"https://platform.example:{port}")
+        assert check(endpoint, "--json") == 1
+    (entry,) = json.loads(capsys.readouterr().out)["destinations"]
+    assert entry["steps"][1]["code"] == "CG-UPL-003"
+    assert entry["steps"][1]["took_ms"] < 8 * 2000 / 2, "each of eight has a limit of two seconds"
+
+
+def test_an_address_that_answers_is_found_behind_dead_ones(
+    trust: Trust, server: HttpsServer, check: Check, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _resolves(monkeypatch, "127.0.0.2", "127.0.0.1")
+    endpoint = replace(trust.endpoint("https", server.port), url=f"https://platform.example:{server.port}")
+    check(endpoint, "--json")
+    assert _steps(capsys)[1][:2] == ("tcp", True)
+
+
+def test_what_an_address_says_that_could_be_tried_counts_most(
+    trust: Trust, check: Check, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = checking._begun
+
+    def begun(address: str, port: int) -> socket.socket:
+        if address != "127.0.0.1":
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        return begin(address, port)
+
+    monkeypatch.setattr(checking, "_begun", begun)
+    _resolves(monkeypatch, "127.0.0.1", "192.0.2.1")
+    port = free_port()
+    endpoint = replace(trust.endpoint("https", port), url=f"https://platform.example:{port}")
+    assert check(endpoint, "--json") == 1
+    assert "connection refused" in _steps(capsys)[1][2]
+
+
+def test_name_servers_that_are_dead_end_the_wait(
+    trust: Trust, check: Check, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[Any]:
+        never.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(checking, "NAME_LIMIT_S", 0.5, raising=False)
+    endpoint = replace(trust.endpoint("https", 443), url="https://platform.example")
+    assert check(endpoint, "--json") == 1
+    never.set()
+    (step,) = _steps(capsys)
+    assert step[0] == "name"
+    assert "no name server answers within 0.5 s" in step[2]
