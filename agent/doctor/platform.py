@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from agent.doctor.causes import found, of_error, table
@@ -229,14 +230,12 @@ def _reached(way: _Way, steps: list[Step], noting: _Noting, answer: _Answer) -> 
         )
         yield found("clock-wrong", "clock", evidence, {"clock_ahead_s": round(answer.ahead_s, 1)})
     certificate = next((step.detail for step in steps if step.name == "cert"), "")
-    if "expires soon" in certificate or "it has expired" in certificate:
-        if _long_lived(context, destination):
-            evidence = f"{destination.name}: {certificate.partition(';')[0].partition(': ')[0]}"
+    if certificate:
+        evidence = f"{destination.name}: {certificate.partition(': ')[0]}"
+        if _due(context, destination, time.time() - answer.ahead_s if asked and answer.ahead_s is not None else None):
             yield found("our-certificate-soon", "certificate", evidence, config=context.path)
         else:
-            yield ok("certificate", f"{destination.name}: {certificate.partition(': ')[0]}")
-    elif certificate:
-        yield ok("certificate", f"{destination.name}: {certificate}")
+            yield ok("certificate", evidence)
 
 
 def _failed(way: _Way, error: LinkError, name: str, port: int) -> Finding:
@@ -314,16 +313,27 @@ def _names(certificate: object) -> list[str]:
         found_names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = list(found_names.get_values_for_type(x509.DNSName))
         return names + [str(address) for address in found_names.get_values_for_type(x509.IPAddress)]
-    return []
+    # No program takes this name any more, but whoever wrote it meant it.
+    return [str(name.value) for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
 
 
 def _matches(host_name: str, pattern: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host_name) == ip_address(pattern)
+    with suppress(UnicodeError):
+        host_name = host_name.encode("idna").decode("ascii")
     host_name, pattern = host_name.lower().rstrip("."), pattern.lower()
     return pattern == host_name or (pattern.startswith("*.") and host_name.partition(".")[2] == pattern[2:])
 
 
-def _long_lived(context: Context, destination: Destination) -> bool:
-    """Say whether our certificate is one that should have been renewed by now, not one that lives for days only."""
+def _due(context: Context, destination: Destination, utc_s: float | None) -> bool:
+    """Say whether our certificate, which is good, should have been renewed by now: one that lives for days only is not.
+
+    Args:
+        context: of the look.
+        destination: whose certificate.
+        utc_s: the platform's time; None when it did not tell.
+    """
     from agent.enrolment.certificate import chain_from_pem, validity
     from agent.enrolment.enrolling import sets_of
     from agent.errors import IdentityError
@@ -334,12 +344,14 @@ def _long_lived(context: Context, destination: Destination) -> bool:
     chosen = None if destination.cert_file is not None or not sets else sets.choose()
     path = destination.cert_file if chosen is None else chosen.certificate
     if path is None:
-        return True
+        return False
     with suppress(OSError, IdentityError):
         dates = validity(chain_from_pem(path.read_bytes(), str(path))[0])
-        left_us = dates.not_after_us - time.time_ns() // 1000
-        return left_us < min(SOON_DAYS * _DAY_US, (dates.not_after_us - dates.not_before_us) / 4)
-    return True
+        now_us = time.time_ns() // 1000 if utc_s is None else round(utc_s * 1e6)
+        if utc_s is None and now_us > dates.not_after_us:
+            return False  # by a clock that nobody has set: by one that is right, it would not be good
+        return dates.not_after_us - now_us < min(SOON_DAYS * _DAY_US, (dates.not_after_us - dates.not_before_us) / 4)
+    return False
 
 
 def _day(utc_us: int) -> str:

@@ -127,6 +127,9 @@ def _resolve(endpoint: Endpoint, found: list[str]) -> str:
         what = f"the name does not resolve: no name server answers within {NAME_LIMIT_S:g} s"
         hint = "the link is dead, or its DNS servers are: check both (resolvectl status)"
         raise LinkError(Fault.NAME, what, where=host, hint=hint) from None
+    if isinstance(addresses, UnicodeError):
+        hint = "correct the host in the destination's url: two dots in a row, or a part of more than 63 letters"
+        raise LinkError(Fault.NAME, "no host can have this name", where=host, hint=hint) from addresses
     if isinstance(addresses, Exception):
         raise link_error(addresses, host) from addresses
     found += list(dict.fromkeys(addresses))[:MAX_ADDRESSES]

@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agent.batch import receipt
 from agent.batch.keys import Ed25519Signer
 from agent.batch.model import Reason, Refusal
+from agent.clock import HostClock
 from agent.doctor import platform, table
 from tests.agent.doctor.scene import Scene, destination, synchronised
 from tests.agent.enrolment.issuing import Issuer
@@ -117,6 +119,34 @@ def test_a_login_page_that_takes_over_tls(town: Town, capsys: Capsys) -> None:
     assert "CN=hotel" in look.one("platform")["evidence"]
 
 
+def test_a_platforms_own_certificate_of_the_old_kind_is_no_login_page(town: Town, capsys: Capsys) -> None:
+    own = Issuer("localhost")  # the name of the host stands in the subject only
+    (town.folder / "own.pem").write_bytes(own.certificate())
+    private = own.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (town.folder / "own.key").write_bytes(private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(town.folder / "own.pem", town.folder / "own.key")
+    town.server.stop()
+    town.server = HttpsServer(Platform(), context)
+    town.point()
+    assert lines(town, capsys) == {"platform": "CG-DOC-616"}
+
+
+@pytest.mark.parametrize(
+    ("host_name", "pattern", "fits"),
+    [
+        ("platform.example", "Platform.Example", True),
+        ("a.example", "*.example", True),
+        ("a.b.example", "*.example", False),
+        ("müll.example", "xn--mll-hoa.example", True),
+        ("fd00:0::3", "fd00::3", True),
+        ("platform..example", "platform.example", False),
+    ],
+)
+def test_whom_a_certificate_is_for(host_name: str, pattern: str, fits: bool) -> None:
+    assert platform._matches(host_name, pattern) is fits
+
+
 def test_a_login_page_with_a_certificate_of_its_own(
     town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +181,11 @@ def test_a_server_that_is_unwell(town: Town, capsys: Capsys) -> None:
 
 def test_a_name_that_nobody_knows(town: Town, capsys: Capsys) -> None:
     town.point(host="platform.invalid")
+    assert lines(town, capsys)["platform"] == "CG-DOC-611"
+
+
+def test_a_name_that_is_none(town: Town, capsys: Capsys) -> None:
+    town.point(host="platform..example")
     assert lines(town, capsys)["platform"] == "CG-DOC-611"
 
 
@@ -267,6 +302,25 @@ def test_a_clock_that_differs_from_the_platforms(
     (finding,) = [f for f in look.all("clock") if f["verdict"] != "ok"]
     assert finding["code"] == "CG-DOC-424"
     assert ("behind" if off_s < 0 else "ahead of") in finding["evidence"]
+
+
+@pytest.mark.parametrize("off_days", [-200, 200])
+@pytest.mark.parametrize(("last_day", "due"), [(5, True), (50, False)])
+def test_how_long_our_certificate_is_good_is_told_by_the_platforms_time(
+    town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch, off_days: int, last_day: float, due: bool
+) -> None:
+    # nobody has set this host's clock
+    monkeypatch.setattr(HostClock, "anchor", lambda _: None)
+    town.point(ours=(-90, last_day))
+    real, real_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: real() + off_days * 86_400)
+    monkeypatch.setattr(
+        time,
+        "time_ns",
+        lambda: real_ns() + threading.current_thread().name.startswith("doctor-") * off_days * 86_400 * 10**9,
+    )
+    look = town.look(capsys, "--hands-off")
+    assert look.one("certificate")["code"] == ("CG-DOC-622" if due else None)
 
 
 @pytest.mark.parametrize(
