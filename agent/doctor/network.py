@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _REJECT: Final = 0x200
 """[linux/route.h, linux/ipv6_route.h] RTF_REJECT: a route that says that there is none."""
 _HTTPS: Final = 443
+_SHOWN: Final = 3
 _STUB: Final = "127.0.0.53"
 """[systemd-resolved.service(8)] The stub; whom it asks stands in a file of its own."""
 
@@ -40,14 +41,19 @@ def network(context: Context) -> Iterator[Finding]:
     carries = bool(default or led or (by_name and any(_leads_out(server) for server in servers)))
     by = f"default route by {', '.join(dict.fromkeys(default))}" if default else "no default route"
     if led:
-        by += f", a route to {', '.join(dict.fromkeys(led))}"
+        by += f", a route to {_some(led)}"
     if not carries or (not by_name and not led):
-        lost = "" if by_name else f", no route to {', '.join(dict.fromkeys(addresses))}"
+        lost = "" if by_name else f", no route to {_some(addresses)}"
         yield found("unreachable" if default else "no-route", "network", by + lost)
     elif not servers and not addresses:
         yield found("no-dns-server", "network", f"{by}, but no name server")
     else:
         yield ok("network", f"{by}; name server {', '.join(servers) or 'none'}")
+
+
+def _some(addresses: list[str]) -> str:
+    different = list(dict.fromkeys(addresses))
+    return ", ".join(different[:_SHOWN]) + (", …" if len(different) > _SHOWN else "")
 
 
 def leads(address: str) -> bool:

@@ -5,18 +5,16 @@
 from __future__ import annotations
 
 import errno
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from agent.doctor.causes import found, of_error, table
 from agent.doctor.finding import Finding, Value, Verdict, ok
+from agent.doctor.shown import shown_by
 from agent.doctor.wording import span
 
 if TYPE_CHECKING:
@@ -244,14 +242,15 @@ def _failed(way: _Way, error: LinkError, name: str, port: int) -> Finding:
     if error.code == "CG-UPL-015" and isinstance(error.__cause__, PermissionError):
         evidence = f"{way.destination.name}: {error.where} may not be read by this user"
         return found("no-rights", "platform", evidence)
-    said = f"{way.destination.name}: {way.url}: {error.what} [{error.code}]"
+    address = f" ({error.where})" if " port " in error.where else ""
+    said = f"{way.destination.name}: {way.url}{address}: {error.what} [{error.code}]"
     if error.code == "CG-UPL-015" and "our certificate" in error.what:
         early = "not valid before" in error.what
         return found(
             "our-certificate-early" if early else "our-certificate-expired", "certificate", said, config=context.path
         )
     if error.code == "CG-UPL-005":
-        shown = _shown(name, port)
+        shown = shown_by(name, port, CONNECT_LIMIT_S)
         if "authority that is not trusted" in error.what:
             foreign = shown is not None and not shown.fits
             seen = "" if shown is None else f"; it showed a certificate for {shown.subject} from {shown.issuer}"
@@ -261,69 +260,18 @@ def _failed(way: _Way, error: LinkError, name: str, port: int) -> Finding:
         if "for another name" in error.what:
             seen = "" if shown is None else f"; it is for {shown.subject}"
             return found("platform-name", "platform", said + seen, config=context.path)
-    # a network without this kind of address; what is refused by the platform or a firewall has other numbers
-    no_way = isinstance(error.__cause__, OSError) and error.__cause__.errno in {errno.ENETUNREACH, errno.ENETDOWN}
-    finding = of_error("platform", error, name="unreachable" if no_way else None)
+    finding = of_error("platform", error, name=_more_exactly(error))
     return replace(finding, evidence=said)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A certificate that was shown and not verified.
-
-    Attributes:
-        subject: whom it names.
-        issuer: who issued it.
-        fits: whether it names the host that was asked.
-    """
-
-    subject: str
-    issuer: str
-    fits: bool
-
-
-def _shown(name: str, port: int) -> _Shown | None:
-    """Look at the certificate that somebody shows; only to tell a login page from the platform. None when not seen."""
-    from cryptography import x509
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with (
-            socket.create_connection((name, port), CONNECT_LIMIT_S) as plain,
-            context.wrap_socket(plain, server_hostname=name) as wrapped,
-        ):
-            der = wrapped.getpeercert(binary_form=True)
-        if der is None:
-            return None
-        certificate = x509.load_der_x509_certificate(der)
-        names = _names(certificate)
-        subject = ", ".join(names[:3]) or certificate.subject.rfc4514_string()
-        return _Shown(subject[:120], certificate.issuer.rfc4514_string()[:120], any(_matches(name, n) for n in names))
-    except (OSError, ValueError):
-        return None
-
-
-def _names(certificate: object) -> list[str]:
-    from cryptography import x509
-
-    assert isinstance(certificate, x509.Certificate)
-    with suppress(x509.ExtensionNotFound, ValueError):
-        found_names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = list(found_names.get_values_for_type(x509.DNSName))
-        return names + [str(address) for address in found_names.get_values_for_type(x509.IPAddress)]
-    # No program takes this name any more, but whoever wrote it meant it.
-    return [str(name.value) for name in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
-
-
-def _matches(host_name: str, pattern: str) -> bool:
-    with suppress(ValueError):
-        return ip_address(host_name) == ip_address(pattern)
-    with suppress(UnicodeError):
-        host_name = host_name.encode("idna").decode("ascii")
-    host_name, pattern = host_name.lower().rstrip("."), pattern.lower()
-    return pattern == host_name or (pattern.startswith("*.") and host_name.partition(".")[2] == pattern[2:])
+def _more_exactly(error: LinkError) -> str | None:
+    """Return the cause of an error whose code stands for several."""
+    if error.code == "CG-UPL-001" and "no name server answers" in error.what:
+        return "dns-silent"
+    # a network without this kind of address; what is refused by the platform or a firewall has other numbers
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno in {errno.ENETUNREACH, errno.ENETDOWN}:
+        return "unreachable"
+    return None
 
 
 def _due(context: Context, destination: Destination, utc_s: float | None) -> bool:

@@ -20,7 +20,7 @@ from agent.batch import receipt
 from agent.batch.keys import Ed25519Signer
 from agent.batch.model import Reason, Refusal
 from agent.clock import HostClock
-from agent.doctor import platform, table
+from agent.doctor import platform, shown, table
 from tests.agent.doctor.scene import Scene, destination, synchronised
 from tests.agent.enrolment.issuing import Issuer
 from tests.agent.uplink.scene import PLATFORM_KEY, Broker, Handler, HttpsServer, Platform, free_port
@@ -133,7 +133,7 @@ def test_a_platforms_own_certificate_of_the_old_kind_is_no_login_page(town: Town
 
 
 @pytest.mark.parametrize(
-    ("host_name", "pattern", "fits"),
+    ("host_name", "pattern", "expected"),
     [
         ("platform.example", "Platform.Example", True),
         ("a.example", "*.example", True),
@@ -143,14 +143,14 @@ def test_a_platforms_own_certificate_of_the_old_kind_is_no_login_page(town: Town
         ("platform..example", "platform.example", False),
     ],
 )
-def test_whom_a_certificate_is_for(host_name: str, pattern: str, fits: bool) -> None:
-    assert platform._matches(host_name, pattern) is fits
+def test_whom_a_certificate_is_for(host_name: str, pattern: str, expected: bool) -> None:
+    assert shown.fits(host_name, pattern) is expected
 
 
 def test_a_login_page_with_a_certificate_of_its_own(
     town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.doctor.platform._matches", lambda *_: False)  # as if it named another host
+    monkeypatch.setattr("agent.doctor.shown.fits", lambda *_: False)  # as if it named another host
     town.open(issuer=STRANGER)
     town.point()
     look = town.look(capsys, "--hands-off")
@@ -184,6 +184,15 @@ def test_a_name_that_nobody_knows(town: Town, capsys: Capsys) -> None:
     assert lines(town, capsys)["platform"] == "CG-DOC-611"
 
 
+def test_name_servers_that_do_not_answer(town: Town, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    town.point(host="platform.example")
+    assert lines(town, capsys)["platform"] == "CG-DOC-604"
+
+
 def test_a_name_that_is_none(town: Town, capsys: Capsys) -> None:
     town.point(host="platform..example")
     assert lines(town, capsys)["platform"] == "CG-DOC-611"
@@ -192,6 +201,8 @@ def test_a_name_that_is_none(town: Town, capsys: Capsys) -> None:
 def test_a_port_where_nobody_listens(town: Town, capsys: Capsys) -> None:
     town.point(port=free_port())
     assert lines(town, capsys) == {"platform": "CG-DOC-612"}
+    # a login page that lies about names shows by the address
+    assert "(127.0.0.1 port" in town.look(capsys, "--hands-off").one("platform")["evidence"]
 
 
 def test_something_that_speaks_no_tls(town: Town, capsys: Capsys) -> None:
