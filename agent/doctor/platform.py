@@ -268,6 +268,8 @@ def _more_exactly(error: LinkError) -> str | None:
     """Return the cause of an error whose code stands for several."""
     if error.code == "CG-UPL-001" and "no name server answers" in error.what:
         return "dns-silent"
+    if error.code == "CG-UPL-008" and error.what.startswith("HTTP status 404"):
+        return "bad-address"
     # a network without this kind of address; what is refused by the platform or a firewall has other numbers
     if isinstance(error.__cause__, OSError) and error.__cause__.errno in {errno.ENETUNREACH, errno.ENETDOWN}:
         return "unreachable"

@@ -220,6 +220,18 @@ def test_something_that_speaks_no_tls(town: Town, capsys: Capsys) -> None:
         assert lines(town, capsys) == {"platform": "CG-DOC-619"}
 
 
+def test_a_path_where_no_receiver_is(town: Town, capsys: Capsys) -> None:
+    def unknown(handler: Handler) -> None:
+        handler.send_response(404)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    town.server.divert = unknown
+    look = town.look(capsys, "--hands-off")
+    assert look.one("platform")["code"] == "CG-DOC-630"
+    assert "path" in look.one("platform")["next"]
+
+
 def test_another_platforms_key(town: Town, capsys: Capsys) -> None:
     town.point(key=Ed25519Signer.generate().public.text)
     assert lines(town, capsys) == {"platform": "CG-DOC-627"}
