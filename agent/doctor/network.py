@@ -34,11 +34,15 @@ def network(context: Context) -> Iterator[Finding]:
     servers = _servers(context.root)
     hosts = [] if context.config is None else [_host(url) for d in context.config.destination for url in d.urls]
     known = {name: _known(context.root, name) for name in hosts}
+    if hosts and all(_here(known[name]) for name in hosts):
+        yield ok("network", "none is needed: the platforms are on this machine")
+        return
+    hosts = [name for name in hosts if not _here(known[name])]
     addresses = [address for name in hosts for address in known[name]]
     by_name = not hosts or any(not known[name] for name in hosts)
     led = [address for address in addresses if leads(address)]
     # a network of a town's own may have no default route, but one to its name server
-    carries = bool(default or led or (by_name and any(_leads_out(server) for server in servers)))
+    carries = bool(default or led or (by_name and any(leads(server) and not _here([server]) for server in servers)))
     by = f"default route by {', '.join(dict.fromkeys(default))}" if default else "no default route"
     if led:
         by += f", a route to {_some(led)}"
@@ -67,9 +71,9 @@ def leads(address: str) -> bool:
     return True
 
 
-def _leads_out(server: str) -> bool:
+def _here(addresses: list[str]) -> bool:
     with suppress(ValueError):
-        return not ip_address(server).is_loopback and leads(server)
+        return bool(addresses) and all(ip_address(address).is_loopback for address in addresses)
     return False
 
 

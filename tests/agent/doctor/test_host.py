@@ -175,12 +175,17 @@ HOSTS = {"etc/hosts": "127.0.0.1 localhost\n10.1.2.3 town platform.town # ours\n
         (["https://platform.town"], REJECT | OUTSIDE, "CG-DOC-601"),
         (["https://platform.town"], REJECT6 | OUTSIDE, "CG-DOC-601"),
         (["mqtt://localhost"], {}, ""),
+        (["https://platform.town", "https://localhost"], {}, "CG-DOC-601"),
+        (["https://192.0.2.3", "https://[::1]"], {}, "CG-DOC-601"),
+        (["https://platform.town", "https://localhost"], DEFAULT, "CG-DOC-602"),
     ],
 )
 def test_a_network_of_a_towns_own(
     pi: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, urls: list[str], files: Files, expected: str
 ) -> None:
-    monkeypatch.setattr(network, "leads", lambda address: address.startswith(("10.", "fd00:", "127.")), raising=False)
+    monkeypatch.setattr(
+        network, "leads", lambda address: address.startswith(("10.", "fd00:", "127.", "::1")), raising=False
+    )
     more = f"fallback_urls = {json.dumps(urls[1:])}"
     assert code(network.network(pi(files, destination(urls[0], more)))) == expected
 
