@@ -33,7 +33,6 @@ WAYS_LIMIT_S = 50.0
 CLOCK_LIMIT_S: Final = 5.0
 """More than this, and it is no matter of the link's delay any more."""
 _DAY_US: Final = 86_400_000_000
-RECENT_US: Final = 120_000_000
 
 
 def platforms(context: Context) -> Iterator[Finding]:
