@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400
 HARMLESS_SHARE: Final = 0.001
 """One damaged frame in a thousand happens."""
+HARMLESS_FRAMES: Final = 3
+"""And so many at any time."""
+AGAIN: Final = 2.0
+"""What happened once since the start does not happen again and again."""
 FULL: Final = "full"
 TEMPERATURE: Final = "temperature"
 SUSPICIOUS: Final = "suspicious_looks"
@@ -63,13 +67,15 @@ def _reception(radio: Mapping[str, Any], uptime_s: int) -> Iterator[Finding]:
     values: dict[str, int | float | str | bool | None] = {"heard": heard, "lost": lost, "failures": failures}
     said = f"{heard:,} frames since the agent's start"
     ill = True
-    if failures + sum(repairs.values()) >= max(1.0, uptime_s / DAY_S):
+    troubles = max(failures, sum(repairs.values()))
+    often = max(AGAIN, uptime_s / DAY_S)
+    if troubles >= often:
         steps = ", ".join(f"{count} x {kind}" for kind, count in sorted(repairs.items())) or "no repair yet"
         last = f": {radio['detail']}" if radio.get("detail") else ""
         yield found("unsteady", "reception", f"{failures} faults since the agent's start ({steps}){last}", values)
-    elif faults.get(FULL, 0) >= max(1.0, uptime_s / DAY_S):
+    elif faults.get(FULL, 0) >= often:
         yield found("overrun", "reception", f"{said}; the memory of the chip was full {faults[FULL]} times", values)
-    elif lost > max(1, heard) * HARMLESS_SHARE:
+    elif lost > max(HARMLESS_FRAMES, heard * HARMLESS_SHARE):
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()) if kind != TEMPERATURE)
         yield found(
             "damaged-frames", "reception", f"{said}, {lost:,} damaged in the chip or on the way ({kinds})", values
@@ -79,7 +85,7 @@ def _reception(radio: Mapping[str, Any], uptime_s: int) -> Iterator[Finding]:
     else:
         ill = False
     if not ill:
-        yield ok("reception", said, values)
+        yield ok("reception", f"{said}, {troubles} faults" if troubles else said, values)
 
 
 def _suspicious(radio: Mapping[str, Any]) -> int:

@@ -44,6 +44,8 @@ _STATES: Final = {
     "missing": "spool-gone",
     "unbalanced": "spool-sums",
     "damaged": "spool-damaged",
+    "locked": "spool-locked",
+    "stopped": "spool-stopped",
 }
 """States of the spool's writer (docs/status.md) and what they mean."""
 
@@ -142,8 +144,11 @@ def spool(context: Context) -> Iterator[Finding]:
     writer = context.said("spool")
     if writer is not None:
         state, detail = str(writer.get("state")), str(writer.get("detail") or "")
-        if state in _STATES:
-            yield found(_STATES[state], "spool", f"{state}: {detail or 'see the log'}", config=context.path)
+        if state != "ok":
+            cause = _STATES.get(state, "spool-strange")
+            words = {"config": context.path, "where": context.config.spool_path}
+            yield found(cause, "spool", f"{state}: {detail or 'see the log'}", **words)
+        yield from _counted(context, writer)
         if writer.get("sealing"):
             yield found("spool-sealing", "spool", str(writer["sealing"]), config=context.path)
         days = max(1.0, (context.uptime_s or 0) / DAY_S)
@@ -154,6 +159,21 @@ def spool(context: Context) -> Iterator[Finding]:
     yield from _file(context, writer)
 
 
+def _counted(context: Context, writer: Mapping[str, Any]) -> Iterator[Finding]:
+    """Judge what the writer has counted since its start."""
+    assert context.config is not None
+    shed, unnoted = (int(writer.get(name) or 0) for name in ("shed_frames", "journal_failures"))
+    if shed:
+        evidence = f"{shed:,} frames found no room in memory since the agent's start, and are lost"
+        yield found("spool-shed", "spool", evidence, {"shed_frames": shed})
+    if unnoted:
+        evidence = f"{unnoted:,} notes of what was heard could not be made since the agent's start"
+        where = context.config.gateway.runtime_dir
+        yield found("spool-unnoted", "spool", evidence, {"journal_failures": unnoted}, where=where)
+    if writer.get("crowded"):
+        yield found("disk-low", "spool", "the disk has no room to spare: the spool does not grow, and evicts sooner")
+
+
 def _file(context: Context, writer: Mapping[str, Any] | None) -> Iterator[Finding]:
     """Read the spool's file."""
     from agent.spool.reader import SpoolReader
@@ -162,7 +182,8 @@ def _file(context: Context, writer: Mapping[str, Any] | None) -> Iterator[Findin
     path = context.config.spool_path
     try:
         with SpoolReader(path) as reader:
-            status, wrong = reader.status(), reader.check()
+            status, wrong = reader.look()
+            context.spool_status.append(status)
             damaged, looked = _sample(reader) if not wrong else (0, 0)
     except SpoolError as error:
         if isinstance(error.__cause__, PermissionError):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.clock import HostClock
     from agent.config import GatewayConfig
     from agent.report import Report
+    from agent.spool.reader import SpoolStatus
 
 SERVICE_USER: Final = "civigate"
 """Who the agent is on an installed gateway."""
@@ -66,6 +67,7 @@ class Context:
         forwarder: another program that drives a concentrator, by the name of its service; None for none.
         may_start: whether the concentrator may be reset and started, if no agent uses it.
         listen_s: how long to listen then.
+        spool_status: what the spool said when it was read, if it was: a large one takes its time.
         stop: set when nobody waits for the findings any more: what is running is to be left in order, soon.
     """
 
@@ -79,6 +81,7 @@ class Context:
     forwarder: str | None = None
     may_start: bool = True
     listen_s: float = LISTEN_S
+    spool_status: list[SpoolStatus] = field(default_factory=list)
     stop: Event = field(default_factory=Event)
 
     @property

@@ -62,16 +62,22 @@ def heard(context: Context) -> Iterator[Finding]:
     uptime_s, now_us = context.uptime_s or 0, context.clock.boottime_us()
     last_us, total = radio.get("last_heard_us"), int(radio.get("heard") or 0)
     silent_s = uptime_s if last_us is None else max(0, (now_us - int(last_us)) // 1_000_000)
-    hour = _hour(context)
+    hour = _hour(context, total)
     values: dict[str, Value] = {"silent_s": silent_s, "heard_since_start": total}
     if hour is not None:
         values |= {"heard": hour.heard, "bad_crc": hour.bad_crc, "span_s": hour.span_s}
-    missed = total / max(uptime_s - silent_s, 1) * silent_s
+    loud_s = uptime_s - silent_s
+    missed = total / max(loud_s, 1) * silent_s
     said = _told(hour, total, uptime_s)
     if radio.get("state") != "receiving":
         yield skipped("heard", f"{said}; the radio does not receive at present")
     elif silent_s > QUIET_S and (not total or missed >= MISSED_FRAMES):
-        yield _silence(context, f"nothing for {span(silent_s)}; {said}", missed, values)
+        rated = total >= ENOUGH_FRAMES and loud_s >= silent_s  # else there is no rate to miss anything by
+        said = f"nothing for {span(silent_s)}; {said}"
+        if rated and missed >= DEAF_FRAMES:
+            yield found("deaf", "heard", f"{said}, and about {missed:,.0f} should have come since", values)
+        else:
+            yield _silence(context, said, values)
     elif hour is not None and hour.heard >= ENOUGH_FRAMES and hour.bad_crc > hour.heard * DAMAGED_SHARE:
         yield found("mostly-damaged", "heard", f"{said}, {hour.bad_crc:,} of them damaged", values)
     elif not total:
@@ -87,9 +93,7 @@ def _told(hour: Hour | None, total: int, uptime_s: int) -> str:
     return f"{hour.heard:,} frames in the last {span(hour.span_s)}"
 
 
-def _silence(context: Context, said: str, missed: float, values: Mapping[str, Value]) -> Finding:
-    if missed >= DEAF_FRAMES:
-        return found("deaf", "heard", f"{said}, and about {missed:,.0f} should have come since", values)
+def _silence(context: Context, said: str, values: Mapping[str, Value]) -> Finding:
     if levels.only_itself(asked.measured_noise(context)):
         return found("antenna", "heard", f"{said}; the noise is alike on all channels", values)
     return found("nothing-heard", "heard", said, values)
@@ -144,8 +148,12 @@ def _deaf_radio(context: Context, channels: Mapping[int, Mapping[str, Any]]) -> 
     return "AB"[deaf[0]] if len(deaf) == 1 and len(has_channels) > 1 and max(frames.values()) >= much else ""
 
 
-def _hour(context: Context) -> Hour | None:
-    """Return the account of this hour and the one before, as the spool has it; None when it cannot be read."""
+def _hour(context: Context, total: int) -> Hour | None:
+    """Return the account of this hour and the one before, as the spool has it; None when it cannot be read.
+
+    Args:
+        total: frames since the agent's start. Where the account has more, some of it is from before that start.
+    """
     status = _spool(context)
     if status is None:
         return None
@@ -161,17 +169,19 @@ def _hour(context: Context) -> Hour | None:
     ]
     since_us = max(0, (this - 1) * HOUR_US)
     begun_us = now_us - (context.uptime_s or 0) * 1_000_000
-    span_s = (now_us - max(since_us, begun_us)) // 1_000_000
-    return Hour(sum(a.heard for a in accounts), sum(a.bad_crc for a in accounts), span_s)
+    heard = sum(account.heard for account in accounts)
+    span_s = (now_us - (since_us if heard > total else max(since_us, begun_us))) // 1_000_000
+    return Hour(heard, sum(account.bad_crc for account in accounts), span_s)
 
 
 def _spool(context: Context) -> SpoolStatus | None:
     from agent.spool.reader import SpoolReader
 
     assert context.config is not None
-    with suppress(OSError), SpoolReader(context.config.spool_path) as reader:
-        return reader.status()
-    return None
+    if not context.spool_status:
+        with suppress(OSError), SpoolReader(context.config.spool_path) as reader:
+            context.spool_status.append(reader.status())
+    return context.spool_status[0] if context.spool_status else None
 
 
 def filters(context: Context) -> Iterator[Finding]:

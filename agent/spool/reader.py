@@ -488,12 +488,31 @@ class SpoolReader:
             SpoolError: the spool cannot be read.
         """
         with self._moment():
+            return self._status(state.load(self._connection))
+
+    def check(self) -> list[str]:
+        """Return what does not add up, one sentence each (see `agent.spool.state.check`)."""
+        with self._moment():
+            return state.check(self._connection, state.load(self._connection))
+
+    def look(self) -> tuple[SpoolStatus, list[str]]:
+        """Return what `status` and `check` do, of one moment: a large spool is read less often.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
+        with self._moment():
             now = state.load(self._connection)
-            page = scalar(self._connection, "PRAGMA page_size", int)
-            pages = scalar(self._connection, "PRAGMA page_count", int)
-            free = scalar(self._connection, "PRAGMA freelist_count", int)
-            frames = scalar(self._connection, "SELECT count(*) FROM frame", int)
-            first = self._connection.execute("SELECT min(seq) FROM frame").fetchone()[0]
+            return self._status(now), state.check(self._connection, now)
+
+    # ------------------------------------------------------------------ reading
+
+    def _status(self, now: State) -> SpoolStatus:
+        page = scalar(self._connection, "PRAGMA page_size", int)
+        pages = scalar(self._connection, "PRAGMA page_count", int)
+        free = scalar(self._connection, "PRAGMA freelist_count", int)
+        frames = scalar(self._connection, "SELECT count(*) FROM frame", int)
+        first = self._connection.execute("SELECT min(seq) FROM frame").fetchone()[0]
         names = now.hour_names()
         return SpoolStatus(
             spool_id=now.spool_id,
@@ -529,13 +548,6 @@ class SpoolReader:
                 for s in now.streams.values()
             ),
         )
-
-    def check(self) -> list[str]:
-        """Return what does not add up, one sentence each (see `agent.spool.state.check`)."""
-        with self._moment():
-            return state.check(self._connection)
-
-    # ------------------------------------------------------------------ reading
 
     def _rows(self, sql: str, *values: object) -> list[tuple]:  # type: ignore[type-arg]  # columns are known to the query
         with explained(self.path):

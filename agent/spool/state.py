@@ -585,12 +585,15 @@ def _hour_text(names: dict[int, Hour], hour: int) -> str:
     return "unknown" if known == UNKNOWN_HOUR else f"{known.hour} of boot {known.boot_id.hex()[:8]}"
 
 
-def check(connection: sqlite3.Connection) -> list[str]:
+def check(connection: sqlite3.Connection, state: State) -> list[str]:
     """Count everything anew and return what does not add up, one sentence each; empty when all is accounted for.
 
-    As `sums`, and the frames themselves are counted. The caller holds a transaction.
+    As `sums`, and the frames themselves are counted.
+
+    Args:
+        connection: in a transaction, that of `load`.
+        state: as it was loaded.
     """
-    state = load(connection)
     needs = [s.next_row for s in state.open_streams()]
     needs += [batch.first_row for s in state.streams.values() for batch in s.sealed.values()]
     if needs:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -25,7 +26,9 @@ from agent.config import load
 from agent.doctor import buses, context, gateway, host, network, power, times
 from agent.doctor.context import AgentState, Context
 from agent.doctor.finding import Finding
+from agent.spool import state
 from agent.spool.orders import Policy
+from agent.spool.state import State
 from agent.spool.writer import SpoolWriter
 from tests.agent.doctor.scene import FILTER, Scene, destination
 from tests.agent.spool.gateway import CITY, EUI, SIGNER, frame, heard
@@ -397,3 +400,21 @@ def test_a_whole_spool_and_damaged_ones(scene: Scene, capsys: Capsys) -> None:
     assert codes - {None} == {"CG-DOC-523"}
     assert len(wrong) > len(whole) // 4096 // 6, "most pages matter"
     assert not path.with_name("spool.db-wal").exists() or path.with_name("spool.db-wal").stat().st_size == 0
+
+
+def test_a_large_spool_is_read_once(scene: Scene, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    _spool(scene.folder / "state/spool.db", 30)
+    scene.destination = destination("https://127.0.0.1:9")
+    scene.says(radio={"state": "receiving", "heard": 30})
+    loaded: list[State] = []
+    load = state.load
+
+    def counted(connection: sqlite3.Connection) -> State:
+        loaded.append(load(connection))
+        return loaded[-1]
+
+    monkeypatch.setattr(state, "load", counted)
+    look = scene.look(capsys, "--hands-off")
+    assert look.one("spool")["values"]["frames"] == 30
+    assert {look.one(check)["code"] for check in ("filter", "heard")} <= {None, "CG-DOC-711", "CG-DOC-704"}
+    assert len(loaded) == 1

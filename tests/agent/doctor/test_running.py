@@ -13,10 +13,11 @@ import pytest
 from agent import report
 from agent.batch.model import Account
 from agent.clock import HostClock
-from agent.doctor import card, times
+from agent.doctor import card, heard, times
 from agent.doctor.context import gather
 from agent.gnss import GnssStatus
 from agent.radio import RadioState, RadioStatus
+from agent.spool.condition import WriterState
 from agent.spool.reader import HourStatus, SpoolStatus, StreamStatus
 from agent.spool.store import Lock
 from agent.wear import Outlook
@@ -135,6 +136,36 @@ def test_one_fault_in_many_days_is_none(running: Scene, capsys: Capsys) -> None:
     assert bad(running, capsys) == ALWAYS
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lost": 1, "heard": 900, "faults": {"crc16": 1}},
+        {"failures": 1, "repairs": {"reset": 1}},
+        {"faults": {"full": 1}},
+    ],
+    ids=["one damaged frame", "one restart", "full once"],
+)
+def test_once_is_not_again_and_again(running: Scene, capsys: Capsys, change: dict[str, object]) -> None:
+    running.says(radio=replace(radio(), **change), gnss=gnss(), uptime_s=3000)  # type: ignore[arg-type]
+    assert running.look(capsys).one("reception")["verdict"] == "ok"
+
+
+def test_frames_of_before_a_restart_are_not_of_its_first_minute(
+    running: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    this = now_us() // 3_600_000_000
+    hours = (HourStatus(HostClock().boot_id, this, Account(heard=5000, spooled=5000), 5000, 0),)
+    stream = StreamStatus("city", bytes(16), True, 1, 1, Account(), 0, 0, 0, 0, 0, 0, hours, None, None, 0, 0)
+    monkeypatch.setattr(heard, "_spool", lambda _: SpoolStatus(bytes(16), EUI, 1, 1, 0, None, 9, (stream,)))
+    running.says(radio=radio(), gnss=gnss(), uptime_s=65)
+    gathered = gather(running.write(), HostClock(), may_start=False)
+    before, own = heard._hour(gathered, 12), heard._hour(gathered, 6000)
+    assert before is not None
+    assert own is not None
+    assert before.span_s == now_us() // 1_000_000 - max(0, this - 1) * 3600
+    assert own.span_s == 65
+
+
 def test_a_silent_stall(running: Scene, capsys: Capsys) -> None:
     quiet = replace(radio(), heard=0, last_heard_us=None, listened=Listened({}, {"suspicious_looks": 40}))
     running.says(radio=quiet, gnss=gnss(), uptime_s=7200)
@@ -160,6 +191,15 @@ def test_nothing_heard_any_more(running: Scene, capsys: Capsys) -> None:
         last_us = now_us() - silent_s * 1_000_000
         running.says(radio=replace(radio(), heard=heard, last_heard_us=last_us), gnss=gnss())
         assert running.look(capsys).one("heard")["code"] == code, (heard, silent_s)
+
+
+@pytest.mark.parametrize(("heard", "uptime_s"), [(1, 1000), (19, 2100), (60, 1000)])
+def test_a_press_on_the_sensor_at_the_start_is_no_rate(
+    running: Scene, capsys: Capsys, heard: int, uptime_s: int
+) -> None:
+    last_us = now_us() - 960 * 1_000_000
+    running.says(radio=replace(radio(), heard=heard, last_heard_us=last_us), gnss=gnss(), uptime_s=uptime_s)
+    assert running.look(capsys).one("heard")["code"] == "CG-DOC-711"
 
 
 def test_too_soon_to_tell(running: Scene, capsys: Capsys) -> None:
@@ -277,6 +317,9 @@ def test_a_receiver_or_pulse_that_fails(
         ("missing", "CG-DOC-522"),
         ("unbalanced", "CG-DOC-524"),
         ("damaged", "CG-DOC-523"),
+        ("locked", "CG-DOC-533"),
+        ("stopped", "CG-DOC-534"),
+        ("upside-down", "CG-DOC-535"),
     ],
 )
 def test_states_of_the_spool(running: Scene, capsys: Capsys, state: str, code: str) -> None:
@@ -284,6 +327,29 @@ def test_states_of_the_spool(running: Scene, capsys: Capsys, state: str, code: s
     running.says(radio=radio(), gnss=gnss(), spool=spool)
     first = running.look(capsys).all("spool")[0]
     assert (first["code"], first["evidence"]) == (code, f"{state}: so it is")
+
+
+def test_every_state_of_the_writer_is_judged() -> None:
+    assert set(card._STATES) | {"ok"} == {state.value for state in WriterState}
+
+
+@pytest.mark.parametrize(
+    ("counted", "code", "word"),
+    [
+        ({"shed_frames": 12}, "CG-DOC-536", "12 frames"),
+        ({"journal_failures": 2}, "CG-DOC-537", "2 notes"),
+        ({"crowded": True}, "CG-DOC-502", "no room to spare"),
+        ({"shed_frames": 0, "journal_failures": 0, "crowded": False}, "CG-DOC-522", "is not there"),
+    ],
+)
+def test_what_the_writer_counts(
+    running: Scene, capsys: Capsys, counted: dict[str, object], code: str, word: str
+) -> None:
+    spool = {"state": "ok", "detail": "", "sealing": "", "slow_commits": 0, "room_bytes": 10**9}
+    running.says(radio=radio(), gnss=gnss(), spool=spool | counted)
+    first = running.look(capsys).all("spool")[0]
+    assert first["code"] == code
+    assert word in first["evidence"]
 
 
 def test_a_key_that_cannot_sign_and_a_slow_card(running: Scene, capsys: Capsys) -> None:
