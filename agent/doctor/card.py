@@ -146,8 +146,8 @@ def spool(context: Context) -> Iterator[Finding]:
         state, detail = str(writer.get("state")), str(writer.get("detail") or "")
         if state != "ok":
             cause = _STATES.get(state, "spool-strange")
-            words = {"config": context.path, "where": context.config.spool_path}
-            yield found(cause, "spool", f"{state}: {detail or 'see the log'}", **words)
+            evidence, where = f"{state}: {detail or 'see the log'}", context.config.spool_path
+            yield found(cause, "spool", evidence, config=context.path, where=where)
         yield from _counted(context, writer)
         if writer.get("sealing"):
             yield found("spool-sealing", "spool", str(writer["sealing"]), config=context.path)

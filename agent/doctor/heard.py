@@ -152,6 +152,7 @@ def _hour(context: Context, total: int) -> Hour | None:
     """Return the account of this hour and the one before, as the spool has it; None when it cannot be read.
 
     Args:
+        context: of an agent that runs.
         total: frames since the agent's start. Where the account has more, some of it is from before that start.
     """
     status = _spool(context)

@@ -13,7 +13,8 @@ import pytest
 from agent import report
 from agent.batch.model import Account
 from agent.clock import HostClock
-from agent.doctor import card, heard, times
+from agent.doctor import card, times
+from agent.doctor import heard as hearing
 from agent.doctor.context import gather
 from agent.gnss import GnssStatus
 from agent.radio import RadioState, RadioStatus
@@ -156,10 +157,10 @@ def test_frames_of_before_a_restart_are_not_of_its_first_minute(
     this = now_us() // 3_600_000_000
     hours = (HourStatus(HostClock().boot_id, this, Account(heard=5000, spooled=5000), 5000, 0),)
     stream = StreamStatus("city", bytes(16), True, 1, 1, Account(), 0, 0, 0, 0, 0, 0, hours, None, None, 0, 0)
-    monkeypatch.setattr(heard, "_spool", lambda _: SpoolStatus(bytes(16), EUI, 1, 1, 0, None, 9, (stream,)))
+    monkeypatch.setattr(hearing, "_spool", lambda _: SpoolStatus(bytes(16), EUI, 1, 1, 0, None, 9, (stream,)))
     running.says(radio=radio(), gnss=gnss(), uptime_s=65)
     gathered = gather(running.write(), HostClock(), may_start=False)
-    before, own = heard._hour(gathered, 12), heard._hour(gathered, 6000)
+    before, own = hearing._hour(gathered, 12), hearing._hour(gathered, 6000)
     assert before is not None
     assert own is not None
     assert before.span_s == now_us() // 1_000_000 - max(0, this - 1) * 3600
