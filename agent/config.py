@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: EUPL-1.2
 """The configuration of a gateway: what gateway.toml may say, and what its values mean together."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -517,6 +518,11 @@ class GatewayConfig:
                 key = f"destination[{number}].name"
                 raise Unfit(key, f'found "{destination.name}" a second time', "give each destination a name of its own")
             seen.add(destination.name)
+
+
+def digest(config: GatewayConfig) -> str:
+    """Return 16 hexadecimal digits that are others where a setting is another; comments do not count."""
+    return hashlib.sha256(repr(config).encode()).hexdigest()[:16]
 
 
 def load(path: Path) -> GatewayConfig:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from agent import hostview, identity, report
 from agent.bearing import Bearing
 from agent.clock import HostClock
-from agent.config import Destination, GatewayConfig
+from agent.config import Destination, GatewayConfig, digest
 from agent.enrolment.enrolling import folder_of, sets_of
 from agent.enrolment.renewal import Renewals
 from agent.errors import AgentError, SpoolError
@@ -318,6 +318,8 @@ class Service:
         card = Card(self._config.spool_path.parent)
         forecast = Forecast(card, self._config.card.endurance_tb * 1e12)
         state = WriterState.OK
+        section = self._config.concentrator
+        settled = {"board": section.board, "plan": section.plan, "digest": digest(self._config)}
 
         def compose() -> dict[str, object]:
             nonlocal state
@@ -333,6 +335,7 @@ class Service:
                 "boottime_us": now_us,
                 "uptime_s": (now_us - self._began_us) // 1_000_000,
                 "gateway": {"name": self._config.gateway.name, "eui": self._eui},
+                "config": settled,
                 "spool": {"path": writer.path, **asdict(spool)},
                 "radio": None if self._radio is None else self._radio.status,
                 "gnss": None if self._gnss is None else self._gnss.status,

@@ -5,16 +5,23 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
+import os
 import shutil
+import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import FrameType
+
     from agent.doctor.context import Context
     from agent.doctor.finding import Finding
     from agent.doctor.sheet import Sheet
@@ -24,6 +31,8 @@ EXIT_OK: Final = 0
 EXIT_WARNINGS: Final = 1
 EXIT_FAILED: Final = 3
 """Not 2, with which every command ends that was called wrongly."""
+_ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
+"""What a session that breaks off sends, and who wants an end."""
 
 _EXAMPLES: Final = """examples:
   sudo civigate doctor
@@ -37,7 +46,8 @@ _EXAMPLES: Final = """examples:
   civigate doctor --explain CG-DOC-305
       what was meant by a code in a log, on a photo, on the phone
 
-Ends with 0 when all is in order, 1 with warnings, 3 when something does not work; a sheet that does not verify: 4.
+Ends with 0 when all is in order, 1 with warnings (or without the sheet that was asked for), 3 when something does not
+work; 4 when a sheet does not verify, cannot be read, or the key to verify with is none.
 """
 
 
@@ -77,34 +87,72 @@ def run(args: argparse.Namespace) -> int:
     logging.getLogger().addHandler(logging.NullHandler())  # what drivers log is told in findings
     begin_s = time.monotonic()
     context = gather(args.config, HostClock(), may_start=not args.hands_off)
-    sheet = _look(context, begin_s, show=not args.json)
+    with _interruptible():
+        sheet = _look(context, begin_s, show=not args.json)
     if args.json:
-        print(json.dumps(sheet.as_json(), ensure_ascii=False))
+        _say(json.dumps(sheet.as_json()))
     _keep(context, sheet)
-    if args.report is not None:
-        _write(args, context, sheet)
-    return {"fail": EXIT_FAILED, "warn": EXIT_WARNINGS}.get(sheet.verdict.value, EXIT_OK)
+    written = EXIT_OK if args.report is None else _report(args, context, sheet)
+    return max(written, {"fail": EXIT_FAILED, "warn": EXIT_WARNINGS}.get(sheet.verdict.value, EXIT_OK))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let the end of a session and of the program be what Ctrl-C is: a concentrator that was started is stopped."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for kind in _ENDINGS:
+            signal.signal(kind, signal.SIG_IGN)  # they come in twos and threes, and one is enough
+        raise KeyboardInterrupt
+
+    before = {kind: signal.getsignal(kind) for kind in _ENDINGS}
+    for kind, handler in before.items():
+        if handler is not signal.SIG_IGN:  # under nohup
+            signal.signal(kind, interrupt)
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _say(text: str) -> None:
+    """Print at once; when whoever read has gone, the look goes on without: a report may be wanted all the same."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        if error.errno not in {errno.EPIPE, errno.EIO}:
+            raise
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, sys.stdout.fileno())
+        os.close(nobody)
 
 
 def _look(context: Context, begin_s: float, *, show: bool) -> Sheet:
     """Run all checks, and show each finding as soon as it is there."""
     from agent.doctor import screen
     from agent.doctor.examine import examine
-    from agent.doctor.sheet import compose
+    from agent.doctor.sheet import compose, unseen
     from agent.doctor.table import CHECKS
 
     colour, width = sys.stdout.isatty(), shutil.get_terminal_size((110, 24)).columns
-    if show:
-        print(screen.heading(context), flush=True)
     findings: list[Finding] = []
-    for some in examine(CHECKS, context):
+
+    def tell(some: tuple[Finding, ...]) -> None:
         findings.extend(some)
         if show:
             for finding in some:
-                print("\n".join(screen.lines(finding, colour=colour, width=width)), flush=True)
+                _say("\n".join(screen.lines(finding, colour=colour, width=width)))
+
+    if show:
+        _say(screen.heading(context))
+    with closing(cast("Generator[tuple[Finding, ...]]", examine(CHECKS, context))) as looked:
+        for some in looked:
+            tell(some)
+    tell(unseen(findings))
     sheet = compose(context, findings, time.monotonic() - begin_s, time.time_ns() // 1000)
     if show:
-        print(screen.closing(sheet))
+        _say(screen.closing(sheet))
     return sheet
 
 
@@ -116,6 +164,24 @@ def _keep(context: Context, sheet: Sheet) -> None:
     if context.config is not None:
         with suppress(OSError, AgentError):
             keep(context.config.gateway.runtime_dir, sheet)
+
+
+def _report(args: argparse.Namespace, context: Context, sheet: Sheet) -> int:
+    """Write the commissioning sheet; return how that went. What was found counts all the same."""
+    from agent.command import complain
+    from agent.errors import AgentError
+
+    try:
+        _write(args, context, sheet)
+    except AgentError as error:
+        complain("civigate", error)
+        return EXIT_WARNINGS
+    except OSError as error:
+        hint = "name a file in a folder that is there and takes it; with sudo, this user's rights do not matter"
+        what = f"cannot be written: {error.strerror}"
+        complain("civigate", AgentError(what, where=str(args.report), hint=hint, code="CG-DOC-905"))
+        return EXIT_WARNINGS
+    return EXIT_OK
 
 
 def _write(args: argparse.Namespace, context: Context, sheet: Sheet) -> None:
@@ -131,7 +197,7 @@ def _write(args: argparse.Namespace, context: Context, sheet: Sheet) -> None:
     except AgentError as error:
         key, why = None, str(error)
     try:
-        page = render(sheet, signed=key is not None)
+        page = render(sheet, signed=key is not None, why=why)
     except ImportError as error:
         hint = "install it: sudo apt install python3-segno, or pip install segno"
         raise AgentError(str(error), where="QR code", hint=hint, code="CG-DOC-904") from error
@@ -161,17 +227,25 @@ def _verify(args: argparse.Namespace) -> int:
     from agent.batch.keys import PublicKey
     from agent.doctor.page import embedded_key
     from agent.doctor.seal import MAX_PAGE_BYTES, NotSealedError, unseal
+    from agent.errors import IdentityError
 
     where = str(args.verify)
-    with args.verify.open("rb") as file:
-        page = file.read(MAX_PAGE_BYTES)
+    try:
+        with args.verify.open("rb") as file:
+            page = file.read(MAX_PAGE_BYTES)
+    except OSError as error:
+        what, hint = f"cannot be read: {error.strerror}", "name the file of a sheet"
+        raise NotSealedError(what, where=where, hint=hint, code="CG-DOC-906") from error
     text, whose = args.key or embedded_key(page), "the key that was given"
     if args.key is None:
         whose = "a key that only the sheet itself names: compare it with the registered one, or give --key"
     if not text:
         hint = "give the registered key: --key civigate-key:..."
         raise NotSealedError("names no key, so it is not signed", where=where, hint=hint, code="CG-DOC-901")
-    key = PublicKey.from_text(text)
+    try:
+        key = PublicKey.from_text(text)
+    except IdentityError as error:
+        raise NotSealedError(error.what, where=error.where, hint=error.hint, code=error.code) from error
     sealed = unseal(page, key, where=where)
     moment = datetime.fromtimestamp(sealed.utc_us / 1e6, UTC)
     said = {

@@ -49,7 +49,7 @@ class AgentState(StrEnum):
     MUTE = "mute"
     """It is there, and has not said anything yet."""
     UNKNOWN = "unknown"
-    """This user may not know."""
+    """This user may not know, or there is no configuration that says where to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def gather(path: Path, clock: HostClock, *, may_start: bool, root: Path = Path("
         config = configuration.load(path)
     except AgentError as error:
         problem = error
-    state, report = (AgentState.STOPPED, None) if config is None else _agent(config, path, clock)
+    state, report = (AgentState.UNKNOWN, None) if config is None else _agent(config, path, clock)
     with_pulses = config is not None and config.gnss.device is not None
     listen_s = PULSES_LISTEN_S if with_pulses else LISTEN_S
     return Context(root, path, config, problem, clock, state, report, _forwarder(root), may_start, listen_s)

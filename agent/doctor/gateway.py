@@ -25,12 +25,31 @@ def configuration(context: Context) -> Iterator[Finding]:
         yield ok("config", f"{context.path}: board {section.board}, plan {section.plan}, destinations: {names}")
         return
     assert problem is not None
-    if not context.path.exists():
+    if isinstance(problem.__cause__, PermissionError):
+        yield found("config-rights", "config", f"{context.path} may not be read by this user")
+    elif not context.path.exists():
         yield found("no-config", "config", f"{context.path} is not there", where=context.path)
-    elif isinstance(problem.__cause__, PermissionError):
-        yield found("no-rights", "config", f"{context.path} may not be read by this user")
     else:
         yield of_error("config", problem, name="bad-config")
+
+
+def _unread(context: Context) -> Iterator[Finding]:
+    """Say whether the agent runs with other settings than those that are in the file now."""
+    from agent.config import digest
+
+    told = context.said("config")
+    assert context.config is not None
+    if told is None or told.get("digest") == digest(context.config):
+        return
+    section = context.config.concentrator
+    if (told.get("board"), told.get("plan")) == (section.board, section.plan):
+        evidence = f"runs with other settings than {context.path} has now"
+    else:
+        evidence = (
+            f"runs with board {told.get('board')}, plan {told.get('plan')}; {context.path} has board {section.board}, "
+            f"plan {section.plan}"
+        )
+    yield found("agent-other-config", "agent", evidence)
 
 
 def agent(context: Context) -> Iterator[Finding]:
@@ -47,6 +66,7 @@ def agent(context: Context) -> Iterator[Finding]:
         case AgentState.RUNNING:
             up = context.uptime_s or 0
             yield ok("agent", f"runs for {span(up)}", {"uptime_s": up})
+            yield from _unread(context)
         case AgentState.STOPPED:
             yield found("agent-stopped", "agent", "does not run")
         case AgentState.DIED:

@@ -71,12 +71,13 @@ def code_text(sheet: Sheet) -> str:
     return f"CIVIGATE:1 EUI:{eui} {sheet.verdict.value}{simulated} {moment} SHEET:{number_of(sheet)}".upper()
 
 
-def render(sheet: Sheet, *, signed: bool) -> bytes:
+def render(sheet: Sheet, *, signed: bool, why: str = "") -> bytes:
     """Return the page, without its signature.
 
     Args:
         sheet: what it shows.
         signed: whether a signature comes behind it.
+        why: none does.
 
     Raises:
         ImportError: the package that draws QR codes is not installed.
@@ -92,7 +93,7 @@ def render(sheet: Sheet, *, signed: bool) -> bytes:
             *_todo(sheet),
             *_all(sheet),
             '<div class="signs"><div>Place, date</div><div>Name, signature</div></div>',
-            f"<footer>{_footer(sheet, signed=signed)}</footer>",
+            f"<footer>{_footer(sheet, signed=signed, why=why)}</footer>",
             f'<script type="application/json" id="findings">{_embedded(sheet)}</script>',
             "</body></html>",
             "",
@@ -107,7 +108,7 @@ def embedded_key(page: bytes) -> str:
     try:
         said = json.loads(rest.partition(end)[0])
         key = said["gateway"]["key"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return ""
     return key if isinstance(key, str) else ""
 
@@ -168,10 +169,10 @@ def _row(finding: Finding) -> str:
     )
 
 
-def _footer(sheet: Sheet, *, signed: bool) -> str:
+def _footer(sheet: Sheet, *, signed: bool, why: str) -> str:
     number = number_of(sheet)
     if not signed:
-        return f"Sheet {number}. Not signed: the user who asked may not read the gateway's key."
+        return f"Sheet {number}. Not signed{escape(f': {why}' if why else '')}."
     return (
         f"Sheet {number}, signed with the gateway's key. Is it as the gateway made it? "
         f"<code>civigate doctor --verify FILE --key KEY</code> says so, with the key that the platform has registered."

@@ -30,6 +30,8 @@ def heading(context: Context) -> str:
     """Return the line above all others."""
     name = "" if context.config is None else f" {context.config.gateway.name or ''}".rstrip()
     how = _HOW.get(context.agent, f"the agent: {context.agent.value}")
+    if context.config is None:
+        how = "without a configuration, whether an agent runs is not known"
     if context.agent is AgentState.STOPPED and context.hands_off:
         how = f"no agent runs; {context.hands_off}"
     return f"civigate doctor{name}: {how}; {context.path}"

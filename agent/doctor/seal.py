@@ -27,6 +27,9 @@ KIND: Final = "civigate-doctor"
 VERSION: Final = 1
 MAX_PAYLOAD_BYTES: Final = 512
 MAX_PAGE_BYTES: Final = 4 << 20
+LATEST_US: Final = 253_402_300_799_999_999
+"""The end of the year 9999, in microseconds since 1970."""
+VERDICTS: Final = frozenset({"ok", "warn", "fail"})
 BEGIN: Final = b"<!-- civigate-signature: "
 END: Final = b" -->\n"
 
@@ -92,6 +95,8 @@ def unseal(data: bytes, key: PublicKey, *, where: str) -> Sealed:
         case [str(kind), int(version), bytes(eui), int(utc_us), str(verdict), bytes(digest)] if kind == KIND:
             if version != VERSION:
                 raise _malformed(f"signature of version {version}, this program knows {VERSION}", where)
+            if len(eui) not in {0, 8} or not 0 <= utc_us <= LATEST_US or verdict not in VERDICTS:
+                raise _malformed("signed by this key, but no gateway, moment or verdict that there is", where)
         case _:
             raise _malformed("signed by this key, but no sheet of a doctor", where)
     if hashlib.sha256(page).digest() != digest:

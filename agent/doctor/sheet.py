@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agent import durable
-from agent.doctor.finding import Finding, Verdict
+from agent.doctor.finding import Finding, Value, Verdict
 from agent.ownership import as_owner
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "doctor.json"
 VERSION: Final = 1
 MAX_BYTES: Final = 1 << 20
+GATEWAY: Final = frozenset({"agent", "chip", "spool", "key", "platform"})
+"""Checks of the gateway itself; the others are of the machine."""
+_EUI: Final = re.compile("[0-9a-f]{16}")
 _ORDER: Final = (Verdict.FAIL, Verdict.WARN, Verdict.OK, Verdict.SKIPPED)
 
 
@@ -102,6 +107,18 @@ class Sheet:
         }
 
 
+def unseen(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the warning that nothing of the gateway itself was looked at, where no other line says it."""
+    from agent.doctor.causes import found
+
+    seen = {finding.check for finding in findings if finding.verdict is not Verdict.SKIPPED}
+    usable = any(finding.check == "config" and finding.verdict is Verdict.OK for finding in findings)
+    if not usable or seen & GATEWAY:
+        return ()
+    left = sum(finding.verdict is Verdict.SKIPPED for finding in findings)
+    return (found("unseen", "rights", f"{left} checks were skipped, among them all of the gateway itself"),)
+
+
 def compose(context: Context, findings: Sequence[Finding], took_s: float, utc_us: int) -> Sheet:
     """Put together what was found, and whose it is."""
     from agent.doctor import host
@@ -148,8 +165,18 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "code": finding.code or None,
         "cause": finding.cause or None,
         "next": finding.next_step or None,
-        "values": dict(finding.values),
+        "values": {name: _storable(value) for name, value in finding.values.items()},
     }
+
+
+def _storable(value: Value) -> Value:
+    """Return a value as JSON and UTF-8 have it: what is no number is null, what is no letter a question mark."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case str():
+            return value.encode("utf-8", "replace").decode()
+    return value
 
 
 def _key(context: Context) -> tuple[str, str]:
@@ -172,4 +199,5 @@ def _eui(context: Context, findings: Sequence[Finding]) -> str:
         return context.config.gateway.eui.hex()
     told: Mapping[str, Any] = context.said("gateway") or {}
     seen = (finding.values.get("eui") for finding in findings if finding.check == "chip")
-    return str(told.get("eui") or next((eui for eui in seen if eui), ""))
+    eui = str(told.get("eui") or next((eui for eui in seen if eui), ""))
+    return eui if _EUI.fullmatch(eui) else ""

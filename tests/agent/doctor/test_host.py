@@ -31,6 +31,7 @@ from agent.spool import state
 from agent.spool.orders import Policy
 from agent.spool.state import State
 from agent.spool.writer import SpoolWriter
+from drivers.emulator import Emulator
 from tests.agent.doctor.scene import FILTER, Scene, destination
 from tests.agent.spool.gateway import CITY, EUI, SIGNER, frame, heard
 
@@ -336,6 +337,64 @@ def test_a_key_that_cannot_be_used(scene: Scene, capsys: Capsys) -> None:
     assert scene.look(capsys, "--hands-off").one("key")["code"] == "CG-DOC-542"
 
 
+def as_nobody(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user without rights, for whom root has imported what may not be for everybody."""
+    program = (
+        "import contextlib, io, os, sys\n"
+        "from agent.cli.main import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()): main(sys.argv[1:])\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "doctor", "-c", str(path), *options]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
+@pytest.mark.parametrize("hidden", ["gateway.toml", "."])
+def test_a_configuration_that_this_user_may_not_read(folder: Path, hidden: str) -> None:
+    with Scene(folder) as scene:
+        path = scene.write()
+        folder.chmod(0o755)
+        (folder / hidden).chmod(0o700)
+        done = as_nobody(path, "--json")
+        told = json.loads(done.stdout)
+        assert told["findings"][0]["code"] == "CG-DOC-004"
+        assert (told["verdict"], told["agent"]) == ("fail" if told["counts"]["fail"] else "warn", "unknown")
+        assert done.returncode == (3 if told["counts"]["fail"] else 1)
+        assert "no agent runs" not in as_nobody(path).stdout.splitlines()[0]
+
+
+def test_a_mistake_in_the_configuration_stops_no_agent(folder: Path, capsys: Capsys) -> None:
+    from agent.cli.main import main
+
+    with Scene(folder) as scene:
+        scene.says()
+        scene.write().write_text("[[[")
+        assert main(["doctor", "-c", str(scene.toml), "--json"]) == 3
+        assert json.loads(capsys.readouterr().out)["agent"] == "unknown"
+        main(["doctor", "-c", str(scene.toml)])
+        assert "whether an agent runs is not known" in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
+def test_a_look_at_nothing_is_not_all_in_order(folder: Path) -> None:
+    with Scene(folder, Emulator()) as scene, socket.create_server(("127.0.0.1", 0)) as listener:
+        certificate = folder / "state/gateway.pem"
+        certificate.write_text("secret")
+        files = (f'cert_file = "{certificate}"', "connect_timeout_s = 2.0")
+        scene.destination = destination(f"https://127.0.0.1:{listener.getsockname()[1]}", *files)
+        path = scene.write()
+        for place in ("state", "run"):
+            (folder / place).chmod(0o700)
+        folder.chmod(0o755)
+        done = as_nobody(path, "--json")
+    told = json.loads(done.stdout)
+    assert told["findings"][-1]["code"] == "CG-DOC-005", told["findings"]
+    assert told["verdict"] != "ok"
+    assert done.returncode != 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
 def test_a_user_without_rights(folder: Path) -> None:
     with Scene(folder) as scene, socket.create_server(("127.0.0.1", 0)) as listener:
@@ -347,17 +406,7 @@ def test_a_user_without_rights(folder: Path) -> None:
         for place in ("state", "run"):
             (folder / place).chmod(0o700)
         folder.chmod(0o755)
-        # once as root: the interpreter's own files may not be for everybody
-        program = (
-            "import contextlib, io, os, sys\n"
-            "from agent.cli.main import main\n"
-            "with contextlib.redirect_stdout(io.StringIO()): main(sys.argv[1:])\n"
-            "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-            "sys.exit(main(sys.argv[1:]))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program, "doctor", "-c", str(path), "--json"], capture_output=True, text=True
-        )
+        done = as_nobody(path, "--json")
     found = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert done.stderr == ""
     for check in ("agent", "spool", "key", "firmware", "platform"):
@@ -418,4 +467,4 @@ def test_a_large_spool_is_read_once(scene: Scene, capsys: Capsys, monkeypatch: p
     look = scene.look(capsys, "--hands-off")
     assert look.one("spool")["values"]["frames"] == 30
     assert {look.one(check)["code"] for check in ("filter", "heard")} <= {None, "CG-DOC-711", "CG-DOC-704"}
-    assert [name for name in by if name != "doctor-platform"] == ["doctor-spool"]
+    assert [name for name in by if name in {"doctor-spool", "doctor-filter", "doctor-heard"}] == ["doctor-spool"]

@@ -13,6 +13,7 @@ import pytest
 from agent import report
 from agent.batch.model import Account
 from agent.clock import HostClock
+from agent.config import digest, load
 from agent.doctor import card, times
 from agent.doctor import heard as hearing
 from agent.doctor.context import gather
@@ -239,6 +240,28 @@ def test_noise_by_what_is_heard(
     channels = {chain: ChannelStatistics(50, 0, rssi, snr) for chain in range(8)}
     running.says(radio=replace(radio(), listened=Listened(channels)), gnss=gnss())
     finding = running.look(capsys).one("noise")
+    assert finding["code"] == code
+    assert word in finding["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("table", "lines", "code", "word"),
+    [
+        ("concentrator", 'board = "rak_2287"', "CG-DOC-017", "rak_2287"),
+        ("spool", "quota_mb = 300", "CG-DOC-017", "other settings"),
+        ("gateway", None, None, "runs for"),
+    ],
+)
+def test_a_configuration_that_the_agent_has_not_read(
+    running: Scene, capsys: Capsys, table: str, lines: str | None, code: str | None, word: str
+) -> None:
+    config = load(running.write())
+    section = config.concentrator
+    said = {"board": section.board, "plan": section.plan, "digest": digest(config)}
+    running.says(radio=radio(), gnss=gnss(), config=said)
+    if lines is not None:
+        running.tables[table] = lines
+    finding = running.look(capsys).all("agent")[-1]
     assert finding["code"] == code
     assert word in finding["evidence"]
 

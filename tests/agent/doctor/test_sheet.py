@@ -5,18 +5,24 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import json
+import math
+import os
 import re
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cbor2
 import pytest
 import segno
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.batch import cose
 from agent.batch.keys import Ed25519Signer, ES256Signer
 from agent.batch.receipt import open_answer
 from agent.cli.main import main
@@ -232,14 +238,95 @@ def test_a_sheet_without_the_library_for_qr_codes(
 ) -> None:
     monkeypatch.setitem(sys.modules, "segno", None)
     path = scene.folder / "sheet.html"
-    assert main(["doctor", "--hands-off", "-c", str(scene.write()), "--report", str(path)]) == 1
+    assert main(["doctor", "--hands-off", "-c", str(scene.write()), "--report", str(path)]) == 3
     assert "python3-segno" in capsys.readouterr().err
     assert not path.exists()
 
 
 def test_a_sheet_that_cannot_be_written(scene: Scene, capsys: Capsys) -> None:
-    assert main(["doctor", "--hands-off", "-c", str(scene.write()), "--report", "/nowhere/sheet.html"]) == 1
+    look = scene.look(capsys, "--hands-off", "--report", "/nowhere/sheet.html")
+    assert (look.code, look.said["verdict"]) == (3, "fail"), "no worse than what it found"
+    main(["doctor", "--hands-off", "-c", str(scene.write()), "--report", "/nowhere/sheet.html"])
     assert "/nowhere/sheet.html" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_leaves_a_sheet(scene: Scene) -> None:
+    path = scene.folder / "sheet.html"
+    command = [sys.executable, "-m", "agent.cli.main", "doctor", "--hands-off", "-c", str(scene.write())]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*command, "--report", str(path)], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 3
+    assert done.stderr == f"sheet: {path} (signed)\n"
+    assert main(["doctor", "--verify", str(path)]) == 1
+
+
+@pytest.mark.parametrize("name", ["missing.html", "."])
+def test_a_sheet_that_cannot_be_read_does_not_verify(scene: Scene, capsys: Capsys, name: str) -> None:
+    assert main(["doctor", "--verify", str(scene.folder / name)]) == 4
+    assert str(scene.folder / name) in capsys.readouterr().err
+
+
+def test_a_key_that_is_none_verifies_nothing(scene: Scene, capsys: Capsys) -> None:
+    path = scene.folder / "sheet.html"
+    path.write_bytes(SEALED)
+    assert main(["doctor", "--verify", str(path), "--key", "mine"]) == 4
+    assert "'mine'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        [seal.KIND, 1, bytes(8), 10**19, "ok"],
+        [seal.KIND, 1, bytes(8), -1, "ok"],
+        [seal.KIND, 1, bytes(8), 1, "ok\033[2J"],
+        [seal.KIND, 1, bytes(8), 1, "skipped"],
+        [seal.KIND, 1, bytes(9), 1, "ok"],
+    ],
+)
+def test_a_key_holder_cannot_say_anything_else(scene: Scene, capsys: Capsys, payload: list[object]) -> None:
+    data = SEALED[: SEALED.rindex(seal.BEGIN)]
+    signed = cose.sign(cbor2.dumps([*payload, hashlib.sha256(data).digest()]), KEY)
+    path = scene.folder / "sheet.html"
+    path.write_bytes(data + seal.BEGIN + base64.b64encode(signed) + seal.END)
+    assert main(["doctor", "--verify", str(path), "--key", KEY.public.text]) == 4
+    said = capsys.readouterr()
+    assert "CG-BAT-006" in said.err
+    assert "\033" not in said.out + said.err
+
+
+def test_a_page_of_brackets_names_no_key(scene: Scene, capsys: Capsys) -> None:
+    path = scene.folder / "sheet.html"
+    path.write_bytes(b'<script id="findings">' + b"[" * 200_000 + b"</script>")
+    assert main(["doctor", "--verify", str(path)]) == 4
+    assert "CG-DOC-901" in capsys.readouterr().err
+
+
+def test_what_no_number_is_and_no_text_either(scene: Scene, capsys: Capsys) -> None:
+    odd = sheet((ok("noise", "odd", {"a": math.nan, "b": math.inf, "c": "\udcff", "d": 1.5}),))
+    (finding,) = odd.as_json()["findings"]
+    assert finding["values"] == {"a": None, "b": None, "c": "?", "d": 1.5}
+    page.render(odd, signed=False)
+    scene.says(gateway={"name": "x", "eui": "\udcff"}, radio={"state": "receiving", "eui": "\udcff", "heard": 1})
+    scene.tables["gateway"] = (
+        f'name = "Mast äöü"\nstate_dir = "{scene.folder}/state"\nruntime_dir = "{scene.folder}/run"'
+    )
+    main(["doctor", "-c", str(scene.write()), "--json"])
+    said = capsys.readouterr().out
+    assert said.isascii()
+    assert json.loads(said)["gateway"]["eui"] is None
+    assert json.loads(said)["gateway"]["name"] == "Mast äöü"
+
+
+def test_an_unsigned_sheet_says_why(scene: Scene, capsys: Capsys) -> None:
+    (scene.folder / "state/gateway.key").unlink()
+    path = scene.folder / "sheet.html"
+    scene.look(capsys, "--hands-off", "--report", str(path))
+    footer = path.read_text().partition("<footer>")[2].partition("</footer>")[0]
+    assert "Not signed" in footer
+    assert "gateway.key" in footer
+    assert "may not read" not in footer
 
 
 def test_what_is_left_for_others(scene: Scene, capsys: Capsys) -> None:
