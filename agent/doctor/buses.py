@@ -85,7 +85,7 @@ def _spi(context: Context, path: Path) -> Iterator[Finding]:
 
 def _no_spi(context: Context, path: Path, evidence: str) -> Iterator[Finding]:
     config_txt = host.boot_file(context.root, "config.txt")
-    state = None if config_txt is None else host.switched_on(config_txt, "spi")
+    state = None if config_txt is None else host.switched_on(config_txt, "spi", host.model(context.root))
     said = {None: "config.txt does not switch SPI on", False: "config.txt switches SPI off", True: "config.txt: spi=on"}
     pi = config_txt is not None
     detail = f"{evidence}; {said[state]}" if pi else evidence
@@ -163,10 +163,15 @@ def serial(context: Context) -> Iterator[Finding]:
     if line is None:
         return
     consoles = [word.removeprefix("console=").split(",")[0] for word in line.split() if word.startswith("console=")]
-    mine = {device.name, device.resolve().name}
-    clash = sorted(mine & set(consoles))
+    mine = _names(context.root, str(device).removeprefix("/dev/"))
+    clash = [console for console in consoles if mine & _names(context.root, console)]
     if clash:
         yield found("console-on-port", "serial", f"cmdline.txt has console={clash[0]}, and [gnss] device = {device}")
+
+
+def _names(root: Path, name: str) -> set[str]:
+    """Return the names of a port: as it is called here, and what that leads to."""
+    return {name, (root / "dev" / name).resolve().name}
 
 
 def _runs(root: Path, name: str) -> bool:

@@ -73,7 +73,7 @@ def disk(context: Context) -> Iterator[Finding]:
     kind, device = _mount(folder)
     values: dict[str, Value] = {"free_bytes": free, "size_bytes": size, "file_system": kind}
     said = f"{folder}: {room(free)} of {room(size)} free ({kind or 'unknown'}{f' on {device}' if device else ''})"
-    errors = _errors(context.root, device)
+    errors = _errors(context.root, folder)
     stranger = _not_ours(context)
     if at.f_flag & READ_ONLY_FLAG:
         yield found("disk-read-only", "disk", said, values)
@@ -89,7 +89,7 @@ def disk(context: Context) -> Iterator[Finding]:
         yield found("disk-promises", "disk", said, values)
     elif stranger is not None:
         evidence = f"{stranger} is not for the user {context.who}"
-        yield found("state-owner", "disk", evidence, values, user=context.who, where=wanted)
+        yield found("state-owner", "disk", evidence, values, user=context.who, where=stranger)
     elif free < (growth := _growth(context)) + FULL_BYTES:
         yield found("disk-low", "disk", f"{said}; the spool may grow by {room(growth)}", values)
     else:
@@ -98,12 +98,12 @@ def disk(context: Context) -> Iterator[Finding]:
 
 
 def _not_ours(context: Context) -> Path | None:
-    """Return the first of the service's own folder and files that its user may not write; None when there is none."""
+    """Return the first of the spool's folder and files that its user may not write; None when there is none."""
     assert context.config is not None
     if not context.installed:
         return None
     path = context.config.spool_path
-    for place in (path.parent, path, path.with_name(path.name + ".lock"), context.config.key_path):
+    for place in (path.parent, path, path.with_name(path.name + ".lock")):
         try:
             if not host.may_use(place, context.who):
                 return place
@@ -282,7 +282,14 @@ def _mount(folder: Path) -> tuple[str, str]:
     return "", ""
 
 
-def _errors(root: Path, device: str) -> int:
-    """Return how many errors ext4 has met on a device since it was checked last."""
-    name = Path(device).resolve().name if device.startswith("/") else ""
-    return (host.number(root / "sys/fs/ext4" / name / "errors_count") or 0) if name else 0
+def _errors(root: Path, folder: Path) -> int:
+    """Return how many errors ext4 has met, since it was checked last, on the file system that a folder is on.
+
+    The kernel counts them under its own name of the device; what is mounted may be called /dev/root, which is none.
+    """
+    try:
+        number = folder.stat().st_dev
+        name = (root / f"sys/dev/block/{os.major(number)}:{os.minor(number)}").readlink().name
+    except OSError:
+        return 0  # no file system on a device
+    return host.number(root / "sys/fs/ext4" / name / "errors_count") or 0

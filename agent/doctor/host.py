@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -13,6 +15,27 @@ from typing import Final
 MAX_BYTES: Final = 65_536
 _BOOT: Final = ("boot/firmware", "boot")
 """Where Raspberry Pi OS has its boot partition: bookworm and later, before."""
+_SECTIONS: Final = {
+    "none": "(?!)",
+    "pi0": "Zero",
+    "pi0w": "Zero (2 )?W",
+    "pi02": "Zero 2",
+    "pi1": "Model [AB]|Compute Module Rev",
+    "pi2": "2 ",
+    "pi3": "(Compute Module )?3 ",
+    "pi3+": "(Compute Module )?3 .*Plus",
+    "pi4": "(Compute Module )?4S? |400 ",
+    "pi400": "400 ",
+    "cm4": "Compute Module 4 ",
+    "cm4s": "Compute Module 4S ",
+    "pi5": "(Compute Module )?5 |500 ",
+    "pi500": "500 ",
+    "cm5": "Compute Module 5 ",
+}
+"""How the device tree calls the machines that a section of config.txt is for, after "Raspberry Pi" [Raspberry Pi
+documentation, config.txt, model filters]. All other sections are taken as if they applied."""
+_OVERLAYS: Final = re.compile(r"spi0-[0-9]cs")
+"""Overlays that switch SPI on, besides what else they do."""
 
 
 def text(path: Path) -> str | None:
@@ -43,18 +66,37 @@ def boot_file(root: Path, name: str) -> str | None:
     return next((found for folder in _BOOT if (found := text(root / folder / name)) is not None), None)
 
 
-def settings(config_txt: str) -> list[str]:
-    """Return the lines of a config.txt that say something, without comments, spaces and sections."""
-    lines = (line.partition("#")[0].strip() for line in config_txt.splitlines())
-    return [line for line in lines if line and not line.startswith("[")]
+def settings(config_txt: str, machine: str | None) -> Iterator[str]:
+    """Yield the lines of a config.txt that say something to a machine, without comments, spaces and sections.
+
+    Args:
+        config_txt: its text.
+        machine: as the device tree calls it; None when nobody knows.
+    """
+    applies = True
+    for raw in config_txt.splitlines():
+        line = raw.partition("#")[0].strip()
+        if line.startswith("["):
+            applies = _is_for(line.strip("[] ").lower(), machine)
+        elif line and applies:
+            yield line
 
 
-def switched_on(config_txt: str, parameter: str) -> bool | None:
+def _is_for(section: str, machine: str | None) -> bool:
+    pattern = _SECTIONS.get(section)
+    if pattern is None or (machine is None and section != "none"):
+        return True
+    return re.match(pattern, (machine or "").removeprefix("Raspberry Pi ")) is not None
+
+
+def switched_on(config_txt: str, parameter: str, machine: str | None) -> bool | None:
     """Say whether config.txt switches a `dtparam` such as "spi" on or off; None when it does not say."""
     state: bool | None = None
-    for line in settings(config_txt):
+    for line in settings(config_txt, machine):
         key, _, rest = line.partition("=")
-        if key.strip() != "dtparam":
+        if key.strip() == "dtoverlay" and parameter == "spi" and _OVERLAYS.fullmatch(rest.partition(",")[0].strip()):
+            state = True
+        if key.strip() not in {"dtparam", "device_tree_param"}:
             continue
         for item in rest.split(","):
             name, _, value = item.partition("=")

@@ -23,6 +23,7 @@ THROTTLED: Final = "sys/devices/platform/soc/soc:firmware/get_throttled"
 UNDERVOLTAGE, CAPPED, THROTTLED_NOW, SOFT_LIMIT = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 PAST: Final = 16
 """The same bits, so much higher: it was so since the boot [Raspberry Pi documentation, vcgencmd get_throttled]."""
+SLOWED: Final = CAPPED | THROTTLED_NOW | SOFT_LIMIT
 HOT_MILLICELSIUS: Final = 80_000
 """From here on a Pi slows down."""
 COMMAND_LIMIT_S: Final = 3.0
@@ -42,15 +43,17 @@ def power(context: Context) -> Iterator[Finding]:
         flags = UNDERVOLTAGE << PAST if alarm else 0
     values: dict[str, int | float | str | bool | None] = {"throttled": flags, "processor_celsius": celsius}
     said = f"{model or 'Raspberry Pi'}: get_throttled 0x{flags:x}{warm}"
+    weak = flags & (UNDERVOLTAGE | UNDERVOLTAGE << PAST)
     if flags & UNDERVOLTAGE:
         yield found("undervoltage-now", "power", f"{said}: less than 4.63 V right now", values)
-    elif flags & UNDERVOLTAGE << PAST:
+    elif weak:
         yield found("undervoltage-past", "power", f"{said}: the voltage was too low since the last boot", values)
-    elif flags & (THROTTLED_NOW | SOFT_LIMIT | CAPPED) or (celsius or 0) * 1000 >= HOT_MILLICELSIUS:
+    heat = SOFT_LIMIT if weak else SLOWED  # a weak supply slows down, too
+    if flags & heat or (celsius or 0) * 1000 >= HOT_MILLICELSIUS:
         yield found("hot", "power", f"{said}: slowed down right now", values)
-    elif flags & (THROTTLED_NOW | SOFT_LIMIT | CAPPED) << PAST:
+    elif flags & heat << PAST:
         yield found("was-hot", "power", f"{said}: slowed down since the last boot", values)
-    else:
+    elif not weak:
         yield ok("power", f"{model or 'Raspberry Pi'}: voltage steady since the boot{warm}", values)
 
 

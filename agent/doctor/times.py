@@ -76,15 +76,15 @@ def clock(context: Context) -> Iterator[Finding]:
 def _floors(context: Context) -> Iterator[datetime]:
     """Yield the latest moments that platforms have signed, as far as they were kept."""
     from agent.enrolment.enrolling import folder_of
-    from agent.trusted_time import FILE_NAME
+    from agent.trusted_time import FILE_NAME, LATEST_BELIEVED
 
     if context.config is None:
         return
     for destination in context.config.destination:
         folder = folder_of(context.config, destination.name)
         kept_us = host.number(folder / FILE_NAME)
-        if kept_us is not None:
-            yield datetime.fromtimestamp(kept_us / 1e6, UTC)
+        if kept_us is not None and kept_us <= LATEST_BELIEVED.timestamp() * 1e6:  # else it is damaged
+            yield datetime.fromtimestamp(max(0, kept_us) / 1e6, UTC)
 
 
 def _daemon(root: Path) -> str | None:
@@ -103,7 +103,7 @@ def gnss(context: Context) -> Iterator[Finding]:
     if said is not None:
         yield from _asked(context, _with_pulse(context, said))
         return
-    if context.hands_off and context.agent.value != "stopped":
+    if context.hands_off and (context.agent.value != "stopped" or context.forwarder is not None):
         yield skipped("gnss", f"not listened to: {context.hands_off}")
         return
     try:

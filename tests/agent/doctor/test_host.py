@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +26,10 @@ from hypothesis import strategies as st
 from agent.batch.model import Anchor
 from agent.clock import HostClock
 from agent.config import load
-from agent.doctor import buses, context, gateway, host, network, power, times
+from agent.doctor import buses, card, context, gateway, host, network, power, times
+from agent.doctor import platform as platforms
 from agent.doctor.context import AgentState, Context
-from agent.doctor.finding import Finding
+from agent.doctor.finding import Finding, Verdict
 from agent.spool import state
 from agent.spool.orders import Policy
 from agent.spool.state import State
@@ -84,6 +87,15 @@ def test_power(pi: Callable[..., Context], flags: str, celsius: int, expected: s
     assert finding.values["processor_celsius"] == celsius / 1000
 
 
+@pytest.mark.parametrize(
+    ("flags", "celsius", "expected"),
+    [("50005", 84_000, ["CG-DOC-101", "CG-DOC-103"]), ("d0000", 55_000, ["CG-DOC-102", "CG-DOC-104"])],
+)
+def test_a_weak_supply_hides_no_heat(pi: Callable[..., Context], flags: str, celsius: int, expected: list[str]) -> None:
+    files = {power.THROTTLED: f"{flags}\n", "sys/class/thermal/thermal_zone0/temp": f"{celsius}\n"}
+    assert [finding.code for finding in power.power(pi(files))] == expected
+
+
 def test_power_by_the_kernels_monitor(pi: Callable[..., Context]) -> None:
     files = {"sys/class/hwmon/hwmon1/name": "rpi_volt\n", "sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n"}
     assert code(power.power(pi(files))) == "CG-DOC-102"
@@ -96,16 +108,51 @@ def test_power_by_the_kernels_monitor(pi: Callable[..., Context]) -> None:
         ("dtparam=i2c_arm=on,spi=off\n", "CG-DOC-201"),
         ("[all]\ndtparam=spi=on  # radio\n", "CG-DOC-202"),
         ("dtparam=i2c_arm=on,spi=on\n", "CG-DOC-202"),
+        ("device_tree_param=spi=on\n", "CG-DOC-202"),
+        ("dtoverlay=spi0-1cs,cs0_pin=7\n", "CG-DOC-202"),
+        ("dtoverlay=spi1-1cs\n", "CG-DOC-201"),
+        ("[pi4]\ndtparam=spi=on\n", "CG-DOC-202"),
+        ("[pi5]\ndtparam=spi=on\n", "CG-DOC-201"),
+        ("dtparam=spi=on\n[pi5]\ndtparam=spi=off\n", "CG-DOC-202"),
+        ("[pi5]\n[all]\ndtparam=spi=on\n", "CG-DOC-202"),
+        ("[pi0]\n[PI4]\ndtparam=spi=on\n", "CG-DOC-202"),
+        ("[none]\ndtparam=spi=on\n", "CG-DOC-201"),
+        ("[cm4]\ndtparam=spi=on\n", "CG-DOC-201"),
+        ("[EDID=VSC-TD2220]\ndtparam=spi=on\n", "CG-DOC-202"),
     ],
 )
 def test_spi_in_config_txt(pi: Callable[..., Context], config_txt: str, expected: str) -> None:
-    made = pi({"boot/firmware/config.txt": config_txt})
+    model = "Raspberry Pi 4 Model B Rev 1.4\0"
+    made = pi({"boot/firmware/config.txt": config_txt, "proc/device-tree/model": model})
     assert code(buses._no_spi(made, Path("/dev/spidev0.0"), "is not there")) == expected
 
 
 @given(st.text())
 def test_any_config_txt_says_something_or_nothing(text: str) -> None:
-    assert host.switched_on(text, "spi") in {None, True, False}
+    assert host.switched_on(text, "spi", "Raspberry Pi 5 Model B Rev 1.0") in {None, True, False}
+
+
+@pytest.mark.parametrize(
+    ("section", "model", "applies"),
+    [
+        ("pi4", "Raspberry Pi Compute Module 4 Rev 1.0", True),
+        ("pi4", "Raspberry Pi 400 Rev 1.0", True),
+        ("cm4", "Raspberry Pi Compute Module 4 Rev 1.0", True),
+        ("pi400", "Raspberry Pi 4 Model B Rev 1.4", False),
+        ("pi3", "Raspberry Pi 3 Model B Plus Rev 1.3", True),
+        ("pi3+", "Raspberry Pi 3 Model B Plus Rev 1.3", True),
+        ("pi3+", "Raspberry Pi 3 Model B Rev 1.2", False),
+        ("pi0", "Raspberry Pi Zero 2 W Rev 1.0", True),
+        ("pi02", "Raspberry Pi Zero 2 W Rev 1.0", True),
+        ("pi0w", "Raspberry Pi Zero W Rev 1.1", True),
+        ("pi2", "Raspberry Pi Zero 2 W Rev 1.0", False),
+        ("pi5", "Raspberry Pi Compute Module 5 Rev 1.0", True),
+        ("pi1", "Raspberry Pi Model B Plus Rev 1.2", True),
+        ("pi4", None, True),
+    ],
+)
+def test_sections_of_config_txt(section: str, model: str | None, applies: bool) -> None:
+    assert (host.switched_on(f"[{section}]\ndtparam=spi=on\n", "spi", model) is True) == applies
 
 
 def test_the_console_on_the_receivers_port(pi: Callable[..., Context]) -> None:
@@ -114,6 +161,51 @@ def test_the_console_on_the_receivers_port(pi: Callable[..., Context]) -> None:
     assert code(buses.serial(made)) == "CG-DOC-231"
     free = pi({"boot/cmdline.txt": "console=tty1\n"}, '[gnss]\ndevice = "/dev/serial0"\n')
     assert list(buses.serial(free)) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "console", "clash"),
+    [
+        ("/dev/ttyS0", "serial0", True),
+        ("/dev/serial0", "ttyS0", True),
+        ("/dev/serial0", "serial0", True),
+        ("/dev/ttyAMA0", "serial0", False),
+        ("/dev/serial1", "ttyAMA0", True),
+    ],
+)
+def test_a_console_by_another_name(
+    pi: Callable[..., Context], tmp_path: Path, device: str, console: str, clash: bool
+) -> None:
+    (tmp_path / "root/dev").mkdir(parents=True)
+    for link, port in (("serial0", "ttyS0"), ("serial1", "ttyAMA0")):
+        (tmp_path / "root/dev" / port).touch()
+        (tmp_path / "root/dev" / link).symlink_to(port)
+    made = pi({"boot/cmdline.txt": f"console={console},115200 rootwait\n"}, f'[gnss]\ndevice = "{device}"\n')
+    assert [finding.code for finding in buses.serial(made)] == (["CG-DOC-231"] if clash else [])
+
+
+def test_errors_of_a_file_system_whose_device_has_another_name(pi: Callable[..., Context], tmp_path: Path) -> None:
+    number = tmp_path.stat().st_dev
+    made = pi({"sys/fs/ext4/mmcblk0p2/errors_count": "3\n"})
+    (tmp_path / "root/sys/devices/mmcblk0/mmcblk0p2").mkdir(parents=True)
+    (tmp_path / "root/sys/dev/block").mkdir(parents=True)
+    name = tmp_path / f"root/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+    name.symlink_to("../../devices/mmcblk0/mmcblk0p2")
+    found = [finding.code for finding in card.disk(made)]
+    assert "CG-DOC-506" in found
+
+
+def test_the_receiver_of_a_running_forwarder_is_left_alone(pi: Callable[..., Context]) -> None:
+    main, device = pty.openpty()
+    made = pi({}, f'[gnss]\ndevice = "{os.ttyname(device)}"\n')
+    busy = replace(made, forwarder="lora_pkt_fwd")
+    try:
+        (finding,) = times.gnss(busy)
+    finally:
+        os.close(main)
+        os.close(device)
+    assert finding.verdict is Verdict.SKIPPED
+    assert "lora_pkt_fwd" in finding.evidence
 
 
 def test_another_forwarder(pi: Callable[..., Context]) -> None:
@@ -248,6 +340,21 @@ def test_a_clock_behind_what_the_platform_has_signed(
     assert "2027-03-01" in finding.evidence
 
 
+@pytest.mark.parametrize("text", ["9" * 30, "-" + "9" * 19, "soon", "0x"])
+def test_a_time_floor_that_is_garbage(pi: Callable[..., Context], monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    from agent.enrolment.enrolling import folder_of
+    from agent.trusted_time import FILE_NAME
+
+    clock_of(monkeypatch, synchronised=False)
+    made = pi({"proc/300/comm": "chronyd\n"}, destination("https://platform.example.org"))
+    assert made.config is not None
+    folder = folder_of(made.config, "city")
+    assert folder is not None
+    folder.mkdir(parents=True)
+    (folder / FILE_NAME).write_text(text)
+    assert code(times.clock(made)) == "CG-DOC-422"
+
+
 def test_file_systems_that_fail(folder: Path) -> None:
     space = ("unshare", "--user", "--map-root-user", "--mount")
     if subprocess.run([*space, "true"], capture_output=True).returncode:
@@ -311,6 +418,37 @@ def test_files_that_are_not_the_agents(scene: Scene, capsys: Capsys, monkeypatch
     assert finding["code"] == "CG-DOC-510"
     assert "is not for the user nobody" in finding["evidence"]
     assert finding["next"].startswith(f"sudo chown -R nobody: {scene.folder}/state")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_key_that_its_owner_may_only_read(scene: Scene, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "SERVICE_USER", "nobody")
+    key = scene.folder / "state/gateway.key"
+    key.chmod(0o400)
+    for place in (key, key.parent):
+        os.chown(place, 65534, 65534)
+    look = scene.look(capsys, "--hands-off")
+    assert look.one("key")["verdict"] == "ok"
+    assert look.one("disk")["code"] != "CG-DOC-510"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_key_of_root_elsewhere_is_no_matter_of_the_spools_folder(
+    scene: Scene, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "SERVICE_USER", "nobody")
+    elsewhere = scene.folder / "keys"
+    elsewhere.mkdir()
+    key = (scene.folder / "state/gateway.key").rename(elsewhere / "gateway.key")
+    spool = scene.folder / "state/spool.db"
+    os.chown(scene.folder / "state", 65534, 65534)
+    scene.tables["identity"] = f'key_file = "{key}"'
+    look = scene.look(capsys, "--hands-off")
+    assert look.one("disk")["code"] != "CG-DOC-510"
+    assert look.one("key")["next"].endswith(str(key))
+    spool.touch(0o600)
+    finding = scene.look(capsys, "--hands-off").one("disk")
+    assert finding["next"].startswith(f"sudo chown -R nobody: {spool};")
 
 
 def test_a_receivers_port_that_is_not_for_the_agent(
