@@ -503,7 +503,8 @@ class SpoolReader:
         """
         with self._moment():
             now = state.load(self._connection)
-            return self._status(now), state.check(self._connection, now)
+            status = self._status(now)
+            return status, state.check(self._connection, now, status.frames)
 
     # ------------------------------------------------------------------ reading
 

@@ -585,7 +585,7 @@ def _hour_text(names: dict[int, Hour], hour: int) -> str:
     return "unknown" if known == UNKNOWN_HOUR else f"{known.hour} of boot {known.boot_id.hex()[:8]}"
 
 
-def check(connection: sqlite3.Connection, state: State) -> list[str]:
+def check(connection: sqlite3.Connection, state: State, frames: int | None = None) -> list[str]:
     """Count everything anew and return what does not add up, one sentence each; empty when all is accounted for.
 
     As `sums`, and the frames themselves are counted.
@@ -593,11 +593,12 @@ def check(connection: sqlite3.Connection, state: State) -> list[str]:
     Args:
         connection: in a transaction, that of `load`.
         state: as it was loaded.
+        frames: that are there, where they were counted already.
     """
     needs = [s.next_row for s in state.open_streams()]
     needs += [batch.first_row for s in state.streams.values() for batch in s.sealed.values()]
     if needs:
-        there = scalar(connection, "SELECT count(*) FROM frame", int)
+        there = scalar(connection, "SELECT count(*) FROM frame", int) if frames is None else frames
         beyond = scalar(connection, "SELECT count(*) FROM frame WHERE seq >= ?", int, min(needs))
         if there != beyond:  # the way that a delete takes leads past them
             raise sqlite3.DatabaseError(f"{there - beyond} frames are left that nobody waits for")
