@@ -27,7 +27,6 @@ from agent.batch.model import Anchor
 from agent.clock import HostClock
 from agent.config import load
 from agent.doctor import buses, card, context, gateway, host, network, power, times
-from agent.doctor import platform as platforms
 from agent.doctor.context import AgentState, Context
 from agent.doctor.finding import Finding, Verdict
 from agent.spool import state
@@ -448,7 +447,7 @@ def test_a_key_of_root_elsewhere_is_no_matter_of_the_spools_folder(
     assert look.one("key")["next"].endswith(str(key))
     spool.touch(0o600)
     finding = scene.look(capsys, "--hands-off").one("disk")
-    assert finding["next"].startswith(f"sudo chown -R nobody: {spool};")
+    assert finding["next"] == f"sudo chown -R nobody: {spool}"
 
 
 def test_a_receivers_port_that_is_not_for_the_agent(
