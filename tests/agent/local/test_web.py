@@ -188,6 +188,21 @@ def test_a_request_without_end_is_waited_for_and_given_up(http: Http) -> None:
     assert status(long) == 431
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("filler", [" ", "\t", " \t", "a", "a:", ",", ";q=1", "de-", "-"])
+@pytest.mark.parametrize("start", ["X:", "Host:", "Accept-Language: de", "Authorization: Bearer", "X"])
+def test_the_longest_request_is_read_in_one_pass(http: Http, start: str, filler: str) -> None:
+    """Each of them would take minutes if the time grew with more than the length."""
+    begin = f"GET / HTTP/1.1\r\n{start}"
+    room = http.longest_request - len(begin) - len("\x01\r\n\r\n")
+    for end in ("\x01", "", "!"):
+        request = (begin + (filler * room)[:room] + end + "\r\n\r\n").encode()
+        assert len(request) <= http.longest_request
+        answer = http.answer(request, ended=False)
+        assert answer is not None
+        assert status(answer) in {400, 421}
+
+
 @given(st.binary(max_size=400), st.booleans())
 def test_any_bytes_get_an_answer_or_are_waited_for(data: bytes, ended: bool) -> None:
     answers = Answers(FEED, Path("/nonexistent"), lambda: 0)
