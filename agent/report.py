@@ -9,7 +9,6 @@ what is in it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from agent import strictjson
 from agent.errors import AgentError, ForbiddenError
 
 FILE_NAME = "status.json"
@@ -62,13 +62,13 @@ def write(folder: Path, said: Mapping[str, object]) -> None:
 
 
 def as_text(said: Mapping[str, object]) -> str:
-    """Return a report as JSON.
+    """Return a report as JSON; what is no finite number is null.
 
     Raises:
         TypeError: JSON has no form for something in it.
         ValueError: the same.
     """
-    return json.dumps(said, default=_plain)
+    return strictjson.dumps(said, default=_plain)
 
 
 def read(folder: Path, boot_id: bytes, boottime_us: int) -> Report | None:
@@ -85,7 +85,7 @@ def read(folder: Path, boot_id: bytes, boottime_us: int) -> Report | None:
     path = folder / FILE_NAME
     try:
         with path.open("rb") as file:
-            said = json.loads(file.read(MAX_BYTES))
+            said = strictjson.loads(file.read(MAX_BYTES))
         same_boot = said["boot_id"] == boot_id.hex()
         age_s = (boottime_us - int(said["boottime_us"])) / 1e6 if same_boot else None
         pid = int(said["pid"])
@@ -94,7 +94,7 @@ def read(folder: Path, boot_id: bytes, boottime_us: int) -> Report | None:
         return None
     except PermissionError as error:
         raise ForbiddenError(str(path), "CG-RPT-002") from error
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
         raise _unreadable(path, f"not a status report: {error}") from error
     if version != VERSION:
         raise _unreadable(path, f"report of version {version}, this program knows {VERSION}")
@@ -107,7 +107,7 @@ def _unreadable(path: Path, what: str) -> AgentError:
 
 
 def _runs(pid: int) -> bool:
-    with suppress(OSError):
+    with suppress(OSError, OverflowError):
         os.kill(pid, 0)
         return True
     return Path(f"/proc/{pid}").exists()  # of another user

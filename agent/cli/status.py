@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from agent import strictjson
 
 DEFAULT_CONFIG = Path("/etc/civigate/gateway.toml")
 EXIT_OPERATION = 1
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         code = max(code, EXIT_OPERATION)
     if args.json:
         print(
-            json.dumps(
+            strictjson.dumps(
                 {
                     "running": found.said is not None and not found.problem,
                     "problem": found.problem or None,
@@ -121,7 +122,7 @@ def look(folder: Path) -> View:
         AgentError: neither can be read.
     """
     from agent.cli.running import newest, state_of
-    from agent.errors import AgentError
+    from agent.errors import AgentError, ForbiddenError
     from agent.local.client import NobodyThereError, connected
 
     refusal: AgentError | None = None
@@ -147,8 +148,14 @@ def look(folder: Path) -> View:
         return View(None, f"the agent does not run; {start}; why it ended: journalctl -u civigate -n 50")
     if not report.current:
         return View(dict(report.said), state_of(report) + "; what follows is how it was then")
-    why = "may not be asked by this user" if refusal is not None else "does not answer on its socket"
-    return View(dict(report.said), note=f"the agent {why}; this is what it wrote {report.age_s:.0f} s ago")
+    match refusal:
+        case None:
+            why = "the agent does not answer on its socket"
+        case ForbiddenError():
+            why = "the agent may not be asked by this user"
+        case _:
+            why = f"the agent was asked: {refusal.what}"
+    return View(dict(report.said), note=f"{why}; this is what it wrote {report.age_s:.0f} s ago")
 
 
 def _hangs(said: Mapping[str, Any]) -> str:

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from agent import report
+from agent import report, strictjson
 from agent.local.remarks import remarks
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ class Answers:
         """Return the doctor's last sheet as it was written; null when there is none."""
         try:
             with (self._folder / DOCTOR_FILE).open("rb") as file:
-                return _dump(json.loads(file.read(MAX_DOCTOR_BYTES)))
-        except (OSError, ValueError, RecursionError):
+                return _dump(strictjson.loads(file.read(MAX_DOCTOR_BYTES)))
+        except (OSError, ValueError):
             return b"null"
 
     def reception(self, seen: Sighting) -> bytes:
@@ -74,10 +73,9 @@ class Answers:
             return
         self._made_of = made_of
         text = report.as_text(self.feed.report) if self.feed.report is not None else "null"
-        # What JavaScript cannot read (NaN, Infinity) is not known.
-        self._said = json.loads(text, parse_constant=lambda _: None) or {}
+        self._said = strictjson.loads(text) or {}
         self._status = _dump({"report": self._said or None, "remarks": [asdict(one) for one in remarks(self._said)]})
 
 
 def _dump(said: object) -> bytes:
-    return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
+    return strictjson.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from agent import strictjson
 from agent.errors import AgentError, ForbiddenError
 from agent.local import SOCKET_NAME
 
@@ -32,7 +33,7 @@ class Connection:
 
     Raises:
         NobodyThereError: CG-LOC-001, nobody listens there.
-        AgentError: CG-LOC-002, this user may not.
+        AgentError: CG-LOC-002, this user may not; -003, it runs, but lets nobody in.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,6 +50,9 @@ class Connection:
         except PermissionError as error:
             self._socket.close()
             raise ForbiddenError(self._where, "CG-LOC-002") from error
+        except (BlockingIOError, TimeoutError) as error:
+            self._socket.close()
+            raise self._failed("it lets nobody in: so many wait already") from error
         except OSError as error:
             self._socket.close()
             raise NobodyThereError(
@@ -80,45 +84,57 @@ class Connection:
         self.send(request)
         while True:
             for said in self.news():
-                if isinstance(said, dict) and "error" in said:
-                    raise self._failed(str(said["error"]))
                 return said
 
     def send(self, request: Mapping[str, object]) -> None:
         """Send a request.
 
         Raises:
-            AgentError: CG-LOC-003, the agent hung up.
+            AgentError: CG-LOC-003, the agent takes nothing.
         """
         try:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
+        except ConnectionError:
+            pass  # why it hung up is in what it said before: `news` reads that
         except OSError as error:
-            raise self._failed(str(error)) from error
+            raise self._failed(_why(error)) from error
 
     def news(self) -> Iterator[Any]:
         """Wait for some bytes, and yield the lines that they complete.
 
         Raises:
-            AgentError: CG-LOC-003, the agent hung up, or says what cannot be understood.
+            AgentError: CG-LOC-003, the agent says no or nothing, hung up, or says what cannot be understood.
         """
         try:
             data = self._socket.recv(_CHUNK)
+        except ConnectionError:
+            data = b""
         except OSError as error:
-            raise self._failed(str(error)) from error
+            raise self._failed(_why(error)) from error
         if not data:
             raise self._failed("the agent hung up")
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > MAX_LINE:
             raise self._failed("an answer without end")
-        try:
-            yield from map(json.loads, lines)
-        except ValueError as error:
-            raise self._failed("not JSON") from error
+        for line in lines:
+            try:
+                said = strictjson.loads(line)
+            except ValueError as error:
+                raise self._failed("not JSON") from error
+            if isinstance(said, dict) and "error" in said:
+                raise self._failed(str(said["error"]))
+            yield said
 
     def _failed(self, what: str) -> AgentError:
         return AgentError(
             what, where=self._where, hint="ask again; see journalctl -u civigate", code="CG-LOC-003", retryable=True
         )
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"it says nothing for {PATIENCE_S:.0f} s"
+    return error.strerror or str(error)
 
 
 @contextmanager

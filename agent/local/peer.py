@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -34,10 +35,14 @@ class Peer:
         dialect: how it speaks.
         answers: what is told.
         now_s: monotonic.
+        host: from where it comes; empty for this machine's own socket.
     """
 
-    def __init__(self, connection: socket.socket, dialect: Dialect, answers: Answers, now_s: float) -> None:
+    def __init__(
+        self, connection: socket.socket, dialect: Dialect, answers: Answers, now_s: float, host: str = ""
+    ) -> None:
         connection.setblocking(False)
+        self.host = host
         self._connection = connection
         self._dialect = dialect
         self._answers = answers
@@ -65,6 +70,11 @@ class Peer:
         return self._follow is not None
 
     @property
+    def asked(self) -> bool:
+        """Whether its question has come, whole."""
+        return self._answered
+
+    @property
     def has_out(self) -> bool:
         """Whether it waits to be written to."""
         return bool(self._out)
@@ -75,6 +85,12 @@ class Peer:
         if not self.open or self._follow is None or not self.news or len(self._out) >= SOFT_BYTES:
             return math.inf
         return self._filled_s + FILL_EVERY_S
+
+    def turn_away(self, word: bytes) -> None:
+        """Say a last word, if it fits, and have the server close it."""
+        self.open = False
+        with suppress(OSError):
+            self._connection.send(word)
 
     def close(self) -> None:
         """End the connection."""

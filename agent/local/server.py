@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -47,6 +48,8 @@ class Door(Protocol):
 
     name: str
     most_clients: int
+    most_of_one: int
+    """Clients of one host."""
 
     def open(self) -> tuple[socket.socket, Dialect]:
         """Begin to listen.
@@ -70,7 +73,7 @@ class SocketDoor:
         answers: what is told.
     """
 
-    most_clients = 8
+    most_clients = most_of_one = 8
 
     def __init__(self, folder: Path, answers: Answers) -> None:
         self.name = str(folder / SOCKET_NAME)
@@ -257,24 +260,46 @@ class Server:
             way.listening = False
             return
         try:
-            connection, _ = way.listener.accept()
+            connection, address = way.listener.accept()
         except (BlockingIOError, ConnectionError):
             return
         except OSError as error:
             logger.warning("event=local_not_accepted door=%s problem=%s", way.door.name, error)
             self._ended.wait(PAUSE_S)
             return
-        if sum(other is way for other in self._peers.values()) >= way.door.most_clients:
-            connection.setblocking(False)
-            with suppress(OSError):
-                connection.send(way.dialect.busy())
-            connection.close()
+        host = address[0] if isinstance(address, tuple) else ""
+        peer = Peer(connection, way.dialect, self._answers, now_s, host)
+        if not self._has_room(way, host):
+            peer.turn_away(way.dialect.busy())
+            peer.close()
             return
         with suppress(OSError):
             way.door.greet(connection)
-        peer = Peer(connection, way.dialect, self._answers, now_s)
         self._peers[peer] = way
         self._selector.register(peer, selectors.EVENT_READ)
+
+    def _has_room(self, way: _Way, host: str) -> bool:
+        """Make room for one more, if need be: who has asked nothing yet goes first, then who takes nothing; the oldest.
+
+        So nobody keeps others out by holding his tongue: whoever asks at once has its answer before so many have come
+        that it would be its turn to go. Who follows stays, and no host follows so often that there is no place left.
+        """
+        assert way.dialect is not None
+        crowd = [peer for peer, other in self._peers.items() if other is way]
+        same = [peer for peer in crowd if peer.host == host]
+        if len(same) >= way.door.most_of_one:
+            crowd = same
+        elif len(crowd) < way.door.most_clients:
+            return True
+        asking = (peer for peer in crowd if not peer.asked)
+        taking = (peer for peer in crowd if peer.asked and not peer.follows)
+        oldest = next(chain(asking, taking), None)
+        if oldest is None:
+            return False
+        if not oldest.asked:
+            oldest.turn_away(way.dialect.busy())
+        self._drop(oldest)
+        return True
 
     def _serve(self, peer: Peer, events: int, now_s: float) -> None:
         if events & selectors.EVENT_READ:

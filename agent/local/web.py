@@ -37,7 +37,7 @@ LANGUAGES: Final = ("en", "de")
 """Of the page; the first is for everybody else."""
 
 _REQUEST: Final = re.compile(rb"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.[01]")
-# The blanks around a value are stripped afterwards: two neighbours that both take them would be tried in every division.
+# Blanks around a value are stripped afterwards: neighbours that both take them would be tried in every division.
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
 _LANGUAGE: Final = re.compile(r"\s*([a-zA-Z*]{1,8})(?:-[a-zA-Z0-9-]*)?\s*(?:;\s*q=\s*([01](?:\.[0-9]{0,3})?)\s*)?")
 
@@ -244,6 +244,8 @@ class WebDoor:
     """
 
     most_clients = 16
+    most_of_one = 12
+    """A browser opens six, and all that come through a tunnel are one host."""
 
     def __init__(self, section: WebSection, answers: Answers) -> None:
         assert section.listen is not None

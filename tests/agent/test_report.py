@@ -60,7 +60,21 @@ def test_who_does_not_run_says_nothing(tmp_path: Path) -> None:
     assert "has ended" in shown(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": "x"}', '{"version": 9, "boot_id": "", "boottime_us": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": "x"}',
+        '{"version": 9, "boot_id": "", "boottime_us": 1}',
+        pytest.param(f'{{"version": 1, "pid": 1, "boot_id": "{BOOT.hex()}", "boottime_us": 1e400}}', id="moment"),
+        pytest.param(f'{{"version": 1, "pid": 1, "boot_id": "{BOOT.hex()}", "boottime_us": {"9" * 400}}}', id="digits"),
+        f'{{"version": 1e999, "pid": 1, "boot_id": "{BOOT.hex()}", "boottime_us": 1}}',
+        pytest.param('{"a":' * 100_000, id="deep"),
+        pytest.param("[" * 500 + "]" * 500, id="deeper"),
+    ],
+)
 def test_what_is_no_report_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / report.FILE_NAME).write_text(text)
     with pytest.raises(AgentError, match=r"report") as caught:
@@ -72,6 +86,23 @@ def test_a_newer_version_is_not_guessed_at(tmp_path: Path) -> None:
     report.write(tmp_path, said(version=2))
     with pytest.raises(AgentError, match="version 2"):
         report.read(tmp_path, BOOT, NOW_US)
+
+
+def test_a_process_that_cannot_be_does_not_run(tmp_path: Path) -> None:
+    report.write(tmp_path, said(pid=10**30))
+    found = report.read(tmp_path, BOOT, NOW_US)
+    assert found is not None
+    assert not found.alive
+
+
+def test_what_is_no_finite_number_is_null_in_the_file_and_out_of_it(tmp_path: Path) -> None:
+    report.write(tmp_path, said(outlook=Outlook(card_years=float("inf"))))
+    text = (tmp_path / report.FILE_NAME).read_text()
+    assert '"card_years": null' in text
+    (tmp_path / report.FILE_NAME).write_text(text.replace('"card_years": null', '"card_years": 1e400'))
+    found = report.read(tmp_path, BOOT, NOW_US)
+    assert found is not None
+    assert found.said["outlook"]["card_years"] is None
 
 
 def test_a_folder_that_is_gone_is_told_once_and_used_again(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 
+from agent import report
 from agent.cli.status import look
 from agent.clock import HostClock
 from agent.demo.stage import free_port
 from agent.errors import AgentError
+from agent.local import client as clients
 from agent.local import peer as peers
 from agent.local import server as servers
 from agent.local.answers import Answers
@@ -32,6 +34,9 @@ from agent.local.server import Server, SocketDoor
 from agent.local.sighting import Fate, Sighting
 from agent.local.web import WebDoor
 from tests.agent.local.gateway import LIMIT_S, until
+
+LIVE = b"GET /v1/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+STATUS = b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Local:
@@ -53,8 +58,14 @@ class Local:
         first, self._number = self._number + 1, self._number + count
         self.feed.add(Sighting(n, 0, Fate.KEPT, 0, 1, "lora", 7, 2, 3, 4) for n in range(first, self._number + 1))
 
-    def http(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), LIMIT_S)
+    def http(self, host: str = "127.0.0.1") -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), LIMIT_S, (host, 0))
+
+    def follower(self, host: str = "127.0.0.1") -> socket.socket:
+        client = self.http(host)
+        client.sendall(LIVE)
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+        return client
 
     def unix(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
@@ -175,16 +186,98 @@ def test_who_asks_nothing_is_sent_away(local: Local, monkeypatch: pytest.MonkeyP
 def test_too_many_are_told_so_and_the_others_stay(local: Local) -> None:
     with ExitStack() as stack:
         kept = [stack.enter_context(local.unix()) for _ in range(SocketDoor.most_clients)]
-        until(lambda: local.server.clients == len(kept), "all of them")
+        for one in kept:
+            one.sendall(b'{"follow": ["status"]}\n')
+            assert one.recv(10) == b'{"status":'
         with local.unix() as one_more:
             assert b"too many" in all_of(one_more)
-        pages = [stack.enter_context(local.http()) for _ in range(WebDoor.most_clients)]
-        until(lambda: local.server.clients == len(kept) + len(pages), "all pages")
+        for _ in range(WebDoor.most_of_one):
+            stack.enter_context(local.follower())
         with local.http() as one_more:
             assert all_of(one_more).startswith(b"HTTP/1.1 503 ")
-        kept[0].sendall(b'{"get": "status"}\n')
-        assert json.loads(all_of(kept[0]))["report"]
+        with local.http("127.0.0.2") as another:
+            another.sendall(STATUS)
+            assert all_of(another).startswith(b"HTTP/1.1 200 ")
+        for _ in range(WebDoor.most_clients - WebDoor.most_of_one):
+            stack.enter_context(local.follower("127.0.0.3"))
+        with local.http("127.0.0.2") as one_more:
+            assert all_of(one_more).startswith(b"HTTP/1.1 503 ")
+        local.say(uptime_s=7)
+        until(lambda: b"uptime_s" in kept[0].recv(65_536), "the new report")
     until(lambda: local.server.clients == 0, "all to be gone")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+def test_who_asks_nothing_keeps_nobody_out(local: Local, host: str) -> None:
+    with ExitStack() as stack:
+        following = stack.enter_context(local.follower())
+        silent = [stack.enter_context(local.http()) for _ in range(WebDoor.most_of_one - 1)]
+        silent += [stack.enter_context(local.http("127.0.0.3")) for _ in range(WebDoor.most_of_one)]
+        for one in silent[1::2]:
+            with suppress(OSError):
+                one.sendall(b"GET")
+        until(lambda: local.server.clients == WebDoor.most_clients, "a full door")
+        for _ in range(5):
+            with local.http(host) as client:
+                client.sendall(STATUS)
+                assert all_of(client).startswith(b"HTTP/1.1 200 ")
+        assert b"too many clients" in all_of(silent[0])
+        assert b"event: status" in following.recv(65_536)
+
+
+def test_who_takes_no_answer_keeps_nobody_out(local: Local) -> None:
+    local.say(filler="x" * 8_000_000)
+    with ExitStack() as stack:
+        for _ in range(WebDoor.most_of_one):
+            client = stack.enter_context(local.http())
+            client.sendall(STATUS)
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        local.say()
+        with local.http() as client:
+            client.sendall(STATUS)
+            assert all_of(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_client_is_told_why_it_is_sent_away(local: Local) -> None:
+    with ExitStack() as stack:
+        for _ in range(SocketDoor.most_clients):
+            agent = stack.enter_context(connected(local.folder))
+            agent.send({"follow": ["status"]})
+            next(agent.news())
+        for _ in range(20):  # it may be told before or after it has asked
+            with connected(local.folder) as agent, pytest.raises(AgentError, match="too many clients") as refused:
+                agent.ask({"get": "status"})
+            assert refused.value.code == "CG-LOC-003"
+
+
+def test_a_reply_that_came_before_the_question_is_read(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "agent.sock"))
+        listener.listen()
+        with connected(tmp_path) as agent:
+            server, _ = listener.accept()
+            server.sendall(b'{"error": "too many clients"}\n')
+            server.close()
+            agent.send({"follow": ["status"]})
+            with pytest.raises(AgentError, match="too many clients"):
+                list(agent.news())
+
+
+def test_an_agent_that_stands_still_is_not_taken_for_one_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "PATIENCE_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
+        listener.bind(str(tmp_path / "agent.sock"))
+        listener.listen(1)
+        for _ in range(2):
+            agent = stack.enter_context(connected(tmp_path))
+            with pytest.raises(AgentError, match="says nothing") as silent:
+                agent.ask({"get": "status"})
+            assert silent.value.code == "CG-LOC-003"
+        with pytest.raises(AgentError, match="lets nobody in") as full:
+            Connection(tmp_path)
+        assert full.value.code == "CG-LOC-003"
 
 
 def test_hostile_bytes_do_no_harm(local: Local) -> None:
@@ -241,8 +334,37 @@ def test_an_agent_that_answers_but_hangs_is_told_from_one_that_runs(local: Local
 
 def test_what_javascript_cannot_read_is_not_told(local: Local) -> None:
     local.say(outlook={"card_years": float("inf"), "buffer_days": float("nan")})
-    with connected(local.folder) as agent:
-        assert agent.ask({"get": "status"})["report"]["outlook"] == {"card_years": None, "buffer_days": None}
+    (local.folder / "doctor.json").write_text('{"a": [NaN, -Infinity, 1e400, 5]}')
+    with local.unix() as client:
+        client.sendall(b'{"get": "status"}\n')
+        assert b'"outlook":{"card_years":null,"buffer_days":null}' in all_of(client)
+    with local.unix() as client:
+        client.sendall(b'{"get": "doctor"}\n')
+        assert all_of(client) == b'{"a":[null,null,null,5]}\n'
+
+
+def test_an_agent_that_does_not_answer_is_not_blamed_on_the_user(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = HostClock()
+    said = {"version": report.VERSION, "pid": os.getpid(), "boot_id": clock.boot_id}
+    report.write(local.folder, said | {"boottime_us": clock.boottime_us()})
+    with ExitStack() as stack:
+        for _ in range(SocketDoor.most_clients):
+            agent = stack.enter_context(connected(local.folder))
+            agent.send({"follow": ["status"]})
+            next(agent.news())
+        found = look(local.folder)
+    assert found.said is not None
+    assert "too many clients" in found.note
+    monkeypatch.setattr(clients, "PATIENCE_S", 0.2)
+    goes_on = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(local.server, "_turn", goes_on.wait)
+        with suppress(AgentError):  # one turn is under way
+            look(local.folder)
+        found = look(local.folder)
+    goes_on.set()
+    assert "says nothing" in found.note
+    assert "user" not in found.note
 
 
 def test_a_browser_gets_the_page_and_the_stream(local: Local) -> None:
@@ -307,6 +429,8 @@ def test_without_clients_it_sleeps(local: Local) -> None:
         before()
 
     local.server._turn = count  # type: ignore[method-assign]
+    turns.wait(0.5)  # in case the one before had not quite ended
+    turns.clear()
     local.hear(100)
     local.say()
     assert not turns.wait(0.5)
