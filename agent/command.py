@@ -1,10 +1,15 @@
 # SPDX-FileCopyrightText: 2026 civigate contributors
 # SPDX-License-Identifier: EUPL-1.2
-"""What the commands of gateway and platform share: they end in an exit code, and what went wrong is one line."""
+"""What the commands of gateway and platform share: they end in an exit code, and what went wrong is one line.
+
+No terminal and no locale ends them: what it has no sign for is a question mark.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -29,7 +34,10 @@ def execute(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         What the command returns; the exit code of the `AgentError` that it raised; 1 when the system refused what no
         command foresaw; 130 when it was interrupted.
     """
+    _write(errors="replace")  # what the terminal has no sign for; standard error does so by itself
     args = parser.parse_args(argv)
+    if getattr(args, "json", False):
+        _write(encoding="utf-8", errors="replace")  # JSON is UTF-8 in every locale [RFC 8259, 8.1]
     try:
         code = int(args.func(args))
         sys.stdout.flush()
@@ -57,6 +65,21 @@ def execute(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return code
+
+
+def in_colour() -> bool:
+    """Tell whether output is for a person who wants colour: a terminal that has it, and no NO_COLOR."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and not is_plain()
+
+
+def is_plain() -> bool:
+    """Tell whether the terminal knows nothing but lines of text."""
+    return os.environ.get("TERM") in {"dumb", "unknown"}
+
+
+def _write(*, errors: str, encoding: str | None = None) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding=encoding, errors=errors)
 
 
 def complain(program: str, error: Complaint) -> None:

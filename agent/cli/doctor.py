@@ -130,12 +130,13 @@ def _say(text: str) -> None:
 
 def _look(context: Context, begin_s: float, *, show: bool) -> Sheet:
     """Run all checks, and show each finding as soon as it is there."""
+    from agent.command import in_colour
     from agent.doctor import screen
     from agent.doctor.examine import examine
     from agent.doctor.sheet import compose, unseen
     from agent.doctor.table import CHECKS
 
-    colour, width = sys.stdout.isatty(), shutil.get_terminal_size((110, 24)).columns
+    colour, width = in_colour(), shutil.get_terminal_size((110, 24)).columns
     findings: list[Finding] = []
 
     def tell(some: tuple[Finding, ...]) -> None:

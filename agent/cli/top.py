@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from agent import strictjson
 from agent.cli.status import add_place, runtime_dir
+from agent.command import is_plain
 
 EPILOG = """\
 examples:
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         return _json(folder, once=args.once, own=args.own)
     if args.once:
         return _once(folder, own=args.own)
-    if args.lines or not (sys.stdout.isatty() and sys.stdin.isatty()):
+    if args.lines or is_plain() or not (sys.stdout.isatty() and sys.stdin.isatty()):
         return _lines(folder, own=args.own)
     from agent.cli.watch import Watch
 
@@ -77,7 +78,7 @@ def _json(folder: Path, *, once: bool, own: bool) -> int:
         while True:
             for said in agent.news():
                 if not (own and "reception" in said and said["reception"]["fate"] != "kept"):
-                    print(json.dumps(said), flush=True)
+                    print(strictjson.dumps(said), flush=True)
                 if once and "status" in said:
                     return 0
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.batch.codec import EUI_BYTES, STREAM_BYTES
+from agent.command import in_colour
 from agent.errors import ConfigError, SpoolError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _known(settings: GatewayConfig, destination: str) -> tuple[bytes, bytes]:
 
 def _line(step: Step) -> str:
     mark = "ok" if step.error is None else "FAIL"
-    if sys.stdout.isatty():
+    if in_colour():
         mark = f"\033[{32 if step.error is None else 31}m{mark:4}\033[0m"
     line = f"  {mark:4}  {step.name:{WIDTH}} {step.detail} ({step.took_ms:.0f} ms)"
     return line if step.error is None else f"{line}\n        {step.error.hint} [{step.error.code}]"

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from agent.command import in_colour
 
 _WELL = frozenset({"online", "draining"})
 _EXAMPLES = """examples:
@@ -104,7 +105,7 @@ def lines(said: Mapping[str, Any], now_us: int) -> Iterator[str]:
 
 
 def _coloured(text: str, well: bool) -> str:
-    return f"\033[{32 if well else 31}m{text}\033[0m" if sys.stdout.isatty() else text
+    return f"\033[{32 if well else 31}m{text}\033[0m" if in_colour() else text
 
 
 def _span(seconds: float) -> str:

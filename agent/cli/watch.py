@@ -8,6 +8,7 @@ Only lines that have changed are sent, once a second at most: over a slow SSH li
 from __future__ import annotations
 
 import io
+import os
 import select
 import shutil
 import sys
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 KEPT = 200
 AGAIN_S = 2.0
 """Until an agent that is gone is looked for again."""
+MOST_KEYS = 32
 _FATES = {"kept": ("own", "green"), "filtered": ("other", "dim"), "bad_crc": ("bad CRC", "yellow")}
 
 
@@ -160,11 +162,12 @@ class Watch:
             sources = [keyboard] if self._agent is None else [keyboard, self._agent.fileno()]
             ready, _, _ = select.select(sources, [], [], max(due_s - now_s, 0.05))
             if keyboard in ready:
-                key = sys.stdin.read(1)
-                if key in {"q", "Q", "\x04", ""}:
+                # By the descriptor: what a buffer of our own keeps, select does not see.
+                keys = os.read(keyboard, MOST_KEYS)
+                if not keys or any(key in b"qQ\x04" for key in keys):
                     return
-                self._paused = not self._paused if key == " " else self._paused
-                self._picture.own = not self._picture.own if key == "o" else self._picture.own
+                self._paused ^= keys.count(b" ") % 2 == 1
+                self._picture.own ^= keys.count(b"o") % 2 == 1
                 due_s = min(due_s, now_s + 0.1)
             if self._agent is not None and self._agent.fileno() in ready:
                 self._listen(self._agent)

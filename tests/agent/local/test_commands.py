@@ -110,7 +110,7 @@ def test_top_as_lines_and_as_json(gateway: Gateway) -> None:
 def test_top_on_a_terminal_draws_what_changed_and_leaves_on_q(gateway: Gateway) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
-        os.environ["TERM"] = "xterm-256color"
+        os.environ |= {"TERM": "xterm-256color", "NO_COLOR": "1"}
         os.execv(sys.executable, [sys.executable, "-m", "agent.cli.main", "top", "-c", str(gateway.config)])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 30, 100, 0, 0))
     shown = ""
@@ -132,9 +132,23 @@ def test_top_on_a_terminal_draws_what_changed_and_leaves_on_q(gateway: Gateway) 
     until(lambda: shows("the agent hung up"), "the word that it is gone")
     gateway.start()
     until(lambda: hears(5353), "the frame of the next agent")
-    os.write(terminal, b"q")
+    os.write(terminal, b"\x1b[A oq")  # an arrow and all that was typed while nothing was drawn, at once
     assert os.waitpid(pid, 0) == (pid, 0)
     with suppress(OSError):  # what a terminal says whose other end is closed
         shows("")
     assert "\x1b[?1049l" in shown  # the screen of before is back
+    assert not re.search(r"\x1b\[[\d;]*3\dm", shown)
     os.close(terminal)
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent.cli.main", "top", "-c", str(gateway.config)],
+        stdin=(ends := pty.openpty())[1],
+        stdout=ends[1],
+        env=os.environ | {"TERM": "dumb"},
+    ) as plain:
+        terminal, shown = ends[0], ""
+        until(lambda: hears(6464), "a line on a terminal that can do no more")
+        plain.terminate()
+    assert "\x1b" not in shown
+    for end in ends:
+        os.close(end)
