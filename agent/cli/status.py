@@ -154,7 +154,7 @@ def look(folder: Path) -> View:
         case ForbiddenError():
             why = "the agent may not be asked by this user"
         case _:
-            why = f"the agent was asked: {refusal.what}"
+            why = f"the agent does not answer: {refusal.what}"
     return View(dict(report.said), note=f"{why}; this is what it wrote {report.age_s:.0f} s ago")
 
 
