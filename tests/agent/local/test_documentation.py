@@ -33,6 +33,7 @@ def test_limits_are_those_of_the_program() -> None:
     assert f"At most {SocketDoor.most_clients} connections" in TEXT
     request = f"{Http.longest_request // 1000} kB for a request, {MOST_PER_S} new ones"
     assert f"At most {WebDoor.most_clients} connections, {request}" in TEXT
+    assert f"At most {WebDoor.most_of_one} of one host." in TEXT
     assert f"{peer.REQUEST_S:.0f} s to ask, {peer.TAKE_S:.0f} s to take the answer" in TEXT
     assert f"takes nothing for {peer.STALL_S:.0f} s is dropped" in TEXT
 
