@@ -31,7 +31,7 @@ class Stage(StrEnum):
     WAITING = "waiting for the platform"
     """The gateway receives; the platform cannot be reached yet, or has not approved yet. It goes on trying."""
     CARD = "the card does not take it"
-    """A file cannot be written: the card is full, worn or read-only. It goes on trying."""
+    """A file cannot be written: the card is full, worn or read-only. It goes on trying; see `card`."""
     REFUSED = "refused"
     """The platform said no. Nothing more happens before there is a new file."""
     ENROLLED = "enrolled"
@@ -118,6 +118,20 @@ def explain(error: AgentError) -> str:
         "Correct civigate.toml, save it as plain text (UTF-8) on this partition, and start the gateway again.",
         "This note goes away by itself when the file is right.",
         f"(code {error.code})",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def not_kept(outcome: Outcome) -> str:
+    """Write the note that is left beside a civigate.toml that the card does not take."""
+    lines = [
+        "civigate.toml was read, but the card does not take it. Nothing was changed.",
+        "",
+        f"What:       {outcome.detail}",
+        f"What to do: {outcome.next_step}",
+        "",
+        "The gateway goes on trying by itself. Until then claim code and Wi-Fi password stay in civigate.toml.",
+        "This note goes away by itself when the card takes it.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -26,8 +26,8 @@ from agent.enrolment.enrolling import enrol
 from agent.errors import AgentError, ConfigError
 from agent.lorawan import parse_eui
 from agent.notify import Notifier
-from agent.provisioning import checkup, led, network, preparation
-from agent.provisioning.outcome import OVER, Outcome, Stage, explain, write
+from agent.provisioning import card, checkup, led, network, preparation
+from agent.provisioning.outcome import OVER, Outcome, Stage, explain, not_kept, write
 from agent.provisioning.preparation import Located, ManyBoardsError, NoConcentratorError
 from agent.uplink.machine import LINKED
 from agent.uplink.port import LinkError
@@ -97,34 +97,51 @@ class Provisioner:
 
         Raises:
             ConfigError: civigate.toml cannot be used; a note beside it says why, nothing was changed.
-            OSError: the request cannot be kept.
         """
-        desk = self._places.desk
-        try:
-            taken = desk.take(self._places.boot)
-        except ConfigError as error:
-            log.error("event=request_unfit problem=%s; %s [%s]", error, error.hint, error.code)  # noqa: TRY400
-            self._leave_note(explain(error))
-            led.show(None)
-            raise
+        taken = self._take()
         if taken is None:
+            if self._stop.is_set():
+                return self._outcome
             log.info("event=nothing_to_provision")
             self._notifier.ready()
             return None
         asked, new = taken
         log.info("event=provisioning name=%s platform=%s new=%s", asked.provision.name, asked.provision.platform, new)
-        self._tell(asked)
+        self._tell(asked, stage=Stage.WORKING, detail="", next_step="")
         loaded = self._prepare(asked)
         if loaded is None:
             self._resume()
         else:
-            _systemctl("restart", SERVICE)
+            self._service("restart")
             self._notifier.ready()
             if self._enrol(asked, loaded):
                 self._await_online(asked, loaded)
         if self._outcome.stage in OVER:
-            desk.clear()
+            self._places.desk.clear()
         return self._outcome
+
+    def _take(self) -> tuple[Request, bool] | None:
+        """Take the request, as often as it takes; None when there is nothing to do, or when interrupted."""
+        pauses = _Pauses(self._longest_pause_s)
+        while not self._stop.is_set():
+            try:
+                return self._places.desk.take(self._places.boot)
+            except ConfigError as error:
+                log.error("event=request_unfit problem=%s; %s [%s]", error, error.hint, error.code)  # noqa: TRY400
+                self._leave_note(explain(error))
+                led.show(None)
+                raise
+            except OSError as error:
+                log.warning("event=request_not_kept problem=%s", error)
+                before = self._outcome
+                self._outcome = replace(before, stage=Stage.CARD, detail=str(error), next_step=card.NEXT_STEP)
+                if self._outcome != before:
+                    self._notifier.status(f"{Stage.CARD.value}: {error}")
+                    self._leave_note(not_kept(self._outcome))
+                    led.show(Stage.CARD)
+            self._resume()
+            pauses.wait(self._stop)
+        return None
 
     def _prepare(self, asked: Request) -> GatewayConfig | None:
         """Do what needs no network, as often as it takes; None when it cannot be done, or was interrupted."""
@@ -132,12 +149,11 @@ class Provisioner:
         while not self._stop.is_set():
             try:
                 return self._prepared(asked)
-            except OSError as error:
-                if isinstance(error, AgentError):
+            except (OSError, AgentError, DriverError) as error:
+                if not card.refuses(error):
                     raise
                 log.warning("event=not_prepared problem=%s", error)
-                step = "make room on the card; if it is not full, it is worn: replace it"
-                self._tell(asked, stage=Stage.CARD, detail=str(error), next_step=step)
+                self._tell(asked, stage=Stage.CARD, detail=str(error), next_step=card.NEXT_STEP)
             self._resume()
             pauses.wait(self._stop)
         return None
@@ -146,7 +162,7 @@ class Provisioner:
         """Do what needs no network; None when it cannot be done, or was interrupted.
 
         Raises:
-            OSError: a file cannot be written.
+            OSError, AgentError, DriverError: the card does not take a file.
         """
         if asked.network is not None:
             for problem in network.apply(network.plan(asked.network, self._places.root), self._places.root):
@@ -160,6 +176,8 @@ class Provisioner:
             lacking = preparation.bring_firmware(loaded, None if source is None else self._places.boot.folder / source)
             key = preparation.make_key(loaded)
         except (AgentError, DriverError) as error:
+            if card.refuses(error):
+                raise
             self._tell(asked, stage=Stage.REFUSED, detail=str(error), next_step=error.hint)
             return None
         firmware = f"missing for {', '.join(lacking)}" if lacking else "present"
@@ -182,7 +200,7 @@ class Provisioner:
         pauses = _Pauses(self._longest_pause_s)
         while not self._stop.is_set():
             # the agent must not own the chip meanwhile
-            _systemctl("stop", SERVICE)
+            self._service("stop")
             try:
                 return preparation.locate(asked.provision)
             except ManyBoardsError as error:
@@ -209,8 +227,12 @@ class Provisioner:
     def _resume(self) -> None:
         """Let an agent that was set up before go on with what it has."""
         if self._places.config.exists():
-            _systemctl("start", SERVICE)
+            self._service("start")
         self._notifier.ready()
+
+    def _service(self, verb: str) -> bool:
+        """Tell the agent's service; not after `stop`: whoever removes the package has stopped both."""
+        return not self._stop.is_set() and _systemctl(verb, SERVICE)
 
     def _enrol(self, asked: Request, loaded: GatewayConfig) -> bool:
         """Enrol, as long as it takes; False when the platform says no, or when interrupted."""
@@ -228,12 +250,12 @@ class Provisioner:
                     return False
                 wait_s = error.wait_s if isinstance(error, LinkError) else 0.0
                 self._tell(asked, stage=Stage.WAITING, detail=str(error), next_step=error.hint)
-            except AgentError as error:
-                self._tell(asked, stage=Stage.REFUSED, detail=str(error), next_step=error.hint)
-                return False
-            except OSError as error:
-                # a full disk, a card that does not write: it may pass
-                self._tell(asked, stage=Stage.WAITING, detail=str(error), next_step="check the card and its free space")
+            except (AgentError, OSError) as error:
+                if isinstance(error, AgentError) and not card.refuses(error):
+                    self._tell(asked, stage=Stage.REFUSED, detail=str(error), next_step=error.hint)
+                    return False
+                log.warning("event=not_enrolled problem=%s", error)
+                self._tell(asked, stage=Stage.CARD, detail=str(error), next_step=card.NEXT_STEP)
             else:
                 log.info("event=enrolled destination=%s", done.destination)
                 self._tell(asked, stage=Stage.ENROLLED, detail="", next_step="", destination=done.destination)
@@ -244,7 +266,7 @@ class Provisioner:
     def _await_online(self, asked: Request, loaded: GatewayConfig) -> None:
         """Start the agent anew, and look at what it says of itself until the platform has answered it."""
         before = self._newest(loaded)
-        restarted = _systemctl("restart", SERVICE)
+        restarted = self._service("restart")
         old_pid = before.pid if before is not None and restarted else None
         waited_s = 0.0
         while not self._stop.is_set():

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,10 +23,12 @@ from agent import config, identity
 from agent.cli.main import main
 from agent.demo.authority import Authority
 from agent.enrolment import claim
+from agent.errors import AgentError, SpoolError
+from agent.provisioning import card as card_module
 from agent.provisioning import preparation, provisioner
 from agent.provisioning.boot import BootPartition
 from agent.provisioning.desk import Desk
-from agent.provisioning.preparation import Located
+from agent.provisioning.preparation import Located, NoConcentratorError
 from agent.provisioning.provisioner import Places, Provisioner
 from drivers import boards
 from drivers.emulator import Emulator
@@ -327,3 +331,66 @@ def test_the_platform_writes_files_that_gateways_take(card: Card, tmp_path: Path
     with card.town.platform.serving():
         invited = card.town.platform.json("gateways", "list")["invited"]
     assert len(invited) == 3, "codes that are on no card are not good"
+
+
+def test_a_card_that_takes_no_file_costs_no_claim_code(tmp_path: Path) -> None:
+    """At each step: full or read-only was final, and the claim code gone with it. See the program."""
+    space = ("unshare", "--user", "--map-root-user", "--mount")
+    if subprocess.run([*space, "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces here: nothing can be mounted")
+    done = subprocess.run(
+        [*space, sys.executable, "-m", "tests.agent.provisioning.refusing", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == ["at_the_first_step", "at_the_key", "at_the_configuration", "at_the_enrolment"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT, errno.EACCES])
+def test_what_the_card_refuses_may_pass(number: int) -> None:
+    assert card_module.refuses(caused_by(OSError(number, os.strerror(number))))
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EEXIST, errno.ECONNREFUSED])
+def test_what_the_file_asks_for_in_vain_does_not(number: int) -> None:
+    assert not card_module.refuses(caused_by(OSError(number, os.strerror(number))))
+    assert not card_module.refuses(caused_by(ValueError("no TOML")))
+
+
+def caused_by(cause: Exception) -> AgentError:
+    error = SpoolError("cannot be written", where="file", hint="", code="CG-SPL-002")
+    error.__cause__ = cause
+    return error
+
+
+def test_a_spool_on_a_read_only_card_may_pass(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.db")) as made:
+        made.execute("CREATE TABLE a (b)")
+    uri = f"file:{tmp_path}/spool.db?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as spool, pytest.raises(sqlite3.Error) as caught:
+        spool.execute("INSERT INTO a VALUES (1)")
+    assert card_module.refuses(caused_by(caught.value))
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_whoever_stopped_it_finds_the_agent_stopped(
+    card: Card, monkeypatch: pytest.MonkeyPatch, *, found: bool
+) -> None:
+    """The package was removed while it looked for a concentrator, and the agent ran again without its files."""
+    told: list[str] = []
+    stop = threading.Event()
+
+    def stopped_meanwhile(_asked: object) -> Located:
+        stop.set()
+        if found:
+            return Located(config.parse_bus(f"emulator:{card.folder}/spi.sock"), "rak_2287", "SX1302", EUI)
+        raise NoConcentratorError("none", where="concentrator", hint="", code="CG-PRV-007", retryable=True)
+
+    monkeypatch.setattr(preparation, "locate", stopped_meanwhile)
+    monkeypatch.setattr(provisioner, "_systemctl", lambda verb, _unit: told.append(verb))
+    card.write(card.town.code(bytes.fromhex(EUI)))
+    places = Places(BootPartition(card.boot), Desk(card.folder / "desk", card.folder), card.toml, card.folder)
+    Provisioner(places, stop, longest_pause_s=0.05).run()
+    assert told == ["stop"]
