@@ -56,3 +56,14 @@ def test_systemd_waits_for_the_start_and_feeds_on_signs_of_life(settings: list[t
     assert said["NotifyAccess"] == "main"
     assert "AF_UNIX" in said["RestrictAddressFamilies"], "the socket on which systemd listens"
     assert float(said["WatchdogSec"]) > 0
+
+
+def test_devices_whose_driver_comes_late_are_allowed_all_the_same(settings: list[tuple[str, str]]) -> None:
+    """Groups that the kernel did not know at the start stayed forbidden for the life of the agent."""
+    modules = {"char-spi": "spidev", "char-i2c": "i2c_dev", "char-ttyACM": "cdc_acm", "char-ttyUSB": "usbserial"}
+    built_in = {"char-ttyAMA", "char-ttyS", "char-gpiochip"}
+    allowed = {value.split()[0] for name, value in settings if name == "DeviceAllow"}
+    wanted = {f"modprobe@{modules[group]}.service" for group in allowed - built_in}
+    for relation in ("Wants", "After"):
+        units = {unit for name, value in settings if name == relation for unit in value.split()}
+        assert {unit for unit in units if unit.startswith("modprobe@")} == wanted

@@ -160,7 +160,7 @@ def at_the_enrolment(folder: Path, town: Town) -> None:
 def main(folder: Path) -> None:
     """Meet each of them."""
     found = Located(config.parse_bus("spi:/dev/spidev0.0"), "rak_2287", "SX1302", EUI)
-    preparation.locate = lambda asked: found  # noqa: ARG005 - the name is its contract
+    preparation.locate = lambda asked: found
     authority = Authority(folder)
     certificates = Certificates(authority.certificate, authority.server("platform"), authority.client("gateway"))
     (folder / "platform").mkdir()
