@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tomllib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from agent.errors import AgentError
@@ -17,20 +18,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_LIMIT_BYTES: Final = 1 << 20
+_NEW_MODE: Final = 0o640
 _TABLE: Final = re.compile(r"\s*\[")
 
 
-def set_values(path: Path, table: str, values: Mapping[str, str | float]) -> None:
+def set_values(path: Path, table: str, values: Mapping[str, str | float], *, head: str = "") -> None:
     """Set texts and numbers in a top-level table of a file, which is made when there is none.
 
     A value takes the place of the one that is there, else it is put below the line that has it commented out, else at
-    the head of its table. The file is changed as a whole or not at all, and keeps its mode.
+    the head of its table. The file is changed as a whole or not at all, and keeps its mode. A new one may be read by
+    the group of its folder, whatever the umask: root makes it, the service reads it.
+
+    Args:
+        path: of the file; its folder is there.
+        table: without brackets.
+        values: by key.
+        head: what a new file begins with.
 
     Raises:
         AgentError: it cannot be read or written, is not TOML, or the values would not be in it afterwards.
     """
     try:
-        text = path.read_text(encoding="utf-8")[:FILE_LIMIT_BYTES] if path.exists() else ""
+        text = path.read_text(encoding="utf-8")[:FILE_LIMIT_BYTES] if path.exists() else head
         _replace(path, _edited(text, table, values))
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -87,10 +96,12 @@ def _replace(path: Path, text: str) -> None:
     old = path.stat() if path.exists() else None
     fresh.unlink(missing_ok=True)
     with fresh.open("x", encoding="utf-8") as file:
-        if old is not None:
-            if os.geteuid() == 0:
-                os.fchown(file.fileno(), old.st_uid, old.st_gid)
-            os.fchmod(file.fileno(), old.st_mode & 0o7777)
+        if old is None:
+            with suppress(PermissionError):
+                os.fchown(file.fileno(), -1, path.parent.stat().st_gid)
+        elif os.geteuid() == 0:
+            os.fchown(file.fileno(), old.st_uid, old.st_gid)
+        os.fchmod(file.fileno(), _NEW_MODE if old is None else old.st_mode & 0o7777)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

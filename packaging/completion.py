@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import commands
 
@@ -34,19 +34,25 @@ def _lines(program: str, function: str) -> Iterator[str]:
         for flags, values in choices:
             if flags:
                 yield f'            case "$prev" in {"|".join(flags)})'
-                yield f"                COMPREPLY=($(compgen -W '{' '.join(values)}' -- \"$cur\")); return ;; esac"
+                yield f"                {_offer(_words(values))}; return ;; esac"
         valued = [flag for argument in command.arguments if argument.value for flag in argument.flags]
         if valued:
-            yield f'            case "$prev" in {"|".join(valued)}) COMPREPLY=($(compgen -f -- "$cur")); return ;; esac'
+            yield f'            case "$prev" in {"|".join(valued)}) {_offer("-f")}; return ;; esac'
         words = [verb.words[-1] for verb in command.verbs]
         words += [value for flags, values in choices if not flags for value in values]
         options = [flag for argument in command.arguments for flag in argument.flags] + ["--help"]
-        yield f"            if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W '{' '.join(options)}' -- \"$cur\"))"
-        if words:
-            yield f"            else COMPREPLY=($(compgen -W '{' '.join(words)}' -- \"$cur\"))"
-        else:
-            yield '            else COMPREPLY=($(compgen -f -- "$cur"))'
+        yield f"            if [[ $cur == -* ]]; then {_offer(_words(options))}"
+        yield f"            else {_offer(_words(words) if words else '-f')}"
         yield "            fi ;;"
     yield "    esac"
     yield "}"
     yield f"complete -o filenames -o bashdefault -F {function} {program}"
+
+
+def _offer(what: str) -> str:
+    """Return the command that offers what compgen finds, line by line: names of files may have blanks."""
+    return f'mapfile -t COMPREPLY < <(compgen {what} -- "$cur")'
+
+
+def _words(words: Sequence[str]) -> str:
+    return f"-W '{' '.join(words)}'"

@@ -44,6 +44,8 @@ from receiver.ledger.schema import SCHEMA_VERSION as LEDGER_VERSION  # noqa: E40
 
 XZ = ("-Zxz", "-z9", "--threads-max=1")
 """One thread: how blocks are cut depends on their number."""
+_SYSTEM, _UNKNOWN = 9, b"\xff"
+"""Byte of the header, and its value for none [RFC 1952, 2.3.1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,6 @@ PACKAGES = (
             ("udev/60-civigate.rules", "usr/lib/udev/rules.d/60-civigate.rules"),
             ("sysusers/civigate.conf", "usr/lib/sysusers.d/civigate.conf"),
             ("tmpfiles/civigate.conf", "usr/lib/tmpfiles.d/civigate.conf"),
-            ("etc/civigate.default", "etc/default/civigate"),
             ("lintian/civigate", "usr/share/lintian/overrides/civigate"),
         ),
     ),
@@ -151,7 +152,6 @@ PACKAGES = (
             ("systemd/civigate-receiver.service", "usr/lib/systemd/system/civigate-receiver.service"),
             ("sysusers/civigate-receiver.conf", "usr/lib/sysusers.d/civigate-receiver.conf"),
             ("tmpfiles/civigate-receiver.conf", "usr/lib/tmpfiles.d/civigate-receiver.conf"),
-            ("etc/civigate-receiver.default", "etc/default/civigate-receiver"),
             ("lintian/civigate-receiver", "usr/share/lintian/overrides/civigate-receiver"),
         ),
     ),
@@ -336,8 +336,6 @@ def _control(package: Package, source: Source, tree: Path) -> None:
     _put(control / "control", "\n".join(lines) + "\n")
     sums = (f"{hashlib.md5(path.read_bytes()).hexdigest()}  {path.relative_to(tree)}" for path in files)  # noqa: S324
     _put(control / "md5sums", "\n".join(sums) + "\n")
-    conffiles = [f"/{path.relative_to(tree)}" for path in files if path.is_relative_to(tree / "etc")]
-    _put(control / "conffiles", "".join(f"{name}\n" for name in conffiles))
     for name in ("preinst", "postinst", "prerm", "postrm"):
         _put(control / name, _fill((HERE / "maintainer" / name).read_text(), package), mode=0o755)
 
@@ -378,7 +376,9 @@ def _settle(tree: Path, epoch: int) -> None:
 
 
 def _zip(content: bytes) -> bytes:
-    return gzip.compress(content, 9, mtime=0)
+    """Compress; the header names no time and no system, which some versions of Python put in and others do not."""
+    zipped = gzip.compress(content, 9, mtime=0)
+    return zipped[:_SYSTEM] + _UNKNOWN + zipped[_SYSTEM + 1 :]
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import logging
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _HEAD: Final = "# Made of civigate.toml. 'civigate config example' prints every key with its meaning.\n"
-_MODE: Final = 0o640
 
 
 class NoConcentratorError(AgentError):
@@ -105,10 +102,10 @@ def configure(path: Path, asked: ProvisionSection, located: Located) -> GatewayC
 
     Raises:
         AgentError: it cannot be written, or would not be valid.
+        OSError: its folder cannot be made.
     """
-    if not path.exists():
-        _begin(path)
-    tomledit.set_values(path, "gateway", {"name": asked.name})
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    tomledit.set_values(path, "gateway", {"name": asked.name}, head=_HEAD)
     radio: dict[str, str | float] = {"bus": str(located.bus), "board": located.board, "plan": asked.region}
     if asked.antenna_gain_dbi is not None:
         radio["antenna_gain_dbi"] = asked.antenna_gain_dbi
@@ -145,22 +142,6 @@ def make_key(loaded: GatewayConfig) -> bytes:
         SpoolError: there is a spool that cannot be read.
     """
     return identity.load_or_create(loaded).signer.public.kid
-
-
-def _begin(path: Path) -> None:
-    """Make an empty gateway.toml that the service's user may read, as it may the folder."""
-    try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(_HEAD)
-            os.fchmod(file.fileno(), _MODE)
-            with suppress(PermissionError):
-                os.fchown(file.fileno(), -1, path.parent.stat().st_gid)
-    except OSError as error:
-        hint = "run this as root, or make the folder writable"
-        what = f"cannot be made: {error.strerror}"
-        raise AgentError(what, where=str(path), hint=hint, code="CG-PRV-009") from error
 
 
 def _nothing(places: Sequence[Bus], problems: Sequence[str], board: str | None) -> NoConcentratorError:

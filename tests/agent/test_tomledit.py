@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -88,3 +89,25 @@ def test_no_link_that_lies_in_the_way_is_followed(tmp_path: Path) -> None:
     set_values(path, "gateway", {"name": "mast"})
     assert ((tmp_path / "precious").read_text(), path.is_symlink()) == ("another's", False)
     assert (path.stat().st_mode & 0o777, 'name = "mast"' in path.read_text()) == (0o640, True)
+
+
+def test_what_root_makes_the_service_may_read(tmp_path: Path) -> None:
+    """Under the umask of a careful root the service could not read the file that `probe --write` had made."""
+    path = tmp_path / "gateway.toml"
+    before = os.umask(0o077)
+    try:
+        set_values(path, "concentrator", VALUES, head="# of its own\n")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert path.stat().st_gid == tmp_path.stat().st_gid
+    assert path.read_text().startswith("# of its own\n\n[concentrator]\n")
+    set_values(path, "concentrator", VALUES, head="# other\n")
+    assert "other" not in path.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to groups")
+def test_its_group_is_that_of_the_folder(tmp_path: Path) -> None:
+    os.chown(tmp_path, 0, 12345)
+    set_values(tmp_path / "gateway.toml", "concentrator", VALUES)
+    assert (tmp_path / "gateway.toml").stat().st_gid == 12345

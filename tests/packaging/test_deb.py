@@ -160,6 +160,30 @@ def test_bash_completes(line: str, expected: set[str], tmp_path: Path) -> None:
     assert set(done.stdout.split()) == expected
 
 
+def test_bash_completes_a_name_with_blanks_as_one(tmp_path: Path) -> None:
+    import completion
+
+    (tmp_path / "My firmware (1).zip").touch()
+    (tmp_path / "civigate").write_text(completion.script("civigate"))
+    code = (
+        "source ./civigate; COMP_WORDS=(civigate firmware import My); COMP_CWORD=3; _civigate; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines() == ["My firmware (1).zip"]
+
+
+def test_no_compressed_file_says_which_python_made_it(built: Built) -> None:
+    """Python 3.11 names the system in the header, 3.10 and 3.13 do not."""
+    headers = {path.read_bytes()[:10] for path in built.tree.rglob("*.gz")}
+    assert headers == {bytes.fromhex("1f8b08000000000002ff")}
+
+
+def test_no_file_is_there_that_nobody_reads(built: Built) -> None:
+    """Settings are in the file of the program; /etc/default had variables that nothing looked at."""
+    assert not (built.tree / "etc").exists()
+
+
 def _install(built: Built, tmp_path: Path, user_version: int, *action: str) -> subprocess.CompletedProcess[str]:
     """Run the script of the package before its installation, beside a database of some version."""
     import sqlite3
