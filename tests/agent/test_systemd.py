@@ -67,3 +67,9 @@ def test_devices_whose_driver_comes_late_are_allowed_all_the_same(settings: list
     for relation in ("Wants", "After"):
         units = {unit for name, value in settings if name == relation for unit in value.split()}
         assert {unit for unit in units if unit.startswith("modprobe@")} == wanted
+
+
+def test_provisioning_starts_on_a_card_that_takes_no_folder() -> None:
+    """It says what is the matter, which it cannot when systemd refuses to start it."""
+    said = dict(_settings(UNIT.with_name("civigate-provision.service")))
+    assert not {"StateDirectory", "CacheDirectory", "LogsDirectory", "PrivateTmp"} & set(said)
