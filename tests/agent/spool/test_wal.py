@@ -48,7 +48,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run([sys.executable, "-c", _KILLED, str(folder)], check=False, timeout=120)
     assert done.returncode == -9
     shutil.rmtree(folder / "journal")  # as after a power cut: nothing of it helps
-    assert wal.log_of(folder / "spool.db").stat().st_size > 100 * wal.FRAME_BYTES
+    assert wal.log_of(folder / "spool.db").stat().st_size > COMMITS * wal.FRAME_BYTES
     return folder
 
 
