@@ -9,6 +9,7 @@ ledger are a copy from the moment of the cut, so that a hundred cuts of one run 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -60,6 +61,8 @@ def live_on(state: Path, config: str, platform: Platform, ledger: Path, folder: 
     """
     folder.mkdir(parents=True)
     spool = state / "spool.db"
+    for path in (state, *state.rglob("*")):  # the service's in the machine, whom nobody is here
+        os.chown(path, os.geteuid(), os.getegid())
     recovered = _count(spool)
     with (
         tempfile.TemporaryDirectory(prefix="cg-al-") as short,

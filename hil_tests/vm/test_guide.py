@@ -109,7 +109,8 @@ def test_on_the_mast(guide: Guide, gateway: Gateway, platform: Platform) -> None
     assert status.code == 0, status.output
     assert "north-mast-07" in status.output
     assert EUI in status.output
-    live = shell.run(f"script -qec 'timeout --foreground 30 {guide.said('sudo civigate top')}' /dev/null")
+    top = guide.said("sudo civigate top")
+    live = shell.run(f"TERM=linux script -qec 'timeout --foreground 30 {top}' /dev/null")
     assert live.code == 124, live.output
     assert "north-mast-07" in live.output, "a terminal is drawn upon"
     listed = shell.check(guide.said("sudo civigate spool list -c /etc/civigate/gateway.toml --since 2h"))
