@@ -87,22 +87,19 @@ def _install(args: argparse.Namespace) -> int:
 
 
 def _renew(args: argparse.Namespace) -> int:
-    import encodings.idna  # noqa: F401 - for names of hosts; its owner may not get at the program's own files
-
     from agent import config, identity
     from agent.clock import HostClock
-    from agent.enrolment.enrolling import eui_of, folder_of, sets_of
+    from agent.enrolment.enrolling import OwnersTime, eui_of, folder_of, sets_of
     from agent.enrolment.renewal import renew
     from agent.ownership import as_owner
-    from agent.trusted_time import TrustedTime
 
     loaded = config.load(args.config)
     destination = _chosen(loaded, args)
-    time = TrustedTime(folder_of(loaded, destination.name), HostClock())
+    home = loaded.gateway.state_dir
+    time = OwnersTime(home, folder_of(loaded, destination.name), HostClock())
     sets = sets_of(loaded, destination.name)
     signer, eui = identity.signer(loaded), eui_of(loaded)
-    with as_owner(loaded.gateway.state_dir):
-        made = renew(destination, sets, signer, eui, time)
+    made = renew(destination, sets, signer, eui, time, own=lambda: as_owner(home))
     return _print(args, made)
 
 

@@ -72,7 +72,7 @@ def heard(context: Context) -> Iterator[Finding]:
     if radio.get("state") != "receiving":
         yield skipped("heard", f"{said}; the radio does not receive at present")
     elif silent_s > QUIET_S and (not total or missed >= MISSED_FRAMES):
-        rated = total >= ENOUGH_FRAMES and loud_s >= silent_s  # else there is no rate to miss anything by
+        rated = total >= ENOUGH_FRAMES and loud_s >= min(silent_s, asked.DAY_S)  # else there is no rate
         said = f"nothing for {span(silent_s)}; {said}"
         if rated and missed >= DEAF_FRAMES:
             yield found("deaf", "heard", f"{said}, and about {missed:,.0f} should have come since", values)

@@ -102,7 +102,7 @@ def enrol(
     with as_owner(state_dir):
         tls_key = drawer.next_key()
     # asked by whoever runs this: what the platform is judged by may be for root's eyes only
-    platform = Platform(url, trust, _OwnersTime(state_dir, folder_of(loaded, DRAWER), clock or HostClock()))
+    platform = Platform(url, trust, OwnersTime(state_dir, folder_of(loaded, DRAWER), clock or HostClock()))
     granted = platform.ask(
         lambda nonce: Request(
             Kind.ENROL,
@@ -155,7 +155,7 @@ def install(loaded: GatewayConfig, destination: str, chain_pem: bytes, authoriti
         return sets_of(loaded, destination).add(chain_pem, authorities_pem, enrolled=True)
 
 
-class _OwnersTime(TrustedTime):
+class OwnersTime(TrustedTime):
     """The trusted time, kept as the owner of the state folder.
 
     Args:

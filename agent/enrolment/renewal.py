@@ -14,6 +14,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from agent.batch.keys import Signer
@@ -58,9 +59,23 @@ def due(one: CertificateSet, bounds: Bounds) -> bool:
 
 
 def renew(
-    destination: Destination, sets: CertificateSets, signer: Signer, eui: bytes, time: TrustedTime
+    destination: Destination,
+    sets: CertificateSets,
+    signer: Signer,
+    eui: bytes,
+    time: TrustedTime,
+    *,
+    own: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> CertificateSet:
     """Get a new certificate with the present one; it becomes a candidate.
+
+    Args:
+        destination: as configured.
+        sets: its certificates.
+        signer: the gateway's key. Root signs as root: what a unit's SupplementaryGroups= open, its user may not open.
+        eui: of the gateway.
+        time: what its platform has told of it.
+        own: makes root the owner of the certificates, while they are touched.
 
     Raises:
         AgentError: it did not come about; one line says why.
@@ -71,6 +86,8 @@ def renew(
         where = f"destination {destination.name}"
         raise IdentityError("has no certificate that could be renewed", where=where, hint=hint, code="CG-ENR-015")
     problem: LinkError | None = None
+    with own():
+        tls_key = sets.next_key()
     # the authorities may be what is bad about a set: then those of the next one know the platform
     for authorities in dict.fromkeys(one.authorities for one in sets.order()):
         trust = Trust(authorities or destination.ca_file)
@@ -81,7 +98,7 @@ def renew(
                     nonce,
                     eui,
                     signer.public,
-                    certificate.request(eui, sets.next_key()),
+                    certificate.request(eui, tls_key),
                     certificate=certificate.fingerprint(present.der),
                 ),
                 signer,
@@ -92,8 +109,9 @@ def renew(
                 raise
             problem = error
             continue
-        kept = b"" if authorities is None else authorities.read_bytes()
-        return sets.add(granted.chain_pem, granted.authorities_pem or kept, enrolled=False)
+        with own():
+            kept = b"" if authorities is None else authorities.read_bytes()
+            return sets.add(granted.chain_pem, granted.authorities_pem or kept, enrolled=False)
     assert problem is not None, "there was a set"
     raise problem
 

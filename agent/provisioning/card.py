@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from pathlib import Path
 from typing import Final
 
 from agent.errors import AgentError
@@ -31,6 +32,13 @@ _OF_ITS_DATABASE: Final = frozenset(
 )
 
 
+def next_step(error: Exception) -> str:
+    """Return what to do about an error of the card; where a permission lacks, no room on it helps."""
+    if isinstance(error, AgentError | DriverError) and isinstance(error.__cause__, PermissionError):
+        return error.hint
+    return NEXT_STEP
+
+
 def refuses(error: Exception) -> bool:
     """Whether an error comes of a card that does not take, or give, a file.
 
@@ -42,5 +50,7 @@ def refuses(error: Exception) -> bool:
         return True
     cause = error.__cause__
     if isinstance(cause, sqlite3.Error):
-        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _OF_ITS_DATABASE
+        # a folder where the file should be is a setting that names the wrong place
+        misplaced = isinstance(error, AgentError) and Path(error.where).is_dir()
+        return not misplaced and getattr(cause, "sqlite_errorcode", 0) & 0xFF in _OF_ITS_DATABASE
     return isinstance(cause, OSError) and cause.errno in _OF_THE_CARD

@@ -153,7 +153,7 @@ class Provisioner:
                 if not card.refuses(error):
                     raise
                 log.warning("event=not_prepared problem=%s", error)
-                self._tell(asked, stage=Stage.CARD, detail=str(error), next_step=card.NEXT_STEP)
+                self._tell(asked, stage=Stage.CARD, detail=str(error), next_step=card.next_step(error))
             self._resume()
             pauses.wait(self._stop)
         return None
@@ -255,7 +255,7 @@ class Provisioner:
                     self._tell(asked, stage=Stage.REFUSED, detail=str(error), next_step=error.hint)
                     return False
                 log.warning("event=not_enrolled problem=%s", error)
-                self._tell(asked, stage=Stage.CARD, detail=str(error), next_step=card.NEXT_STEP)
+                self._tell(asked, stage=Stage.CARD, detail=str(error), next_step=card.next_step(error))
             else:
                 log.info("event=enrolled destination=%s", done.destination)
                 self._tell(asked, stage=Stage.ENROLLED, detail="", next_step="", destination=done.destination)

@@ -195,6 +195,14 @@ def test_nothing_heard_any_more(running: Scene, capsys: Capsys) -> None:
         assert running.look(capsys).one("heard")["code"] == code, (heard, silent_s)
 
 
+def test_silence_does_not_become_less_by_lasting_longer(running: Scene, capsys: Capsys) -> None:
+    for silent_days in (3.9, 6.0):
+        last_us = now_us() - round(silent_days * 86_400_000_000)
+        uptime_s = round((4 + silent_days) * 86_400)
+        running.says(radio=replace(radio(), heard=10_000, last_heard_us=last_us), gnss=gnss(), uptime_s=uptime_s)
+        assert running.look(capsys).one("heard")["code"] == "CG-DOC-712", silent_days
+
+
 @pytest.mark.parametrize(("heard", "uptime_s"), [(1, 1000), (19, 2100), (60, 1000)])
 def test_a_press_on_the_sensor_at_the_start_is_no_rate(
     running: Scene, capsys: Capsys, heard: int, uptime_s: int

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -31,11 +32,12 @@ from agent.trusted_time import TrustedTime
 from agent.uplink.port import LinkError
 from receiver.enrolment.authority import BACKDATED
 from tests.agent.enrolment.issuing import Issuer
-from tests.agent.enrolment.pair import GatewayFiles
+from tests.agent.enrolment.pair import GatewayFiles, gateway_files
 from tests.agent.test_trusted_time import Clock
 from tests.receiver.enrolment.town import Town, town
 from tests.receiver.gateway import EUI
 from tests.receiver.platform import LIMIT_S, Certificates, until
+from tests.rights import give, only_root, open_folder, strangers
 
 WAIT_S = 60.0
 
@@ -192,6 +194,30 @@ def test_a_new_key_that_the_platform_does_not_know_yet_renews_with_the_one_befor
         renewals._look(renewals._courses[0])
     assert woken
     assert sets.roles.candidate is not None
+
+
+@only_root
+def test_root_signs_as_root_and_leaves_certificates_to_their_owner(
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TPM may be open to the service by a group that only its unit gives it, and to root in any case."""
+    (tmp_path / "platform").mkdir()
+    here = town(tmp_path / "platform", certificates)
+    signing_as: list[int] = []
+    signs = Ed25519Signer.sign
+
+    def sign(signer: Ed25519Signer, data: bytes) -> bytes:
+        signing_as.append(os.geteuid())
+        return signs(signer, data)
+
+    with open_folder() as folder, here.platform.process():
+        gateway = gateway_files(folder / "gateway")
+        give(folder / "gateway/state")
+        gateway.json("enrol", here.url, "--claim", here.code(), "--ca", here.platform.certificates.authority)
+        monkeypatch.setattr(Ed25519Signer, "sign", sign)
+        gateway.json("identity", "renew")
+        assert set(signing_as) == {0}
+        assert strangers(folder / "gateway/state") == []
 
 
 def test_a_platform_with_another_receipt_key_renews_nothing(here: Town, gateway: GatewayFiles) -> None:
