@@ -35,7 +35,7 @@ for folder in (ROOT, HERE):
         sys.path.insert(0, str(folder))
 
 import completion  # noqa: E402 - only now can it be found
-import licences  # noqa: E402
+import licences  # noqa: E402 - the same
 import manpages  # noqa: E402
 import sbom  # noqa: E402
 

@@ -127,7 +127,7 @@ class Provisioner:
             try:
                 return self._places.desk.take(self._places.boot)
             except ConfigError as error:
-                log.error("event=request_unfit problem=%s; %s [%s]", error, error.hint, error.code)  # noqa: TRY400
+                log.error("event=request_unfit problem=%s; %s [%s]", error, error.hint, error.code)  # noqa: TRY400 - no defect
                 self._leave_note(explain(error))
                 led.show(None)
                 raise

@@ -514,9 +514,9 @@ def test_a_mistake_in_the_configuration_stops_no_agent(folder: Path, capsys: Cap
         assert "whether an agent runs is not known" in capsys.readouterr().out.splitlines()[0]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
-def test_a_look_at_nothing_is_not_all_in_order(folder: Path) -> None:
-    with Scene(folder, Emulator()) as scene, socket.create_server(("127.0.0.1", 0)) as listener:
+def closed_to_nobody(folder: Path, emulator: Emulator | None = None) -> subprocess.CompletedProcess[str]:
+    """Let a user look who may read the configuration, and nothing that is the service's."""
+    with Scene(folder, emulator) as scene, socket.create_server(("127.0.0.1", 0)) as listener:
         certificate = folder / "state/gateway.pem"
         certificate.write_text("secret")
         files = (f'cert_file = "{certificate}"', "connect_timeout_s = 2.0")
@@ -525,7 +525,12 @@ def test_a_look_at_nothing_is_not_all_in_order(folder: Path) -> None:
         for place in ("state", "run"):
             (folder / place).chmod(0o700)
         folder.chmod(0o755)
-        done = as_nobody(path, "--json")
+        return as_nobody(path, "--json")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
+def test_a_look_at_nothing_is_not_all_in_order(folder: Path) -> None:
+    done = closed_to_nobody(folder, Emulator())
     told = json.loads(done.stdout)
     assert told["findings"][-1]["code"] == "CG-DOC-005", told["findings"]
     assert told["verdict"] != "ok"
@@ -534,16 +539,7 @@ def test_a_look_at_nothing_is_not_all_in_order(folder: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
 def test_a_user_without_rights(folder: Path) -> None:
-    with Scene(folder) as scene, socket.create_server(("127.0.0.1", 0)) as listener:
-        certificate = folder / "state/gateway.pem"
-        certificate.write_text("secret")
-        files = (f'cert_file = "{certificate}"', "connect_timeout_s = 2.0")
-        scene.destination = destination(f"https://127.0.0.1:{listener.getsockname()[1]}", *files)
-        path = scene.write()
-        for place in ("state", "run"):
-            (folder / place).chmod(0o700)
-        folder.chmod(0o755)
-        done = as_nobody(path, "--json")
+    done = closed_to_nobody(folder)
     found = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert done.stderr == ""
     for check in ("agent", "spool", "key", "firmware", "platform"):

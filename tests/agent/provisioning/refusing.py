@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 from agent import config
@@ -26,7 +25,8 @@ from agent.provisioning import preparation
 from agent.provisioning.boot import BootPartition
 from agent.provisioning.desk import Desk
 from agent.provisioning.preparation import Located
-from agent.provisioning.provisioner import Places, Provisioner
+from agent.provisioning.provisioner import Places
+from tests.agent.provisioning import inside
 from tests.agent.spool.crowded import fill
 from tests.receiver.enrolment.town import Town, town
 from tests.receiver.platform import Certificates, until
@@ -77,18 +77,8 @@ class Gateway:
         """Whether the code is still somewhere."""
         return self.code.replace("-", "") in (self.desk / "request.toml").read_text().replace("-", "")
 
-    @contextlib.contextmanager
-    def provisioning(self) -> Iterator[threading.Thread]:
-        stop = threading.Event()
-        places = Places(BootPartition(self.boot), Desk(self.desk, self.root), self.toml, self.root)
-        thread = threading.Thread(target=Provisioner(places, stop, longest_pause_s=0.05).run)
-        thread.start()
-        try:
-            yield thread
-        finally:
-            stop.set()
-            thread.join(LIMIT_S)
-        assert not thread.is_alive()
+    def provisioning(self) -> contextlib.AbstractContextManager[threading.Thread]:
+        return inside.provisioning(Places(BootPartition(self.boot), Desk(self.desk, self.root), self.toml, self.root))
 
     def reaches(self, stage: str, thread: threading.Thread) -> None:
         until(lambda: self.stage(stage) or not thread.is_alive(), LIMIT_S)

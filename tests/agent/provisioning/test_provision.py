@@ -33,6 +33,7 @@ from agent.provisioning.provisioner import Places, Provisioner
 from drivers import boards
 from drivers.emulator import Emulator
 from drivers.emulator.remote import Server
+from tests.agent.provisioning import inside
 from tests.receiver.enrolment.town import Town, town
 from tests.receiver.platform import Certificates, until
 
@@ -237,19 +238,10 @@ def test_kills_at_any_moment_end_online_once(card: Card) -> None:
     assert len(config.load(card.toml).destination) == 1
 
 
-@contextlib.contextmanager
-def provisioning_here(card: Card) -> Iterator[threading.Thread]:
+def provisioning_here(card: Card) -> contextlib.AbstractContextManager[threading.Thread]:
     """Do the same in this process, on a system below the card's folder."""
-    stop, root = threading.Event(), card.folder / "root"
-    places = Places(BootPartition(card.boot), Desk(card.folder / "desk", root), card.toml, root)
-    thread = threading.Thread(target=Provisioner(places, stop, longest_pause_s=0.05).run)
-    thread.start()
-    try:
-        yield thread
-    finally:
-        stop.set()
-        thread.join(LIMIT_S)
-    assert not thread.is_alive()
+    root = card.folder / "root"
+    return inside.provisioning(Places(BootPartition(card.boot), Desk(card.folder / "desk", root), card.toml, root))
 
 
 def test_a_card_that_takes_no_file_is_told_and_tried_again(card: Card) -> None:
